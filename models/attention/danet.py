@@ -1,0 +1,69 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..catalogue import mechanism
+from ..recording import is_recording, record
+
+
+@mechanism(
+    "danet",
+    title="DANet",
+    family="hybrid",
+    slot="stage",
+    sites=("stage2", "stage3"),
+    paper="Fu et al., Dual Attention Network for Scene Segmentation, CVPR 2019, https://arxiv.org/abs/1809.02983",
+)
+class DualAttention(nn.Module):
+    r"""Compares all places with each other, and all channels with each other, and adds both answers.
+
+    $$S = \mathrm{softmax}_j(Q_i \cdot K_j), \quad E = X X^\top, \quad
+    A = \mathrm{softmax}_j(\max\nolimits_k E_{ik} - E_{ij}), \quad y = x + \alpha\, S V + \beta\, A X$$
+
+    The same feature map can be read as a set of places or as a set of detectors. The position branch lets
+    each place gather from the places that match it; the channel branch does the same between detectors,
+    without any weights of its own.
+
+    **What to look for.** Click a place for the position branch. In the channel matrix find the columns that
+    most rows point at. By the authors' sign (`max - E`) a channel attends to the channels *least* like
+    itself, and the diagonal stays dark.
+
+    **Shapes.** (B, C, H, W) to the same; `position` (B, N, H, W), for each of the N = HW queries a map that
+    sums to one; `channel` (B, C, C), rows sum to one. As in the authors' code the scores are not scaled and
+    the channel scores carry the sign above; the paper's formula is softmax(E), `channel_sign=1`. Adding
+    both branches to x without further convolutions is our fit to a small classifier. Alpha and beta start
+    at 0.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8, channel_sign: int = -1):
+        super().__init__()
+        self.channel_sign = channel_sign
+        self.query = nn.Conv2d(channels, channels // reduction, 1)
+        self.key = nn.Conv2d(channels, channels // reduction, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.alpha = nn.Parameter(torch.zeros(()))
+        self.beta = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.alpha * self.between_places(x) + self.beta * self.between_channels(x)
+
+    def between_places(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[2:]
+        query, key, value = (
+            conv(x).flatten(2).transpose(1, 2) for conv in (self.query, self.key, self.value)
+        )  # (B, N, C/8), (B, N, C/8), (B, N, C)
+        if is_recording():
+            position = (query @ key.transpose(1, 2)).softmax(-1).unflatten(2, (height, width))
+            position = record(self, "position", position, "b q h w")
+            gathered = position.flatten(2) @ value
+        else:
+            gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return gathered.transpose(1, 2).unflatten(2, (height, width))
+
+    def between_channels(self, x: torch.Tensor) -> torch.Tensor:
+        detectors = x.flatten(2)  # (B, C, N)
+        with torch.autocast(x.device.type, enabled=False):  # the energies overflow half precision
+            energy = detectors.float() @ detectors.float().transpose(1, 2)  # (B, C, C)
+            channel = (self.channel_sign * energy).softmax(-1)  # a constant per row, max_k E, changes nothing
+        channel = record(self, "channel", channel, "b c c")
+        return (channel.to(x.dtype) @ detectors).view_as(x)

@@ -1,0 +1,57 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..catalogue import mechanism
+from ..recording import is_recording, record
+
+
+@mechanism(
+    "self_attention",
+    title="Self-attention",
+    family="pairwise",
+    slot="stage",
+    sites=("stage2", "stage3"),
+    paper="Vaswani et al., Attention Is All You Need, NeurIPS 2017, https://arxiv.org/abs/1706.03762; "
+    "added to convolutions as in Zhang et al., SAGAN, ICML 2019, https://arxiv.org/abs/1805.08318",
+)
+class SelfAttention(nn.Module):
+    r"""Lets every cell gather content from every other cell, four times over with different questions.
+
+    $$A^{(h)} = \mathrm{softmax}_j\big(Q^{(h)} K^{(h)\top} / \sqrt{d}\big), \quad
+    y = x + \gamma\, W_o\,[A^{(1)} V^{(1)}; \dots; A^{(4)} V^{(4)}]$$
+
+    Each cell sends out a query, and each cell offers a key and a value. Where query and key match, the
+    value flows. The weights depend on this picture, not on fixed distances as in a convolution. Four heads
+    ask different questions at once.
+
+    **What to look for.** Click the object, then the background: which heads change their map, and which
+    ignore the click? A value of 1 means "as much as every other cell"; 5 means five times as much.
+
+    **Shapes.** (B, C, H, W) to the same; `affinity` (B, heads, N, H, W): for each head and each of the N =
+    HW queries a map over the keys that sums to one. No positional code: the padded convolutions before it
+    already tell where a cell is. The factor gamma starts at 0, so the untrained block changes nothing.
+    """
+
+    def __init__(self, channels: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.project = nn.Conv2d(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(()))
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[2:]
+        heads = self.qkv(x).flatten(2).unflatten(1, (3, self.heads, -1))  # (B, 3, heads, d, N)
+        query, key, value = heads.transpose(3, 4).unbind(1)  # (B, heads, N, d)
+        if is_recording():
+            scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5  # (B, heads, N, N)
+            affinity = scores.softmax(-1).unflatten(3, (height, width))
+            affinity = record(self, "affinity", affinity, "b head q h w")
+            gathered = affinity.flatten(3) @ value
+        else:
+            gathered = F.scaled_dot_product_attention(query, key, value)
+        gathered = gathered.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width))  # (B, C, H, W)
+        return x + self.gamma * self.project(gathered)

