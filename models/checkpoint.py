@@ -126,7 +126,8 @@ def restore(name: str, folder: Path = CHECKPOINTS) -> nn.Module:
 
     find(name)
     state = read_weights(name, folder)
-    classes = state["fc.weight"].shape[0] if "fc.weight" in state else 10
+    classifier = state.get("fc.weight")
+    classes = len(classifier) if classifier is not None and classifier.ndim == 2 else 10
     with torch.device("meta"):  # no memory, no random numbers: every tensor comes from the file
         model = build(name, classes)
     wanted = model.state_dict()
@@ -156,7 +157,8 @@ def load(name: str, device: str = "cpu") -> nn.Module:
 
 @cache  # bounded by the catalogue; a failure is not kept
 def _load(name: str, device: str) -> nn.Module:
-    return restore(name).to(device)
+    with torch.inference_mode(False):  # else the first caller's mode would stay in the weights for ever
+        return restore(name).to(device)
 
 
 _loading = Lock()

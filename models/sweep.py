@@ -26,7 +26,7 @@ import torch
 from . import CATALOGUE
 from .checkpoint import CHECKPOINTS, CheckpointError, read_facts
 from .data import home
-from .train import RECIPES
+from .train import RECIPES, settings
 
 # The order in which checkpoints are wanted; everything else follows as the catalogue lists it.
 FIRST = """
@@ -52,7 +52,9 @@ def missing(names: list[str], recipe: str, seed: int, folder: Path) -> list[str]
             facts = read_facts(name, folder)
         except CheckpointError:
             return False
-        return (facts.get("recipe"), facts.get("seed")) == (recipe, seed)
+        measured = "accuracy" in facts  # else the run was stopped between saving and measuring
+        same = facts.get("settings") == settings(RECIPES[recipe]) and facts.get("seed") == seed
+        return measured and same
 
     return [name for name in names if not finished(name)]
 
@@ -73,35 +75,31 @@ def sweep(
     total, finished = len(waiting), 0
     said = time.monotonic()
     say(f"{total} to train, {len(names) - total} there already, {workers} at a time")
-    while waiting or running:
-        if time.monotonic() > end:
-            for worker in running:
-                worker.process.send_signal(signal.SIGTERM)
-            for worker in running:
-                worker.process.wait()
+    try:
+        while (waiting or running) and time.monotonic() < end:
+            while waiting and len(running) < workers:
+                running.append(start(waiting.pop(0), recipe, seed, folder))
+                say(f"{running[-1].name}: begun")
+            time.sleep(0.5)
+            for worker in [worker for worker in running if worker.process.poll() is not None]:
+                running.remove(worker)
+                if worker.process.returncode == 0:
+                    finished += 1
+                    say(f"{worker.name}: finished, {finished} of {total}")
+                else:
+                    unfinished[worker.name] = last_line(worker.log)
+                    say(f"{worker.name}: FAILED: {unfinished[worker.name]}")
+            if time.monotonic() - said > 30:
+                said = time.monotonic()
+                for worker in running:
+                    say(f"{worker.name}: {last_line(worker.log)}")
+    finally:  # at the deadline, and when somebody stops the sweep itself
+        for worker in running:
+            worker.process.send_signal(signal.SIGTERM)
+        for worker in running:
+            if worker.process.wait() != 0:
                 unfinished[worker.name] = "stopped"
-            unfinished |= dict.fromkeys(waiting, "not begun")
-            break
-        while waiting and len(running) < workers:
-            running.append(start(waiting.pop(0), recipe, seed, folder))
-            say(f"{running[-1].name}: begun")
-        time.sleep(0.5)
-        for worker in [worker for worker in running if worker.process.poll() is not None]:
-            running.remove(worker)
-            if worker.process.returncode == 0:
-                finished += 1
-                say(f"{worker.name}: finished, {finished} of {total}")
-            else:
-                lines = worker.log.read_text(errors="replace").split("\n")
-                unfinished[worker.name] = next(
-                    (line for line in reversed(lines) if line.strip()), "no output"
-                )
-                say(f"{worker.name}: FAILED: {unfinished[worker.name]}")
-        if time.monotonic() - said > 30:
-            said = time.monotonic()
-            for worker in running:
-                say(f"{worker.name}: {last_progress(worker.log)}")
-    return unfinished
+    return unfinished | dict.fromkeys(waiting, "not begun")
 
 
 def start(name: str, recipe: str, seed: int, folder: Path) -> Worker:
@@ -122,9 +120,9 @@ def start(name: str, recipe: str, seed: int, folder: Path) -> Worker:
     return Worker(name, process, log)
 
 
-def last_progress(log: Path) -> str:
-    """The newest state of a run's progress bar: share done, time left, images per second."""
-    return re.split(r"[\r\n]", log.read_text(errors="replace").strip())[-1].strip()
+def last_line(log: Path) -> str:
+    """The newest line of a run's log: its progress bar, or why it failed."""
+    return re.split(r"[\r\n]+", log.read_text(errors="replace").strip())[-1].strip() or "no output"
 
 
 def status(names: list[str], recipe: str, seed: int, folder: Path) -> list[str]:
@@ -135,7 +133,7 @@ def status(names: list[str], recipe: str, seed: int, folder: Path) -> list[str]:
         if name not in open_entries:
             lines.append(f"{name}: finished, {read_facts(name, folder)['accuracy']} %")
         elif log.exists():
-            lines.append(f"{name}: begun, {last_progress(log)}")
+            lines.append(f"{name}: begun, {last_line(log)}")
         else:
             lines.append(f"{name}: missing")
     return lines
@@ -183,6 +181,7 @@ def main() -> None:
             )
         print(f"running in the background, see {log}")
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     left = sweep(
         names, arguments.recipe, arguments.seed, arguments.workers, arguments.folder, arguments.deadline
     )

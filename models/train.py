@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from . import build
+from . import build, find
 from .checkpoint import CHECKPOINTS, save, write_atomically
 from .data import Augmenter, DataError, hold_out, home, load
 from .evaluate import evaluate, logits_of, percent_correct
@@ -104,7 +104,8 @@ class Run:
     def __init__(
         self, name: str, recipe: str, seed: int = 0, dataset: str = "cifar10", validate: bool = False
     ):
-        self.name, self.recipe_name, self.recipe, self.seed = name, recipe, RECIPES[recipe], seed
+        find(name)  # an unknown name shall not cost a minute, nor leave a folder
+        self.name, self.recipe, self.seed = name, RECIPES[recipe], seed
         self.dataset, self.validate = dataset, validate
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.folder = (
@@ -228,15 +229,15 @@ class Run:
             stream.write(json.dumps(line) + "\n")
         self.save_state()
 
-    def settings(self) -> dict:
+    def identity(self) -> dict:
         """What a resumed run must share with the interrupted one."""
-        recipe = json.loads(json.dumps(asdict(self.recipe)))
+        recipe = settings(self.recipe)
         return {"name": self.name, "seed": self.seed, "validate": self.validate, "recipe": recipe}
 
     def save_state(self) -> None:
         self.seconds = time.monotonic() - self.began
         state = {
-            "settings": self.settings(),
+            "settings": self.identity(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -259,7 +260,7 @@ class Run:
         if not file.exists():
             return
         state = torch.load(file, map_location="cpu", weights_only=True)
-        if state["settings"] != self.settings():
+        if state["settings"] != self.identity():
             raise TrainingError(f"{file} belongs to a run with other settings: move it away to start anew.")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -306,7 +307,7 @@ def train_one(
     facts = {
         "name": name,
         "recipe": recipe,
-        "settings": run.settings()["recipe"],
+        "settings": settings(run.recipe),
         "dataset": dataset,
         "seed": seed,
         "epochs": run.recipe.epochs,
@@ -320,6 +321,11 @@ def train_one(
     }
     save(model, name, facts, folder)
     return evaluate(name, folder)
+
+
+def settings(recipe: Recipe) -> dict:
+    """A recipe as JSON gives it back."""
+    return json.loads(json.dumps(asdict(recipe)))
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:

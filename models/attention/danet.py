@@ -63,7 +63,8 @@ class DualAttention(nn.Module):
     def between_channels(self, x: torch.Tensor) -> torch.Tensor:
         detectors = x.flatten(2)  # (B, C, N)
         with torch.autocast(x.device.type, enabled=False):  # the energies overflow half precision
-            energy = detectors.float() @ detectors.float().transpose(1, 2)  # (B, C, C)
+            wide = detectors.to(torch.promote_types(x.dtype, torch.float32))
+            energy = wide @ wide.transpose(1, 2)  # (B, C, C)
             channel = (self.channel_sign * energy).softmax(-1)  # a constant per row, max_k E, changes nothing
         channel = record(self, "channel", channel, "b c c")
         return (channel.to(x.dtype) @ detectors).view_as(x)

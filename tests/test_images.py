@@ -1,0 +1,716 @@
+"""The upload guard: every file gives the right picture or one plain sentence, at a bounded cost.
+
+The mutation fuzz runs 20,000 mutated files; `ATTNSCOPE_FUZZ=300000 python -m pytest tests/test_images.py`
+runs as many as you like.
+"""
+
+import io
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from models import data
+from visualize.images import ImageError, load_image, load_with_notes, to_network
+
+EXAMPLES = Path(__file__).parents[1] / "visualize" / "assets" / "examples"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+# Files.
+
+
+def pixels(width: int = 24, height: int = 16) -> np.ndarray:
+    """(H, W, 3) uint8: no two of its eight flips and turns are equal."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 255 // height, columns * 255 // width, rows * columns % 256], axis=2).astype(
+        np.uint8
+    )
+
+
+def encode(image: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png(size: tuple[int, int], depth: int, colour: int, raw: bytes, *before: bytes) -> bytes:
+    """A PNG from its raw rows, each with its filter byte; `before` are chunks that precede the pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0))
+    return SIGNATURE + header + b"".join(before) + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+
+
+def exif(orientation: int, order: str = ">", kind: int = 3) -> bytes:
+    """An Exif block that holds nothing but the orientation, as SHORT (kind 3) or LONG (4)."""
+    value = (
+        struct.pack(order + "H", orientation) + b"\0\0"
+        if kind == 3
+        else struct.pack(order + "I", orientation)
+    )
+    head = b"MM\0*" if order == ">" else b"II*\0"
+    entry = struct.pack(order + "HHI", 0x0112, kind, 1) + value
+    return b"Exif\0\0" + head + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+
+
+def with_segment(jpeg: bytes, marker: int, content: bytes) -> bytes:
+    return jpeg[:2] + b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
+
+
+def with_jpeg_size(jpeg: bytes, width: int, height: int) -> bytes:
+    at = re.search(rb"\xff[\xc0-\xc2]\x00[\x0b\x11\x14]\x08", jpeg).end()
+    return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Bytes -> pixels (H, W, 3) and notes; the file's name says nothing of its kind."""
+
+    def from_bytes(content: bytes) -> tuple[np.ndarray, list[str]]:
+        (tmp_path / "upload").write_bytes(content)
+        image, notes = load_with_notes(tmp_path / "upload")
+        assert image.mode == "RGB" and image.info == {} and type(image) is Image.Image
+        return np.asarray(image), notes
+
+    return from_bytes
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    """Bytes -> the sentence that refuses them."""
+
+    def from_bytes(content: bytes) -> str:
+        (tmp_path / "upload").write_bytes(content)
+        with pytest.raises(ImageError) as caught:
+            load_image(tmp_path / "upload")
+        return sentence(caught.value)
+
+    return from_bytes
+
+
+def sentence(error: ImageError) -> str:
+    """The message, after a check that it is one plain sentence: no path, no name from the code."""
+    message = str(error)
+    assert re.fullmatch(r"[A-Z][^\n/\\_<>\[\]'\"]{8,160}\.", message), message
+    assert not re.search(r"Error|Exception|PIL|struct|\.py|tmp|upload", message), message
+    assert not re.search(r"\. [A-Z]", message), f"more than one sentence: {message}"
+    return message
+
+
+# Right pictures.
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True}), ("PNG", {"icc_profile": b"junk" * 99})],
+)
+def test_lossless_formats_keep_every_pixel(load, kind, options):
+    image, notes = load(encode(Image.fromarray(pixels()), kind, **options))
+    assert np.array_equal(image, pixels())
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"optimize": True, "subsampling": 0}, {"icc_profile": b"junk" * 50_000}],
+)
+def test_jpeg(load, options):
+    image, notes = load(encode(Image.fromarray(pixels()), "JPEG", quality=95, **options))
+    assert np.abs(image.astype(int) - pixels()).mean() < 8
+    assert notes == []
+
+
+def test_cmyk_jpeg_is_not_inverted(load):
+    cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red: no cyan, all magenta and yellow
+    image, _ = load(encode(cmyk, "JPEG", quality=95))
+    assert np.abs(image.astype(int) - (255, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
+def test_few_colours(load, mode, kind):
+    original = Image.fromarray(pixels()).convert(mode)
+    image, notes = load(encode(original, kind))
+    assert np.array_equal(image, np.asarray(original.convert("RGB")))
+    assert notes == []
+
+
+def test_16_bit_grey_is_scaled(load):
+    raw = b"\0" + struct.pack(">4H", 0, 257, 32896, 65535)
+    image, _ = load(png((4, 1), 16, 0, raw))
+    assert image[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_16_bit_colour_is_scaled(load):
+    image, _ = load(png((1, 1), 16, 2, b"\0" + struct.pack(">3H", 65535, 32896, 0)))
+    assert image[0, 0].tolist() == [255, 128, 0]
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "raw", "key"),
+    [
+        (2, 0, b"\0\x60", struct.pack(">H", 1)),  # 2-bit grey 1, 2
+        (8, 0, b"\0\x55\xaa", struct.pack(">H", 0x55)),
+        (16, 0, b"\0" + struct.pack(">2H", 0x5555, 0xAAAA), struct.pack(">H", 0x5555)),
+        (8, 2, b"\0\x55\x55\x55\xaa\xaa\xaa", struct.pack(">3H", 0x55, 0x55, 0x55)),
+        (16, 2, b"\0" + struct.pack(">6H", *[0x5555] * 3, *[0xAAAA] * 3), struct.pack(">3H", *[0x5555] * 3)),
+    ],
+)
+def test_a_colour_declared_transparent_is_white(load, depth, colour, raw, key):
+    image, notes = load(png((2, 1), depth, colour, raw, chunk(b"tRNS", key)))
+    assert image[0].tolist() == [[255] * 3, [0xAA] * 3]
+    assert notes == ["Transparent areas are shown on white."]
+
+
+def test_transparency_goes_on_white(load):
+    hidden = np.zeros((2, 2, 4), np.uint8)
+    hidden[..., 0] = 200  # red everywhere, shown at none, half and full strength
+    hidden[..., 3] = [[0, 0], [128, 255]]
+    for kind, options in [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})]:
+        image, notes = load(encode(Image.fromarray(hidden), kind, **options))
+        assert image[0].tolist() == [[255, 255, 255]] * 2
+        assert np.abs(image[1, 0].astype(int) - (227, 127, 127)).max() <= 1
+        assert image[1, 1].tolist() == [200, 0, 0]
+        assert notes == ["Transparent areas are shown on white."]
+
+
+def test_palette_with_alpha(load):
+    palette = chunk(b"PLTE", bytes([255, 0, 0, 0, 0, 255, 9, 9, 9]))
+    alphas = chunk(b"tRNS", bytes([0, 128]))
+    image, _ = load(png((3, 1), 8, 3, b"\0\0\1\2", palette, alphas))
+    assert image[0].tolist() == [[255, 255, 255], [127, 127, 255], [9, 9, 9]]
+
+
+@pytest.mark.parametrize("alphas", [bytes(257), b"\xff" * 300 + b"\0", bytes(range(256)) * 9])
+def test_a_table_of_alphas_that_is_too_long_is_ignored(load, alphas):
+    palette = chunk(b"PLTE", bytes([255, 0, 0, 0, 0, 255]))
+    image, notes = load(png((2, 1), 8, 3, b"\0\0\1", palette, chunk(b"tRNS", alphas)))
+    assert image[0].tolist() == [[255, 0, 0], [0, 0, 255]]
+    assert notes == []
+
+
+def test_opaque_alpha_earns_no_note(load):
+    image, notes = load(encode(Image.fromarray(pixels()).convert("RGBA"), "PNG"))
+    assert np.array_equal(image, pixels())
+    assert notes == []
+
+
+def test_hidden_colour_does_not_bleed_when_a_large_picture_is_reduced(load):
+    stripes = np.zeros((40, 4096, 4), np.uint8)
+    stripes[..., 0] = 255
+    stripes[:, ::2, 3] = 255  # every second column opaque red, the others hidden red
+    image, _ = load(encode(Image.fromarray(stripes), "PNG"))
+    assert image.shape == (10, 1024, 3)
+    assert np.abs(image.astype(int) - (255, 128, 128)).max() <= 1
+
+
+# What brings a stored picture upright, undone: upright pixels -> stored pixels, by Exif's definition.
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: upright.transpose(1, 0, 2)[::-1],
+    7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda upright: upright.transpose(1, 0, 2)[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation(load, orientation):
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](pixels())))
+    short, long = exif(orientation), exif(orientation, "<", kind=4)
+    files = [
+        png(
+            stored.size,
+            8,
+            2,
+            b"".join(b"\0" + row.tobytes() for row in np.asarray(stored)),
+            chunk(b"eXIf", short[6:]),
+        ),
+        encode(stored, "PNG", exif=long),
+        encode(stored, "WEBP", lossless=True, exif=short),
+    ]
+    turned = ["The picture was turned upright, as its camera recorded."] if orientation > 1 else []
+    for file in files:
+        image, notes = load(file)
+        assert np.array_equal(image, pixels())
+        assert notes == turned
+    image, notes = load(encode(stored, "JPEG", quality=95, exif=long))
+    assert np.abs(image.astype(int) - pixels()).mean() < 8
+    assert notes == turned
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        exif(9),
+        exif(6)[:20],
+        b"Exif\0\0",
+        b"Exif\0\0MM\0*\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(40),
+        b"http://ns.adobe.com/xap/1.0/\0 junk",
+    ],
+)
+def test_a_broken_exif_block_is_ignored(load, block):
+    image, notes = load(with_segment(encode(Image.fromarray(pixels()), "JPEG", quality=95), 0xE1, block))
+    assert np.abs(image.astype(int) - pixels()).mean() < 8
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("GIF", {"duration": 40}), ("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})]
+)
+def test_first_frame_of_an_animation(load, kind, options):
+    frames = [Image.new("RGB", (9, 7), colour) for colour in ("red", "lime", "blue")]
+    image, notes = load(encode(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+    assert image.shape == (7, 9, 3) and (image == (255, 0, 0)).all()
+    assert notes == ["This is an animation: its first frame is shown."]
+
+
+def test_a_second_picture_behind_the_first_is_ignored(load):
+    first = encode(Image.fromarray(pixels()), "JPEG", quality=95)
+    image, _ = load(first + encode(Image.new("RGB", (99, 99)), "JPEG") + b"\xff\xda\0\0" * 999)
+    assert np.abs(image.astype(int) - pixels()).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1, 1), (1, 1)),
+        ((1024, 768), (1024, 768)),
+        ((1025, 3), (1024, 3)),
+        ((2047, 1000), (1024, 500)),
+        ((3000, 1500), (1024, 512)),
+        ((1, 12000), (1, 1024)),
+        ((12000, 1), (1024, 1)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_large_pictures_come_back_smaller(load, size, expected, kind):
+    row = np.linspace(0, 255, size[0]).astype(np.uint8)
+    ramp = np.tile(row, (size[1], 1))
+    image, notes = load(encode(Image.fromarray(ramp), kind))
+    assert image.shape == (expected[1], expected[0], 3)
+    wanted = np.interp(np.linspace(0, size[0] - 1, expected[0]), np.arange(size[0]), row)
+    assert np.abs(image[..., 0] - wanted).max() <= 4  # still the same ramp, from end to end
+    assert notes == []
+
+
+# Refusals.
+
+
+def photo(kind: str, **options) -> bytes:
+    return encode(Image.fromarray(pixels(64, 64)), kind, **options)
+
+
+NO_PICTURE = "This file is not a picture in PNG, JPEG, WebP, GIF or BMP format."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"just some text in a file named .png\n",
+        b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        b"<!DOCTYPE html><title>404</title>",
+        photo("TIFF"),
+        photo("PPM"),
+        photo("ICO"),
+        photo("TGA"),
+        photo("JPEG2000"),
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500),
+        b"%PDF-1.7\n",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"\x89PNG",
+        b"\xff\xd8",
+        b"RIFF\x24\0\0\0WAVEfmt ",
+        b"\0",
+    ],
+)
+def test_other_files_are_refused(refusal, content):
+    assert refusal(content) == NO_PICTURE
+
+
+def test_empty_and_too_large_files(refusal):
+    assert refusal(b"") == "This file is empty."
+    assert refusal(photo("JPEG") + bytes(20 * 2**20)) == "This file is larger than 20 MB."
+
+
+@pytest.mark.parametrize("file", [None, 0, 3.5, b"upload", ["upload"], {"path": "upload"}])
+def test_what_is_no_path(file):
+    with pytest.raises(ImageError, match=r"^No picture was given\.$"):
+        load_image(file)
+
+
+def test_paths_that_hold_no_file(tmp_path):
+    (tmp_path / "file").write_bytes(photo("PNG"))
+    os.mkfifo(tmp_path / "pipe")
+    for path in [tmp_path / "none.png", tmp_path / "file" / "x", "https://example.com/cat.png"]:
+        with pytest.raises(ImageError) as caught:
+            load_image(path)
+        assert sentence(caught.value) == "There is no such picture file."
+    for path in [tmp_path, tmp_path / "pipe", "."]:
+        with pytest.raises(ImageError) as caught:
+            load_image(path)
+        assert sentence(caught.value) == "This is not a picture file."
+    for path in ["a\0b", "x" * 5000]:
+        with pytest.raises(ImageError) as caught:
+            load_image(path)
+        assert sentence(caught.value) == "This picture file cannot be opened."
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("WebP", {}),
+        ("WebP", {"lossless": True}),
+        ("GIF", {}),
+        ("BMP", {}),
+    ],
+)
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_truncated_files(refusal, kind, options, part):
+    whole = photo(kind, **options)
+    expected = f"This {kind} picture is damaged or incomplete and cannot be read."
+    assert refusal(whole[: int(len(whole) * part)]) == expected
+
+
+def test_lying_headers(refusal):
+    damaged = "This PNG picture is damaged or incomplete and cannot be read."
+    assert refusal(png((4000, 4000), 8, 2, b"\0\1\2\3")) == damaged  # claims more than it has
+    assert refusal(png((0, 5), 8, 2, b"\0")) == damaged
+    assert refusal(png((5, 5), 8, 7, b"\0" * 30)) == damaged  # no such colour type
+    assert refusal(SIGNATURE + chunk(b"IEND", b"")) == damaged
+    wrong_sum = bytearray(photo("PNG"))
+    wrong_sum[20] ^= 1
+    assert refusal(bytes(wrong_sum)) == damaged
+    bmp = bytearray(photo("BMP"))
+    bmp[18:26] = struct.pack("<ii", 4000, -4000)
+    assert refusal(bytes(bmp)) == "This BMP picture is damaged or incomplete and cannot be read."
+
+
+def gif(screen: tuple[int, int], frame: tuple[int, int]) -> bytes:
+    image = b"," + struct.pack("<HHHHB", 0, 0, *frame, 0) + b"\2\2\x4c\1\0"
+    return b"GIF89a" + struct.pack("<HHBBB", *screen, 0, 0, 0) + image + b";"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            png((13300, 13300), 1, 0, bytes(13300 * 1664)),
+            "13300 x 13300 pixels: no side may be longer than 12000",
+        ),
+        (png((1, 20000), 8, 0, bytes(40000)), "1 x 20000 pixels: no side may be longer than 12000"),
+        (png((20000, 1), 8, 0, bytes(20001)), "20000 x 1 pixels: no side may be longer than 12000"),
+        (png((5001, 5000), 1, 0, b""), "25.0 megapixels"),
+        (with_jpeg_size(photo("JPEG"), 12000, 9200), "110.4 megapixels"),
+        (with_jpeg_size(photo("JPEG", progressive=True), 5100, 5000), "25.5 megapixels"),
+        (with_jpeg_size(photo("JPEG"), 65500, 65500), "no side may be longer than 12000"),
+        (gif((65535, 65535), (1, 1)), "no side may be longer than 12000"),
+        (gif((9000, 9000), (1, 1)), "81.0 megapixels"),
+        (gif((1, 1), (9000, 9000)), "81.0 megapixels"),
+        (gif((1, 1), (65535, 65535)), "too many pixels"),
+        (
+            b"BM"
+            + bytes(12)
+            + struct.pack("<IiiHHIIiiII", 40, 9000, 9000, 1, 1, 0, 0, 0, 0, 2, 0)
+            + bytes(8),
+            "81.0",
+        ),
+    ],
+    ids=range(12),
+)
+def test_too_many_pixels_are_refused_before_any_is_decoded(refusal, monkeypatch, content, reason):
+    def never(image):
+        raise AssertionError("the pixels were decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", never)
+    assert len(content) < 30_000
+    assert reason in refusal(content)
+
+
+def test_a_webp_has_its_own_limit(refusal):
+    flat = encode(Image.new("RGB", (4000, 3000)), "WEBP", lossless=True, quality=0, method=0)
+    assert refusal(flat) == "This WebP picture has 12.0 megapixels: files of its kind may have 10."
+
+
+def many_pieces() -> dict[str, bytes]:
+    still = photo("JPEG", progressive=True)
+    scan = still.rindex(b"\xff\xda")
+    gif, whole = photo("GIF"), photo("PNG")
+    palette_end = 13 + 3 * 2 ** (gif[10] % 8 + 1)
+    head, tail = gif[:palette_end], gif[palette_end:]
+    return {
+        "PNG of empty chunks": whole[:33] + chunk(b"IDAT", b"") * 30_000 + whole[33:],
+        "JPEG of comments": still[:2] + b"\xff\xfe\0\2" * 3_000 + still[2:],
+        "JPEG of 200 scans": still[:-2] + still[scan:-2] * 190 + still[-2:],
+        "GIF of extensions": head + b"!\xfe\0" * 100 + tail,
+        "GIF of tiny blocks": head + b"!\xfe" + b"\1c" * 200_000 + b"\0" + tail,
+    }
+
+
+@pytest.mark.parametrize("case", many_pieces())
+def test_files_made_to_keep_a_parser_busy(refusal, case):
+    assert refusal(many_pieces()[case]) == f"This {case.split()[0]} picture consists of too many pieces."
+
+
+def test_a_run_length_coded_bmp_is_refused(refusal):
+    header = struct.pack("<IiiHHIIiiII", 40, 5000, 5000, 1, 8, 1, 0, 0, 0, 256, 0)
+    assert "run-length" in refusal(b"BM" + bytes(12) + header + bytes(1024))
+
+
+@pytest.mark.parametrize("place", ["JPEG", "PNG", "WEBP"])
+def test_overlapping_exif_entries_cost_nothing(load, place):
+    """5,000 entries that all point at the same 60 kB: a reader that copies each needs 300 MB."""
+    entries = b"".join(struct.pack("<HHII", 1000 + index, 1, 60_000, 8) for index in range(5000))
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 5000) + entries
+    image = Image.fromarray(pixels())
+    if place == "JPEG":
+        file = with_segment(encode(image, "JPEG"), 0xE1, block)
+    else:
+        file = encode(image, place, exif=block)
+    tracemalloc.start()
+    load(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6
+
+
+def test_compressed_metadata_is_never_inflated(load):
+    profile = chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(1_000_000), 9))
+    text = chunk(b"zTXt", b"name\0\0" + zlib.compress(bytes(50_000_000), 9))
+    whole = photo("PNG")
+    tracemalloc.start()
+    image, _ = load(whole[:33] + profile * 100 + text + whole[33:])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(image, pixels(64, 64))
+    assert peak < 2e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
+@pytest.mark.parametrize("case", ["PNG", "progressive JPEG", "JPEG of 108 megapixels"])
+def test_the_largest_legal_picture_stays_below_200_mb(tmp_path, case):
+    if case == "PNG":
+        squeezer = zlib.compressobj(1)
+        row = b"\0" + bytes(range(250)) * 80  # 5000 pixels of red, green, blue and alpha
+        body = b"".join(squeezer.compress(row) for _ in range(5000)) + squeezer.flush()
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 5000, 5000, 8, 6, 0, 0, 0))
+        file = SIGNATURE + header + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    elif case == "progressive JPEG":
+        file = with_jpeg_size(photo("JPEG", progressive=True, subsampling=0), 5000, 5000)
+    else:
+        file = with_jpeg_size(photo("JPEG"), 12000, 9000)  # what is missing, the decoder fills with grey
+    (tmp_path / "upload").write_bytes(file)
+    script = (
+        "import re, sys; from images import load_image\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "before = peak(); image = load_image(sys.argv[1]); print(max(image.size), (peak() - before) / 1000)"
+    )
+    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path / "upload")]
+    done = subprocess.run(command, cwd=EXAMPLES.parents[1], capture_output=True, text=True, check=True)
+    side, megabytes = done.stdout.split()
+    assert int(side) == 1024
+    assert 5 < float(megabytes) < 200
+
+
+# The picture for the networks.
+
+
+def test_a_32x32_picture_reaches_the_network_untouched():
+    image = Image.fromarray(pixels(32, 32))
+    for crop in ["centre", "squeeze", (0, 0, 32), [0.0, 0.2, 32]]:
+        assert np.array_equal(np.asarray(to_network(image, crop)), pixels(32, 32))
+
+
+def test_crops():
+    colours = np.zeros((64, 128, 3), np.uint8)
+    colours[:, :32], colours[:, 32:96], colours[:, 96:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    image = Image.fromarray(colours)
+
+    def seen(crop) -> list[tuple[int, int, int]]:
+        small = to_network(image, crop)
+        assert small.size == (32, 32) and small.mode == "RGB"
+        return [small.getpixel((x, 16)) for x in (1, 16, 30)]
+
+    red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    assert seen("centre") == [green, green, green]
+    assert seen("squeeze") == [red, green, blue]
+    assert seen((0, 10, 32)) == [red, red, red]
+    assert seen((96, 0, 32)) == [blue, blue, blue]
+    assert seen((120, -50, 32)) == [blue, blue, blue]  # moved inside
+    assert seen((0, 0, 1000)) == seen((0, 0, 64))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 1024), (1024, 1), (3, 2)])
+def test_tiny_and_thin_pictures_reach_the_network(size):
+    image = Image.new("RGB", size, (10, 200, 30))
+    for crop in ["centre", "squeeze", (0, 0, 1), (-5, 2000, 7)]:
+        small = to_network(image, crop)
+        assert small.size == (32, 32)
+        assert small.getextrema() == ((10, 10), (200, 200), (30, 30))
+
+
+@pytest.mark.parametrize(
+    "crop",
+    [
+        None,
+        "center of the picture",
+        "",
+        5,
+        (1, 2),
+        (1, 2, 3, 4),
+        (0, 0, 0),
+        (0, 0, -3),
+        (0, 0, 0.2),
+        (0, 0, float("nan")),
+        (float("inf"), 0, 5),
+        (10**400, 0, 5),
+        (True, 0, 5),
+        ("1", "2", "3"),
+        {"left": 0},
+        [None] * 3,
+        [[0], 0, 5],
+    ],
+)
+def test_a_crop_that_makes_no_sense_is_refused(crop):
+    with pytest.raises(ImageError) as caught:
+        to_network(Image.new("RGB", (50, 40)), crop)
+    assert "crop" in sentence(caught.value)
+
+
+# Examples.
+
+
+def test_one_example_per_class():
+    assert {path.stem for path in EXAMPLES.glob("*.png")} >= set(data.CLASSES)
+    for name in data.CLASSES:
+        image = load_image(EXAMPLES / f"{name}.png")
+        assert image.size == (32, 32)
+        assert np.asarray(image).std() > 10
+
+
+def test_examples_are_the_first_test_image_of_each_class():
+    try:
+        images, labels = data.load(train=False)
+    except data.DataError:
+        pytest.skip("CIFAR-10 is not on this machine: python -m models.data downloads it")
+    for label, name in enumerate(data.CLASSES):
+        first = images[(labels == label).nonzero()[0, 0]].permute(1, 2, 0).numpy()
+        assert np.array_equal(np.asarray(load_image(EXAMPLES / f"{name}.png")), first)
+
+
+# Fuzz.
+
+
+def fuzz_seeds() -> list[bytes]:
+    """Tiny files of every accepted format, with every feature that the loader handles."""
+    small = Image.fromarray(pixels(6, 5))
+    frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "lime")]
+    animation = {"save_all": True, "append_images": frames[1:]}
+    palette = chunk(b"PLTE", bytes(range(12)))
+    return [
+        encode(small, "PNG", exif=exif(6)),
+        encode(small.convert("RGBA"), "PNG"),
+        encode(frames[0], "PNG", **animation),
+        png((3, 2), 16, 0, b"\0" + bytes(6) + b"\0" + bytes(6), chunk(b"tRNS", b"\0\0")),
+        png((3, 2), 16, 2, (b"\0" + bytes(18)) * 2, chunk(b"tRNS", bytes(6))),
+        png((3, 2), 2, 3, b"\0\x1b\0\x1b", palette, chunk(b"tRNS", b"\0\x80")),
+        encode(small, "JPEG", quality=50, exif=exif(3, "<")),
+        encode(small, "JPEG", quality=50, progressive=True),
+        encode(small.convert("CMYK"), "JPEG", quality=50),
+        encode(small, "WEBP", quality=50, exif=exif(8)),
+        encode(small.convert("RGBA"), "WEBP", lossless=True),
+        encode(frames[0], "WEBP", **animation),
+        encode(frames[0], "GIF", duration=50, loop=0, comment=b"hello", **animation),
+        encode(small.convert("P"), "GIF", transparency=0),
+        encode(small, "BMP"),
+        encode(small.convert("L"), "BMP"),
+        encode(small.convert("1"), "BMP"),
+    ]
+
+
+def mutate(content: bytes, other: bytes, chance: random.Random) -> bytes:
+    """One to four random changes: bytes, numbers, cuts, repeats, and pieces of another file."""
+    file = bytearray(content)
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        at, length = chance.randrange(len(file) + 1), chance.randrange(1, 17)
+        # Headers decide most, and stand in front.
+        at = at if chance.random() < 0.5 else min(at, chance.randrange(64))
+        match chance.randrange(7):
+            case 0:
+                file[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                file[at : at + 1] = bytes([(file[at] if at < len(file) else 0) ^ 1 << chance.randrange(8)])
+            case 2:
+                number = chance.choice(
+                    (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 5000, 12000)
+                )
+                width = chance.choice((1, 2, 4))
+                order = chance.choice(("big", "little"))
+                file[at : at + width] = (number % 256**width).to_bytes(width, order)
+            case 3:
+                del file[at : at + length]
+            case 4:
+                file[at:at] = file[at : at + length] * chance.randrange(1, 4)
+            case 5:
+                start = chance.randrange(len(other))
+                file[at:at] = other[start : start + length]
+            case 6:
+                del file[max(at, 12) :]
+    return bytes(file)
+
+
+def with_right_checksums(content: bytes) -> bytes:
+    """A mutated PNG would otherwise seldom get past its checksums."""
+    position, parts = 8, [content[:8]]
+    while position + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, position)
+        if position + 12 + length > len(content):
+            break
+        parts.append(
+            chunk(content[position + 4 : position + 8], content[position + 8 : position + 8 + length])
+        )
+        position += 12 + length
+    return b"".join(parts) + content[position:]
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about what it overlooks
+def test_mutated_files_give_a_picture_or_a_sentence(tmp_path):
+    seeds, chance = fuzz_seeds(), random.Random(0)
+    path, pictures, sentences = tmp_path / "upload", 0, set()
+    count = int(os.environ.get("ATTNSCOPE_FUZZ", "20000"))
+    for number in range(count):
+        content = mutate(seeds[number % len(seeds)], chance.choice(seeds), chance)
+        if content[:4] == SIGNATURE[:4] and chance.random() < 0.7:
+            content = with_right_checksums(content)
+        path.write_bytes(content)
+        try:
+            image = load_image(path)
+        except ImageError as error:
+            sentences.add(sentence(error))
+        except Exception as error:
+            raise AssertionError(f"mutation {number} raised {error!r}: {content.hex()}") from error
+        else:
+            pictures += 1
+            assert image.mode == "RGB" and image.info == {} and 1 <= max(image.size) <= 1024
+            assert to_network(image).size == (32, 32)
+    assert pictures > count / 10  # the mutations are mild enough to reach the decoders' depths
+    assert any("damaged" in text for text in sentences) and any("pixels" in text for text in sentences)

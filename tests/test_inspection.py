@@ -1,0 +1,206 @@
+"""What `inspect` returns, also when threads share a network, and that it leaves nothing behind."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models import CATALOGUE
+from models.catalogue import BLOCKS
+from models.data import normalise
+from models.recording import Record, recording
+from tests.networks import picture, randomised
+from visualize import inspect
+from visualize.cards import networks
+from visualize.inspection import NotFiniteError, explain, observe, without_batch
+
+network = cache(randomised)
+
+
+def as_input(image: Image.Image) -> torch.Tensor:
+    return normalise(torch.tensor(np.array(image)).permute(2, 0, 1)[None])
+
+
+def content(seen) -> bytes:
+    """Everything in an inspection, to the bit."""
+    arrays = [seen.pixels, seen.probabilities, *seen.cams.values(), *(m.values for m in seen.maps.values())]
+    scalars = repr((seen.target, seen.strength, seen.cam_ranges))
+    return b"".join(array.tobytes() for array in arrays) + scalars.encode()
+
+
+@pytest.mark.parametrize("name", networks())
+def test_every_network_can_be_inspected(name):
+    seen = inspect(network(name), picture())
+    with torch.no_grad(), recording(network(name)) as records:
+        logits = network(name)(as_input(picture()))
+
+    assert np.array_equal(seen.pixels, np.array(picture()))
+    assert np.allclose(seen.probabilities, logits.softmax(1)[0], atol=1e-5)
+    assert seen.target == int(logits.argmax())
+    sides = {"1": 32, "2": 16, "3": 8, "4": 4}
+    assert {block: cam.shape for block, cam in seen.cams.items()} == {
+        block: (sides[block[5]],) * 2 for block in BLOCKS
+    }
+    assert list(seen.maps) == [path for path in records if not path.endswith(".output")]
+    for path, shown in seen.maps.items():
+        record = records[path]
+        tensor = record.tensor[0] if record.axes.startswith("b ") else record.tensor
+        assert np.allclose(shown.values, tensor, atol=1e-5), path
+        assert shown.values.ndim == len(shown.axes.split())
+        assert "b" not in shown.axes.split()
+        assert shown.static == record.static
+    for array in (seen.probabilities, *seen.cams.values(), *(m.values for m in seen.maps.values())):
+        assert array.dtype == np.float32
+
+
+def test_gradients_agree_with_backward_through_retained_tensors():
+    """The plain way: keep the gradient of every block's output, and call backward."""
+    model = randomised("danet")
+    seen = observe(model, picture(), target=3)
+    with recording(model) as records:
+        logits = model(as_input(picture()).requires_grad_())
+    for block in BLOCKS:
+        records[f"{block}.output"].tensor.retain_grad()
+    logits[0, 3].backward()
+    for block in BLOCKS:
+        expected = records[f"{block}.output"].tensor.grad[0].numpy()
+        assert np.abs(expected).max() > 0
+        assert np.allclose(seen.gradients[block], expected, atol=1e-6 * np.abs(expected).max()), block
+
+
+def test_strength_is_the_share_of_change():
+    model = network("non_local")
+    seen = inspect(model, picture(), stage="layer4.1")
+    with torch.no_grad(), recording(model) as records:
+        model(as_input(picture()))
+        x = records["layer2.1.output"].tensor
+        with recording(model.stage2):
+            y = model.stage2(x)
+    assert seen.strength.keys() == {"stage2", "stage3"}
+    share = float(((y - x) ** 2).sum() / (x**2).sum()) ** 0.5
+    assert seen.strength["stage2"] == pytest.approx(share, rel=1e-4)
+    assert seen.strength["stage2"] > 0.01
+    assert inspect(network("se"), picture()).strength == {}
+
+
+def test_stage_is_how_far_the_backward_pass_goes():
+    whole = inspect(network("se"), picture())
+    part = inspect(network("se"), picture(), stage="layer3.1")
+    assert list(part.cams) == ["layer3.1", "layer4.0", "layer4.1"]
+    for block, cam in part.cams.items():
+        assert np.allclose(cam, whole.cams[block], atol=1e-5)
+    assert part.maps.keys() == whole.maps.keys()
+
+
+def test_one_observation_serves_every_method():
+    seen = observe(network("cbam"), picture(), target=5)
+    for method in ("GradCAM", "LayerCAM"):
+        alone = inspect(network("cbam"), picture(), target=5, cam=method)
+        assert content(explain(seen, method)) == content(alone)
+
+
+def test_an_edit_changes_the_prediction_of_this_call_alone():
+    before = inspect(network("se"), picture())
+    gate = "layer3.1.refine.gate"
+    edited = inspect(network("se"), picture(), edits={gate: torch.zeros_like})
+    after = inspect(network("se"), picture())
+    assert (edited.maps[gate].values == 0).all()
+    assert not np.allclose(edited.probabilities, before.probabilities, atol=1e-4)
+    assert content(after) == content(before)
+    with pytest.raises(KeyError, match=r"layer9\.0"):
+        inspect(network("se"), picture(), edits={"layer9.0.refine.gate": torch.zeros_like})
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_works_where_the_caller_switched_gradients_off(mode):
+    expected = content(inspect(network("sk"), picture()))
+    with mode():
+        assert content(inspect(network("sk"), picture())) == expected
+
+
+@pytest.mark.parametrize("name", ["self_attention", "cbam"])
+def test_eight_threads_on_one_network_see_what_one_thread_sees(name):
+    model = randomised(name)
+    jobs = [(picture(seed), seed % 10, BLOCKS[seed % 3]) for seed in range(6)] * 4
+    expected = [content(inspect(model, image, target, stage=stage)) for image, target, stage in jobs[:6]] * 4
+    assert len(set(expected)) == 6
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda job: content(inspect(model, job[0], job[1], stage=job[2])), jobs))
+    assert found == expected
+
+
+def test_nothing_is_left_behind():
+    model = randomised("danet").requires_grad_(True)  # worst case: weights that would take a gradient
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    attributes = {path: set(vars(module)) for path, module in model.named_modules()}
+    inspect(model, picture(), cam="GradCAM++")
+    assert not model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    for path, module in model.named_modules():
+        assert set(vars(module)) == attributes[path]
+        hooks = [value for key, value in vars(module).items() if "hooks" in key and value]
+        assert not hooks, path
+
+
+def test_writing_to_a_map_does_not_write_to_the_network():
+    filters = torch.ones(3, 4)
+    shown = without_batch(Record(filters, "k c", static=True))
+    shown.values.fill(7)
+    assert (filters == 1).all()
+    assert (shown.axes, shown.static) == ("k c", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"target": 10}, "no class 10"),
+        ({"target": -1}, "no class -1"),
+        ({"target": True}, "index of a class"),
+        ({"target": 1.0}, "index of a class"),
+        ({"target": "cat"}, "index of a class"),
+        ({"cam": "ScoreCAM"}, "GradCAM, "),
+        ({"stage": "layer5.0"}, "layer1.0, "),
+        ({"image": picture().resize((64, 64))}, "32 x 32"),
+        ({"image": picture().convert("L")}, "RGB"),
+        ({"image": np.array(picture())}, "RGB"),
+        ({"image": None}, "RGB"),
+    ],
+)
+def test_refuses_what_makes_no_sense(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        inspect(network("plain"), **{"image": picture(), **arguments})
+
+
+def test_a_numpy_target_is_an_index_too():
+    assert inspect(network("plain"), picture(), np.int64(4), stage="layer4.1").target == 4
+
+
+def test_refuses_a_network_in_training_mode():
+    with pytest.raises(ValueError, match="training mode"):
+        inspect(randomised("plain").train(), picture())
+
+
+def test_refuses_numbers_that_are_not_finite():
+    model = randomised("plain")
+    model.conv1.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(NotFiniteError, match="no finite numbers"):
+        inspect(model, picture())
+
+
+def test_imports_neither_gradio_nor_matplotlib():
+    """The page waits for neither, and a script that only inspects needs neither."""
+    code = "import sys, visualize; print(*{'gradio', 'matplotlib', 'pytorch_grad_cam'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], timeout=60, text=True) == "\n"
+
+
+def test_the_networks_of_these_tests_are_not_trivial():
+    """An attention that is switched off, as it is before training, would make many of these tests empty."""
+    for name in ("self_attention", "non_local", "danet"):
+        assert name in CATALOGUE
+        assert min(inspect(network(name), picture(), stage="layer4.1").strength.values()) > 0.01

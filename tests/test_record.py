@@ -1,0 +1,437 @@
+"""The page's record: what it holds, that its numbers are the recorded tensors, and what it refuses."""
+
+import base64
+import inspect
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models import CATALOGUE, CLASSES, CheckpointError
+from models.checkpoint import save, write_facts
+from models.recording import recording
+from tests.networks import picture, randomised
+from visualize import cards, record
+from visualize.cam import METHODS
+from visualize.inspection import Map, NotFiniteError
+from visualize.inspection import inspect as inspect_network
+from visualize.record import (
+    KINDS,
+    RequestError,
+    affinity_row,
+    compare_record,
+    decode,
+    pack,
+    pack_map,
+    picture_of,
+    scale_of,
+    stays,
+    stream_record,
+)
+
+SEVEN = ["plain", "se", "cbam", "sk", "self_attention", "non_local", "danet"]
+FACTS = {"accuracy": 93.0, "accuracy_mirror": 93.5, "recipe": "cpu", "epochs": 12, "seed": 0, "flops": 1.11e9}
+
+network = cache(randomised)
+
+
+@pytest.fixture(autouse=True)
+def checkpoints(monkeypatch):
+    """Every network is "trained", with random weights. Returns the names of those that were loaded."""
+    loaded = []
+
+    def load(name, device="cpu"):
+        loaded.append(name)
+        return network(name)
+
+    monkeypatch.setattr(record, "load", load)
+    monkeypatch.setattr(record, "read_facts", lambda name: dict(FACTS))
+    monkeypatch.setattr(record, "_held", record._Cache(record.CACHE_BYTES))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def seven():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "load", lambda name, device="cpu": network(name))
+        patch.setattr(record, "read_facts", lambda name: dict(FACTS))
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        return compare_record(picture(), SEVEN)
+
+
+def test_fields(seven):
+    assert list(seven) == ["version", "classes", "image", "target", "cam", "mechanisms", "unavailable"]
+    assert seven["version"] == 1
+    assert seven["classes"] == list(CLASSES)
+    assert base64.b64decode(seven["image"]) == np.array(picture()).tobytes()
+    assert (seven["target"], seven["cam"], seven["unavailable"]) == ("predicted", "GradCAM", [])
+    assert [column["key"] for column in seven["mechanisms"]] == SEVEN
+    for column in seven["mechanisms"]:
+        entry = CATALOGUE[column["key"]]
+        assert (column["name"], column["family"]) == (entry.title, entry.family)
+        assert sum(column["probabilities"]) == pytest.approx(1, abs=1e-5)
+        assert column["parameters"] == sum(p.numel() for p in network(column["key"]).parameters())
+        assert column["accuracy"] == {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
+        assert set(column["strength"]) == ({"stage2", "stage3"} if entry.slot == "stage" else set())
+        assert [m["path"] for m in column["maps"]][:8] == [
+            f"layer{stage}.{block}.cam" for stage in (1, 2, 3, 4) for block in (0, 1)
+        ]
+        for shown in column["maps"]:
+            assert set(shown) - {"raw"} == {
+                *("path", "block", "kind", "axes", "shape", "data", "lo", "hi", "scale", "static")
+            }
+
+
+def test_is_json_and_small(seven):
+    text = json.dumps(seven, allow_nan=False)
+    assert json.loads(text) == seven
+    assert len(text) < 400_000
+
+
+def test_decoded_maps_are_the_recorded_tensors(seven):
+    on_request = set()
+    for column in seven["mechanisms"]:
+        expected = inspect_network(network(column["key"]), picture())
+        for shown in column["maps"]:
+            if not shown["data"]:
+                on_request.add((column["key"], shown["path"]))
+                continue
+            block, _, last = shown["path"].rpartition(".")
+            values = expected.cams[block] if last == "cam" else expected.maps[shown["path"]].values
+            error = np.abs(decode(shown) - values).max()
+            assert error <= 1e-4 * (shown["hi"] - shown["lo"]) + 1e-7, shown["path"]
+            assert np.ptp(values) == pytest.approx(shown["hi"] - shown["lo"], abs=1e-6)
+    assert on_request == {
+        ("self_attention", "stage2.affinity"),
+        ("non_local", "stage2.affinity"),
+        ("danet", "stage2.position"),
+        ("danet", "stage3.channel"),
+    }
+
+
+def test_kinds_blocks_and_scales(seven):
+    found = {
+        (column["key"], shown["path"]): (shown["block"], shown["kind"], shown["scale"])
+        for column in seven["mechanisms"]
+        for shown in column["maps"]
+    }
+    assert found["plain", "layer3.1.cam"] == ("layer3.1", "cam", "relative")
+    assert found["se", "layer3.1.refine.gate"] == ("layer3.1", "channel", "0-1")
+    assert found["cbam", "layer1.0.refine.spatial_gate"] == ("layer1.0", "spatial", "0-1")
+    assert found["sk", "layer2.0.conv1.weights"] == ("layer2.0", "branch", "0-1")
+    assert found["self_attention", "stage3.affinity"] == ("layer3.1", "pairwise", "uniform=1")
+    assert found["danet", "stage2.position"] == ("layer2.1", "pairwise", "uniform=1")
+    assert found["danet", "stage2.channel"] == ("layer2.1", "matrix", "uniform=1")
+
+
+@pytest.mark.parametrize(
+    ("path", "axes", "low", "high", "scale"),
+    [
+        ("stage1.full_gate", "c h w", 1.2, 1.9, "1-2"),  # BAM: 1 + sigmoid
+        ("layer1.0.refine.full_gate", "c h w", 0.2, 0.9, "0-1"),  # MS-CAM: sigmoid
+        ("layer1.0.refine.gate", "c 1 1", 0.4999, 0.5001, "0-1"),  # nearly constant, and so it shall look
+        ("layer1.0.refine.gate", "c 1 1", 0.2, 1.4, "signed"),
+        ("stage2.affinity_1", "q h w", 0.0, 1.0, "uniform=1"),
+        ("stage2.affinity", "q k", -0.2, 0.3, "signed"),
+        ("stage2.weights", "g k h w", -0.2, 0.3, "signed"),
+    ],
+)
+def test_scale_follows_name_axes_and_range(path, axes, low, high, scale):
+    assert scale_of(path, axes, low, high) == scale
+
+
+def test_every_axes_string_in_use_has_a_kind():
+    for name in cards.networks():
+        for shown in inspect_network(network(name), picture(), stage="layer4.1").maps.values():
+            assert shown.axes in KINDS, (name, shown.axes)
+
+
+def test_the_server_gives_out_what_the_record_leaves_out(seven, checkpoints):
+    expected = inspect_network(network("self_attention"), picture()).maps["stage2.affinity"].values
+    row = affinity_row(picture_of(seven), "self_attention", "stage2.affinity", 17)
+    assert set(row) == {"data", "lo", "hi", "shape"}
+    assert np.abs(decode(row) - expected[:, 17]).max() <= 1e-4 * (row["hi"] - row["lo"])
+    assert decode(row).sum((1, 2)) == pytest.approx(np.ones(4), abs=0.01)
+
+    assert affinity_row(picture(), "non_local", "stage2.affinity", 255)["shape"] == [16, 16]
+    matrix = decode(affinity_row(picture(), "danet", "stage3.channel"))
+    assert np.allclose(decode(affinity_row(picture(), "danet", "stage3.channel", 9)), matrix[9], atol=1e-4)
+    assert matrix.shape == (256, 256)
+
+
+def test_a_click_after_a_comparison_runs_no_network(checkpoints):
+    compare_record(picture(), ["non_local"])
+    affinity_row(picture(), "non_local", "stage2.affinity", 3)
+    assert checkpoints == ["non_local"]
+    affinity_row(picture(1), "non_local", "stage2.affinity", 3)
+    affinity_row(picture(1), "non_local", "stage2.affinity", 4)
+    assert checkpoints == ["non_local"] * 2
+
+
+def test_what_the_server_holds_is_bounded():
+    held = record._Cache(10_000)
+    for index in range(20):
+        held.put((bytes(32), f"{index}"), {"a": Map("c 1 1", np.zeros((500, 1, 1), np.float32), False)})
+    assert held.size == sum(record.weight(*entry) for entry in held.entries.items())
+    assert 0 < held.size <= 10_000
+    assert held.get((bytes(32), "0")) is None
+    assert held.get((bytes(32), "19")) is not None
+    held.put((bytes(32), "20"), {"a": Map("c 1 1", np.zeros((5000, 1, 1), np.float32), False)})
+    assert (held.size, len(held.entries)) == (0, 0)  # larger than the whole cache
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "query"),
+    [
+        ("non_local", "stage2.affinity", 256),
+        ("non_local", "stage2.affinity", -1),
+        ("non_local", "stage2.affinity", True),
+        ("non_local", "stage2.affinity", 1.0),
+        ("non_local", "stage2.affinity", "3"),
+        ("non_local", "stage2.affinity", None),
+        ("non_local", "stage3.affinity", 3),  # small: it is in the record
+        ("non_local", "stage9.affinity", 3),
+        ("non_local", ["stage2.affinity"], 3),
+        ("danet", "stage3.channel", 256),
+        ("se", "layer1.0.refine.gate", 0),
+        ("nonlocal", "stage2.affinity", 3),
+        (None, "stage2.affinity", 3),
+        ({}, "stage2.affinity", 3),
+    ],
+)
+def test_a_row_that_does_not_exist_is_refused(name, path, query):
+    with pytest.raises(RequestError) as refusal:
+        affinity_row(picture(), name, path, query)
+    assert_plain_sentence(refusal)
+
+
+def test_columns_arrive_one_by_one(seven, checkpoints):
+    stream = stream_record(picture(), SEVEN)
+    assert inspect.isgenerator(stream)
+    first = next(stream)
+    assert checkpoints == ["plain"]
+    records = [first, *stream]
+    assert [len(partial["mechanisms"]) for partial in records] == [1, 2, 3, 4, 5, 6, 7]
+    assert [column["key"] for column in first["mechanisms"]] == ["plain"]
+    assert records[-1] == compare_record(picture(), SEVEN) == seven
+
+
+def test_order_target_and_method_are_as_asked():
+    target = int(inspect_network(network("sk"), picture()).probabilities.argmin())  # not the predicted class
+    found = compare_record(picture(), ("sk", "plain"), CLASSES[target], "LayerCAM")
+    assert [column["key"] for column in found["mechanisms"]] == ["sk", "plain"]
+    assert (found["target"], found["cam"]) == (CLASSES[target], "LayerCAM")
+    expected = inspect_network(network("sk"), picture(), target, "LayerCAM")
+    shown = found["mechanisms"][0]["maps"][7]
+    assert np.abs(decode(shown) - expected.cams["layer4.1"]).max() < 1e-4
+    assert shown["raw"] == list(expected.cam_ranges["layer4.1"])
+
+
+def test_two_visitors_at_once_get_their_own_records():
+    pictures = [picture(seed) for seed in range(4)]
+    expected = [compare_record(image, ["se", "non_local"]) for image in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: compare_record(image, ["se", "non_local"]), pictures * 2))
+    assert found == expected * 2
+
+
+def test_a_broken_checkpoint_is_named_and_the_rest_works(monkeypatch):
+    def load(name, device="cpu"):
+        if name == "se":
+            raise CheckpointError("The weights of se are an empty file.")
+        if name == "cbam":
+            return broken
+        return network(name)
+
+    broken = randomised("cbam")
+    broken.fc.bias[3] = float("inf")
+    monkeypatch.setattr(record, "load", load)
+    *_, found = stream_record(picture(), ["se", "plain", "cbam"])
+    assert [column["key"] for column in found["mechanisms"]] == ["plain"]
+    assert found["unavailable"] == [
+        {"key": "se", "name": "Squeeze-and-Excitation", "reason": "The weights of se are an empty file."},
+        {"key": "cbam", "name": "CBAM", "reason": "The network gives no finite numbers for this picture."},
+    ]
+
+
+def test_a_full_gpu_means_the_cpu_and_a_note(monkeypatch):
+    def load(name, device="cpu"):
+        if device == "cuda":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return network(name)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(record, "load", load)
+    (column,) = compare_record(picture(), ["plain"])["mechanisms"]
+    assert "CPU" in column["note"]
+    assert len(column["maps"]) == 8
+
+
+def assert_plain_sentence(refusal):
+    text = str(refusal.value)
+    assert re.fullmatch(r"[A-Z][^\n<>{}]{10,400}\.", text), text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"image": None},
+        {"image": "picture.png"},
+        {"image": np.zeros((32, 32, 3), np.uint8)},
+        {"image": Image.new("RGB", (33, 32))},
+        {"image": Image.new("RGBA", (32, 32))},
+        {"mechanisms": None},
+        {"mechanisms": "se"},
+        {"mechanisms": {"se": 1}},
+        {"mechanisms": True},
+        {"mechanisms": []},
+        {"mechanisms": ["se", "se"]},
+        {"mechanisms": ["se", "resnet"]},
+        {"mechanisms": ["se", None]},
+        {"mechanisms": ["se", ["cbam"]]},
+        {"mechanisms": [float("nan")]},
+        {"mechanisms": [{"se": "se"}]},
+        {"mechanisms": ["se"] * 1000},
+        {"mechanisms": ["<img src=x onerror=alert(1)>"]},
+        {"mechanisms": ["x" * 1_000_000]},
+        {"target": None},
+        {"target": True},
+        {"target": 3},
+        {"target": float("nan")},
+        {"target": "tiger"},
+        {"target": ["cat"]},
+        {"cam": None},
+        {"cam": "ScoreCAM"},
+        {"cam": {"name": "GradCAM"}},
+        {"cam": float("inf")},
+    ],
+)
+def test_each_wrong_argument_gets_one_plain_sentence(arguments, checkpoints):
+    with pytest.raises(RequestError) as refusal:
+        stream_record(**{"image": picture(), "mechanisms": ["plain"], **arguments})  # before the first column
+    assert_plain_sentence(refusal)
+    assert checkpoints == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [None, [], {}, {"image": None}, {"image": 7}, {"image": ""}, {"image": "!" * 4096}, {"image": "é" * 4096}]
+    + [{"image": "A" * 4095 + "="}, {"image": "A" * 5000}],
+)
+def test_a_record_that_came_back_without_picture_is_refused(sent):
+    with pytest.raises(RequestError, match="no picture"):
+        picture_of(sent)
+
+
+def test_the_picture_of_a_record_comes_back(seven):
+    assert picture_of(seven).tobytes() == picture().tobytes()
+
+
+def test_the_bytes_of_a_map():
+    """What a reader in any language must find: row by row, little-endian, 0 for the lowest value."""
+    packed = pack(np.float32([[-1, 1], [0, 1]]))
+    assert base64.b64decode(packed["data"]) == bytes([0, 0, 255, 255, 0, 128, 255, 255])
+    assert (packed["lo"], packed["hi"], packed["shape"]) == (-1, 1, [2, 2])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, -3e38])
+def test_a_constant_map_stays_constant(value):
+    packed = pack(np.full((1, 8, 8), value, np.float32))
+    assert packed["lo"] == packed["hi"] == np.float32(value)
+    assert (decode(packed) == np.float32(value)).all()
+
+
+def test_numbers_at_the_ends_of_float32():
+    values = np.float32([[-3e38, 3e38, 0.0, 1e-30]])
+    assert np.abs(decode(pack(values)).astype(float) - values).max() <= 1e-4 * 6e38
+    for bad in (np.nan, np.inf):
+        with pytest.raises(NotFiniteError):
+            pack(np.float32([0, bad]))
+
+
+def test_large_maps_stay_on_the_server_and_say_so():
+    shown = Map("q h w", np.random.default_rng(0).random((65, 2, 2), np.float32), False)
+    assert stays(shown)
+    packed = pack_map("stage1.affinity", shown)
+    assert packed["data"] == ""
+    assert packed["shape"] == [65, 2, 2]
+    assert 0 < packed["lo"] < packed["hi"] < 1
+    with pytest.raises(ValueError, match="affinity_row"):
+        decode(packed)
+    assert not stays(Map("q h w", np.zeros((64, 8, 8), np.float32), False))
+
+
+def test_an_edit_is_in_the_maps_of_the_record():
+    """The maps show what the network went on with, not what it would have computed."""
+    gate = "layer2.0.refine.gate"
+    seen = inspect_network(network("se"), picture(), edits={gate: torch.ones_like})
+    assert (decode(pack_map(gate, seen.maps[gate])) == 1).all()
+    with recording(network("se")) as records:
+        network("se")(torch.zeros(1, 3, 32, 32))
+    assert not (records[gate].tensor == 1).any()
+
+
+def test_wilson_interval():
+    """Reference values by hand: p = 0.95, n = 100 gives 0.8882 to 0.9785; it never leaves 0..1."""
+    assert cards.wilson(95, 100) == pytest.approx((88.825, 97.846), abs=2e-3)
+    assert cards.wilson(100, 10) == pytest.approx((72.247, 100), abs=1e-3)
+    assert cards.wilson(0, 10) == pytest.approx((0, 27.753), abs=1e-3)
+
+
+def test_table_and_card_of_stored_networks(tmp_path):
+    save(network("se"), "se", FACTS, tmp_path)
+    save(network("sk"), "sk", {"recipe": "cpu"}, tmp_path)
+    save(network("cbam"), "cbam", FACTS, tmp_path)
+    (tmp_path / "cbam.safetensors").write_bytes(b"")
+    rows = {row["key"]: row for row in cards.mechanisms_table(tmp_path)}
+    assert list(rows) == cards.networks()
+    assert rows["plain"] == {
+        "key": "plain",
+        "name": "Plain ResNet18",
+        "family": "module",
+        "parameters": 11_173_962,
+        "accuracy": {"value": None, "low": None, "high": None},
+        "recipe": None,
+        "available": False,
+        "reason": "plain is not trained yet.",
+    }
+    assert rows["se"]["available"]
+    assert rows["se"]["reason"] is None
+    assert rows["se"]["recipe"] == "cpu"
+    assert rows["se"]["accuracy"] == {"value": 93.0, "low": 92.48, "high": 93.48}
+    assert rows["sk"]["available"]  # trained, not measured
+    assert rows["sk"]["accuracy"]["value"] is None
+    assert rows["cbam"]["reason"] == "The weights of cbam are an empty file."
+    json.dumps(list(rows.values()), allow_nan=False)
+
+    text = cards.card("se", tmp_path)
+    for part in (
+        "### Squeeze-and-Excitation",
+        "$$",
+        "<https://arxiv.org/abs/1709.01507>",
+        "11,263,042 parameters",
+        "93.00 % of 10,000 test images right (95 % interval 92.48 to 93.48; 93.50 % with mirror averaging)",
+        "1.11 GFLOPs",
+    ):
+        assert part in text
+    assert "plain is not trained yet." in cards.card("plain", tmp_path)
+    assert "None" not in text
+    assert "%" not in cards.figures("sk", tmp_path)
+
+
+def test_a_repaired_checkpoint_is_seen_without_a_restart(tmp_path):
+    assert cards.fault("se", tmp_path) == "se is not trained yet."
+    save(network("se"), "se", FACTS, tmp_path)
+    assert cards.fault("se", tmp_path) is None
+    write_facts("se", {**FACTS, "sha256": "0" * 64}, tmp_path)
+    assert "damaged" in cards.fault("se", tmp_path)
+
+
+def test_methods_are_those_of_the_contract():
+    assert METHODS == ("GradCAM", "GradCAM++", "HiResCAM", "LayerCAM", "XGradCAM", "EigenCAM")

@@ -1,0 +1,433 @@
+"""Training: that it learns, that an interruption leaves no trace, and what is shipped.
+
+Most runs train a tiny network on a tiny data set, in the place of a catalogue entry.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PER_FILE
+from torch import nn
+
+import models
+from models import checkpoint, data, evaluate, train
+from models.checkpoint import CheckpointError
+from models.data import DataError
+from models.train import RECIPES, Recipe, Run, TrainingError, train_one
+
+TOY = Recipe(
+    epochs=3,
+    batch=32,
+    lr=((0, 0.0), (1, 0.1), (3, 0.0)),
+    cutout=8,
+    sizes=((0, 16), (2, 32)),
+    average_from=1,
+    average_decay=0.9,
+)
+STEPS = 5 * PER_FILE // TOY.batch  # of one epoch
+
+
+class Tiny(nn.Module):
+    """One convolution, BatchNorm, and dropout: something of everything that a run has to keep."""
+
+    def __init__(self, name: str, num_classes: int = 10):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 4, stride=4)
+        self.bn = nn.BatchNorm2d(8)
+        self.dropout = nn.Dropout(0.1)
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.dropout(torch.relu(self.bn(self.conv(images)))).mean((2, 3)))
+
+
+@pytest.fixture
+def toy(tiny_cifar, monkeypatch) -> Path:
+    """`plain` is a tiny network, `toy` a recipe, CIFAR-10 has 320 pictures; the home folder."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(models, "build", Tiny)
+    monkeypatch.setattr(train, "build", Tiny)
+    monkeypatch.setitem(RECIPES, "toy", TOY)
+    return tiny_cifar
+
+
+def use_recipe(monkeypatch, **changes) -> Recipe:
+    recipe = dataclasses.replace(TOY, **changes)
+    monkeypatch.setitem(RECIPES, "toy", recipe)
+    return recipe
+
+
+def everything(run: Run) -> dict[str, torch.Tensor]:
+    """All tensors that training changes, by name."""
+    found = {f"model {key}": value for key, value in run.model.state_dict().items()}
+    found |= {f"average {key}": value for key, value in run.average.state_dict().items()}
+    for index, state in run.optimizer.state_dict()["state"].items():
+        found[f"momentum {index}"] = state["momentum_buffer"]
+    return {**found, "random": torch.get_rng_state()}
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def history(folder: Path) -> list[dict]:
+    """The metrics without what depends on the clock."""
+    return [{key: line[key] for key in ("epoch", "loss", "train_accuracy", "lr")} for line in metrics(folder)]
+
+
+# Learning.
+
+
+def test_the_loss_falls(toy, monkeypatch):
+    use_recipe(monkeypatch, epochs=6, lr=((0, 0.1), (6, 0.0)), batch=16, cutout=0)
+    run = Run("plain", "toy")
+    run.train(progress=False)
+    lines = metrics(run.folder)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert lines[-1]["train_accuracy"] > 60
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert all(line["images_per_second"] > 0 for line in lines)
+
+
+def test_a_real_network_from_training_to_checkpoint(tiny_cifar, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    use_recipe(monkeypatch, epochs=1, batch=8, limit=16, average_from=0)
+    facts = train_one("cbam", seed=3, recipe="toy", folder=tmp_path / "out", progress=False)
+    assert facts == json.loads((tmp_path / "out" / "cbam.json").read_text())
+    assert (facts["name"], facts["recipe"], facts["seed"], facts["images_seen"]) == ("cbam", "toy", 3, 16)
+    assert facts["parameters"] == 11_263_842 and facts["test_images"] == 16
+    assert facts["command"] == "python -m models.train cbam --recipe toy --seed 3"
+    with torch.inference_mode():
+        logits = checkpoint.restore("cbam", tmp_path / "out")(evaluate.synthetic_picture())
+    assert torch.equal(logits[0], torch.tensor(facts["logits_check"]))
+    assert 1.1e9 < facts["flops"] < 1.3e9  # two per multiply-add
+
+
+@pytest.mark.gpu
+def test_one_step_on_a_gpu(tiny_cifar, monkeypatch):
+    use_recipe(monkeypatch, epochs=1, limit=64)
+    run = Run("se", "toy")
+    assert run.device.type == "cuda"
+    seen = []
+    run.model.layer3[1].conv2.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    before = run.model.conv1.weight.detach().clone()
+    run.train(progress=False)
+    assert seen[0].dtype == torch.bfloat16
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert run.model.conv1.weight.dtype == torch.float32
+    assert run.model.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not torch.equal(run.model.conv1.weight, before) and math.isfinite(run.last_loss)
+    again = Run("se", "toy")
+    again.resume()
+    assert again.epoch == 1 and torch.equal(again.model.conv1.weight, run.model.conv1.weight)
+
+
+# Interruption.
+
+
+class Crash(Exception):
+    """As if the machine lost its power."""
+
+
+@pytest.fixture
+def uninterrupted(toy) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """How a run ends that nothing disturbs; its folder is moved out of the way."""
+    run = Run("plain", "toy", seed=1)
+    run.train(progress=False)
+    state = {key: value.clone() for key, value in everything(run).items()}
+    folder = run.folder.rename(run.folder.with_name("uninterrupted"))
+    return state, history(folder)
+
+
+def interrupt(monkeypatch, after: int, how) -> None:
+    """Calls `how` at the end of the step with this number, counted from 1."""
+    step, taken = Run.train_step, []
+
+    def counted(run):
+        step(run)
+        taken.append(1)
+        if len(taken) == after:
+            how()
+
+    monkeypatch.setattr(Run, "train_step", counted)
+
+
+def ask_to_stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def crash() -> None:
+    raise Crash
+
+
+@pytest.mark.parametrize(
+    "after, how",
+    [
+        (3, ask_to_stop),  # in mid-epoch
+        (STEPS + 4, ask_to_stop),  # in mid-epoch, while the average is kept
+        (2 * STEPS, ask_to_stop),  # with the last step of an epoch
+        (STEPS + 1, crash),  # back to the end of the first epoch
+        (3 * STEPS - 1, crash),
+    ],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(uninterrupted, monkeypatch, after, how):
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        interrupt(patch, after, how)
+        with pytest.raises(Crash if how is crash else TrainingError):
+            Run("plain", "toy", seed=1).train(progress=False)
+    assert signal.getsignal(signal.SIGTERM) is before
+    torch.manual_seed(99)  # another process, with other random numbers
+    run = Run("plain", "toy", seed=1)
+    run.train(progress=False)
+    state, lines = uninterrupted
+    ours = everything(run)
+    assert sorted(ours) == sorted(state)
+    for key, value in state.items():
+        assert torch.equal(ours[key], value), key
+    assert history(run.folder) == lines
+
+
+def test_the_random_state_matters_here(toy):
+    """The comparison above can fail: the toy network draws random numbers, and another seed changes it."""
+    runs = [Run("plain", "toy", seed=seed) for seed in (1, 2)]
+    for run in runs:
+        run.train(progress=False)
+    assert not torch.equal(runs[0].model.conv.weight, runs[1].model.conv.weight)
+    run = Run("plain", "toy", seed=1)
+    (run.folder / "state.pt").unlink()
+    torch.manual_seed(99)  # after the network was made: only dropout differs
+    run.train(progress=False)
+    assert not torch.equal(run.model.conv.weight, runs[0].model.conv.weight)
+
+
+def test_stopping_says_how_to_go_on(toy, monkeypatch, tmp_path):
+    interrupt(monkeypatch, 2, ask_to_stop)
+    with pytest.raises(
+        TrainingError, match="^plain was stopped and can be resumed: give the command again.$"
+    ):
+        train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_run_trains_nothing_more(toy, monkeypatch, tmp_path):
+    train_one("plain", recipe="toy", folder=tmp_path / "one", progress=False)
+    monkeypatch.setattr(Run, "train_step", crash)
+    train_one("plain", recipe="toy", folder=tmp_path / "two", progress=False)
+    one, two = ((tmp_path / folder / "plain.safetensors").read_bytes() for folder in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 16}, {"weight_decay": 0.0}, {"epochs": 4}, {"sizes": ((0, 32),)}]
+)
+def test_a_changed_recipe_does_not_resume(toy, monkeypatch, change):
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, ask_to_stop)
+        with pytest.raises(TrainingError):
+            Run("plain", "toy").train(progress=False)
+    use_recipe(monkeypatch, **change)
+    with pytest.raises(TrainingError, match="belongs to a run with other settings"):
+        Run("plain", "toy").train(progress=False)
+
+
+def test_runs_do_not_share_a_folder(toy, monkeypatch):
+    monkeypatch.setattr(train, "hold_out", lambda labels: data.hold_out(labels, 100))
+    runs = [
+        Run("plain", "toy"),
+        Run("plain", "toy", seed=1),
+        Run("plain", "toy", validate=True),
+        Run("se", "toy"),
+    ]
+    assert len({run.folder for run in runs}) == len(runs)
+    assert all(run.folder.is_relative_to(toy / "runs") for run in runs)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(toy, monkeypatch, tmp_path):
+    use_recipe(monkeypatch, lr=((0, 1e20), (3, 1e20)))
+    with pytest.raises(TrainingError, match=r"^The loss of plain is (nan|inf) in epoch 1: stopped\.$"):
+        train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+    assert not list((toy / "runs").glob("*/state.pt"))  # nothing to resume from
+
+
+# The settings.
+
+
+@pytest.mark.parametrize(
+    "name, rates",
+    [
+        ("paper", {0: 0.0, 0.5: 0.05, 1: 0.1, 79.9: 0.1, 80: 0.01, 119.9: 0.01, 120: 0.001, 159.9: 0.001}),
+        ("gpu", {0: 0.0, 4.5: 0.2, 9: 0.4, 27: 0.2, 44.1: 0.01}),
+        ("cpu", None),
+        ("smoke", {0: 0.02, 0.9: 0.02}),
+        ("toy", {0: 0.0, 0.5: 0.05, 1: 0.1, 2: 0.05}),
+    ],
+)
+def test_learning_rates(toy, monkeypatch, name, rates):
+    recipe = RECIPES[name]
+    if rates is None:  # a triangle, whatever its length
+        (start, low), (top, high), (end, last) = recipe.lr
+        assert (start, low, end, last) == (0, 0.0, recipe.epochs, 0.0) and 0 < top < end / 2
+        rates = {0: 0.0, top: high, (top + end) / 2: high / 2}
+    assert recipe.lr[-1][0] == recipe.epochs
+    monkeypatch.setitem(RECIPES, name, dataclasses.replace(recipe, batch=32, limit=None, sizes=((0, 32),)))
+    run = Run("plain", name)
+    for at, expected in rates.items():
+        run.epoch, run.step = int(at), round((at - int(at)) * run.steps)
+        run.data.start(run.epoch)
+        run.train_step()
+        assert [group["lr"] for group in run.optimizer.param_groups] == [pytest.approx(expected)] * 2, at
+
+
+def test_weight_decay_acts_on_matrices_alone(toy):
+    run = Run("plain", "toy")
+    decayed, rest = run.optimizer.param_groups
+    assert decayed["weight_decay"] == TOY.weight_decay and rest["weight_decay"] == 0
+    assert {id(p) for p in decayed["params"]} == {id(run.model.conv.weight), id(run.model.fc.weight)}
+    assert len(rest["params"]) == 4
+    assert all(group["momentum"] == 0.9 and group["nesterov"] for group in run.optimizer.param_groups)
+
+
+def test_pictures_grow_as_the_recipe_says(toy, monkeypatch):
+    sides = []
+    forward = Tiny.forward
+
+    def watched(model, images):
+        sides.append(images.shape[-1])
+        return forward(model, images)
+
+    monkeypatch.setattr(Tiny, "forward", watched)
+    Run("plain", "toy").train(progress=False)
+    assert sides == [16] * 2 * STEPS + [32] * STEPS
+
+
+@pytest.mark.parametrize("name", ["paper", "gpu", "cpu", "smoke"])
+def test_every_recipe_ends_on_whole_pictures(name):
+    sizes = RECIPES[name].sizes
+    assert sizes[0][0] == 0 and sizes[-1][1] == 32 and sizes[-1][0] < RECIPES[name].epochs
+
+
+# What is shipped.
+
+
+def test_the_average_is_shipped(toy, monkeypatch):
+    use_recipe(monkeypatch, sizes=((0, 32),))
+    weights, step = [], Run.train_step
+
+    def watched(run):
+        step(run)
+        weights.append(run.model.fc.weight.detach().double().clone())
+
+    monkeypatch.setattr(Run, "train_step", watched)
+    run = Run("plain", "toy")
+    run.train(progress=False)
+    average = weights[STEPS]  # the average begins with the first step of epoch 1
+    for value in weights[STEPS + 1 :]:
+        average = 0.9 * average + 0.1 * value
+    shipped = run.result()
+    torch.testing.assert_close(shipped.fc.weight.double(), average, rtol=1e-5, atol=1e-6)
+    assert (shipped.fc.weight - run.model.fc.weight).abs().max() > 1e-4
+    assert not shipped.training
+    assert not torch.equal(shipped.bn.running_mean, run.model.bn.running_mean)  # statistics too
+
+
+def test_without_an_average_the_last_weights_are_shipped(toy, monkeypatch):
+    use_recipe(monkeypatch, average_from=None)
+    run = Run("plain", "toy")
+    run.train(progress=False)
+    assert run.average is None and run.result() is run.model and not run.model.training
+
+
+def test_the_stored_file_is_what_is_measured(toy, tmp_path):
+    facts = train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    images, labels = data.load(train=False)
+    stored = checkpoint.restore("plain", tmp_path / "out")
+    with torch.no_grad():
+        single, mirrored = (stored(data.normalise(view)) for view in (images, images.flip(3)))
+    assert facts["accuracy"] == pytest.approx(100 * (single.argmax(1) == labels).float().mean().item())
+    both = (single + mirrored).argmax(1)
+    assert facts["accuracy_mirror"] == pytest.approx(100 * (both == labels).float().mean().item())
+    assert facts["test_images"] == PER_FILE
+    assert facts["correct_of_first_200"] == (single.argmax(1) == labels).sum()  # 64 are all there are
+    assert facts["epochs"] == 3 and facts["images_seen"] == 3 * STEPS * TOY.batch
+    assert facts["settings"] == json.loads(json.dumps(dataclasses.asdict(TOY)))
+    assert facts["train_seconds"] > 0 and facts["torch"] == torch.__version__
+    assert abs(facts["accuracy_unrounded"] - facts["accuracy"]) < 5
+
+
+def test_without_test_images_it_trains_all_the_same(toy, tmp_path):
+    file = toy / "cifar10" / "test_batch.bin"
+    file.rename(toy / "test_batch.bin")
+    facts = train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    for key in ("accuracy", "accuracy_mirror", "accuracy_unrounded", "correct_of_first_200"):
+        assert facts[key] is None
+    (toy / "test_batch.bin").rename(file)
+    facts = evaluate.evaluate("plain", tmp_path / "out")  # later, on a machine that has them
+    assert facts["accuracy"] > 10 and facts["test_images"] == PER_FILE
+
+
+def test_validation_ships_nothing(toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(train, "hold_out", lambda labels: data.hold_out(labels, 100))
+    (toy / "cifar10" / "test_batch.bin").unlink()  # the test images have no part in it
+    facts = train_one("plain", recipe="toy", validate=True, folder=tmp_path / "out", progress=False)
+    assert list(facts) == ["validation_accuracy"] and 0 <= facts["validation_accuracy"] <= 100
+    assert not (tmp_path / "out").exists()
+    run = Run("plain", "toy", validate=True)
+    assert run.data.count == 5 * PER_FILE - 100 and len(run.held_labels) == 100
+    held = {image.numpy().tobytes() for image in run.held_images}
+    inner = run.data.padded[:, :, 4:-4, 4:-4]
+    assert held.isdisjoint(image.numpy().tobytes() for image in inner)
+
+
+def test_all_training_images_are_used_otherwise(toy):
+    assert Run("plain", "toy").data.count == 5 * PER_FILE
+
+
+# The command lines.
+
+
+def command(module, monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+    module.main()
+
+
+def test_the_command_trains_and_prints_what_it_found(toy, monkeypatch, tmp_path, capsys):
+    command(train, monkeypatch, "plain", "--recipe", "toy", "--seed", "4", "--folder", str(tmp_path / "out"))
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["seed"] == 4 and printed["accuracy"] is not None
+    before = (tmp_path / "out" / "plain.safetensors").read_bytes()
+    command(evaluate, monkeypatch, "plain", "--folder", str(tmp_path / "out"))
+    assert f"{printed['accuracy']} %" in "".join(capsys.readouterr())
+    assert (tmp_path / "out" / "plain.safetensors").read_bytes() == before  # measuring changes no weights
+
+
+@pytest.mark.parametrize(
+    "module, arguments, sentence",
+    [
+        (train, ("nothing", "--recipe", "toy"), "no mechanism 'nothing'"),
+        (evaluate, ("nothing",), "no mechanism 'nothing'"),
+        (evaluate, ("plain",), "plain is not trained yet"),
+    ],
+)
+def test_the_commands_fail_with_a_sentence(tiny_cifar, tmp_path, monkeypatch, module, arguments, sentence):
+    monkeypatch.setitem(RECIPES, "toy", TOY)
+    with pytest.raises(SystemExit, match=sentence) as caught:
+        command(module, monkeypatch, *arguments, "--folder", str(tmp_path / "out"))
+    assert "\n" not in str(caught.value) and not str(caught.value).startswith('"')
+
+
+def test_training_without_data_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path))
+    with pytest.raises(DataError, match="run `python -m models.data` first"):
+        train_one("plain", recipe="smoke", folder=tmp_path / "out")
+    with pytest.raises(CheckpointError, match="not trained yet"):
+        evaluate.evaluate("plain", tmp_path / "out")

@@ -1,0 +1,76 @@
+"""What is said about a mechanism: its text, and the figures measured on the file that ships."""
+
+import re
+from functools import cache, lru_cache
+from pathlib import Path
+
+import torch
+
+from models import CATALOGUE, CheckpointError, build
+from models.checkpoint import CHECKPOINTS, read_facts, read_weights
+from models.table import wilson
+
+TEST_IMAGES = 10_000
+
+
+def networks() -> list[str]:
+    """Ids of the catalogue's entries that make a network, in its order."""
+    return [name for name, entry in CATALOGUE.items() if entry.slot is not None or name == "plain"]
+
+
+def accuracy(facts: dict) -> dict:
+    """Percent of the test images that the stored file gets right, its 95 % interval, and the recipe.
+
+    The interval (Wilson's) is about chance in the choice of test images, not about another seed. The three
+    numbers are None where nobody measured.
+    """
+    value = facts.get("accuracy")
+    low = high = None
+    if value is not None:
+        low, high = (round(percent, 2) for percent in wilson(value, TEST_IMAGES))
+        value = round(value, 2)
+    return {"value": value, "low": low, "high": high, "recipe": facts.get("recipe")}
+
+
+@lru_cache(maxsize=512)
+def _fault(name: str, folder: Path, stamps: tuple) -> str | None:
+    try:
+        read_weights(name, folder)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def card(name: str, folder: Path = CHECKPOINTS) -> str:
+    """Markdown about one mechanism: its explanation, the paper, and the measured figures.
+
+    Raises:
+        KeyError: no such entry.
+    """
+    entry = CATALOGUE[name]
+    paper = re.sub(r"https?://[^\s,;]+", lambda link: f"<{link[0]}>", entry.paper)
+    measured = figures(name, folder)
+    return f"### {entry.title}\n\n{entry.explanation}\n\n**Paper.** {paper}\n\n**Measured.** {measured}\n"
+
+
+def figures(name: str, folder: Path = CHECKPOINTS) -> str:
+    """The measured figures in one sentence, or the one that says why there are none."""
+    if name not in networks():
+        return "Nothing: it has no place in a classifier, so there is no network to measure."
+    try:
+        facts = read_facts(name, folder)
+    except CheckpointError as error:
+        return str(error)
+    measured, parts = accuracy(facts), [f"{parameters(name):,} parameters"]
+    if measured["value"] is not None:
+        text = f"{measured['value']:.2f} % of {TEST_IMAGES:,} test images right"
+        text += f" (95 % interval {measured['low']:.2f} to {measured['high']:.2f}"
+        if facts.get("accuracy_mirror") is not None:
+            text += f"; {facts['accuracy_mirror']:.2f} % with mirror averaging"
+        parts.insert(0, text + ")")
+    if facts.get("flops") is not None:
+        parts.append(f"{facts['flops'] / 1e9:.2f} GFLOPs a picture")
+    if facts.get("latency_ms") is not None:
+        parts.append(f"{facts['latency_ms']:.0f} ms a picture on the CPU that measured it")
+    trained = f"trained with the `{facts.get('recipe')}` recipe, {facts.get('epochs')} epochs"
+    return "; ".join([*parts, f"{trained}, seed {facts.get('seed')}"]) + "."

@@ -1,0 +1,194 @@
+"""One forward and one backward of one network on one picture; NumPy out. Nothing else here runs a model.
+
+    seen = inspect(models.load("se"), picture)
+    seen.probabilities                            # (10,)
+    seen.cams["layer4.1"]                         # (4, 4), from 0 to 1
+    seen.maps["layer3.1.refine.gate"].values      # (256, 1, 1)
+
+Threads may share a network: no hook is set, no `.grad` is filled, no lock is taken.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from models.catalogue import BLOCKS
+from models.data import normalise
+from models.recording import Edit, Record, recording
+
+from .cam import METHODS, class_map, relative
+
+
+class NotFiniteError(ValueError):
+    """The network computes NaN or infinity for this picture; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """A tensor that the network recorded, without its batch axis.
+
+    Args:
+        axes: a letter or `1` per axis, such as `"c 1 1"`; `models.recording.record` explains them.
+        values: float32, one axis per letter.
+        static: does not depend on the picture.
+    """
+
+    axes: str
+    values: np.ndarray
+    static: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One pass through a network, from which every CAM method can be computed.
+
+    `activations` and `gradients`, both (C, h, w), are by block, from the asked block to the last one.
+    """
+
+    pixels: np.ndarray
+    probabilities: np.ndarray
+    target: int
+    activations: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+    maps: dict[str, Map]
+    strength: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What a network made of one picture.
+
+    Args:
+        pixels: (32, 32, 3) uint8, the picture.
+        probabilities: (classes,) float32.
+        target: index of the class that the CAMs explain.
+        cams: block -> (h, w) from 0 to 1, relative to the block's own range (see `cam.relative`).
+        cam_ranges: block -> lowest and highest value before that, in the CAM method's own unit.
+        maps: path -> everything the mechanism recorded, in the order of computation.
+        strength: `stage2` -> |y - x| / |x| of the module there: how much it changes what it was given.
+    """
+
+    pixels: np.ndarray
+    probabilities: np.ndarray
+    target: int
+    cams: dict[str, np.ndarray]
+    cam_ranges: dict[str, tuple[float, float]]
+    maps: dict[str, Map]
+    strength: dict[str, float]
+
+
+def inspect(
+    model: nn.Module,
+    image: Image.Image,
+    target: int | None = None,
+    cam: str = "GradCAM",
+    stage: str = "layer1.0",
+    edits: Mapping[str, Edit] | None = None,
+) -> Inspection:
+    """Looks into a network while it looks at a picture.
+
+    Args:
+        model: a network of `models`, in eval mode, on any device.
+        image: 32x32, RGB.
+        target: index of the class to explain; by default the predicted one.
+        cam: one of `cam.METHODS`.
+        stage: how far down the backward pass goes, and with it the CAMs: `"layer4.1"` gives that one, almost
+            for free; the default, `"layer1.0"`, gives all eight.
+        edits: path -> function from tensor to tensor: what-if, see `models.recording.recording`.
+
+    Raises:
+        ValueError: another kind of picture, a class, method or block that does not exist, training mode.
+        NotFiniteError: (a ValueError) NaN or infinity in the network.
+        KeyError: an edit names a path that the network does not record.
+    """
+    if cam not in METHODS:  # before the work
+        raise ValueError(f"There is no CAM method {cam!r}: choose one of {', '.join(METHODS)}.")
+    return explain(observe(model, image, target, stage, edits), cam)
+
+
+def observe(
+    model: nn.Module,
+    image: Image.Image,
+    target: int | None = None,
+    stage: str = "layer1.0",
+    edits: Mapping[str, Edit] | None = None,
+) -> Observation:
+    """The pass behind `inspect`: for several CAM methods, observe once and `explain` often."""
+    if not isinstance(image, Image.Image) or image.size != (32, 32) or image.mode != "RGB":
+        raise ValueError("The picture must be an RGB image of 32 x 32 pixels.")
+    if stage not in BLOCKS:
+        raise ValueError(f"There is no block {stage!r}: choose one of {', '.join(BLOCKS)}.")
+    if target is not None and (isinstance(target, bool) or not isinstance(target, int | np.integer)):
+        raise ValueError("The target must be the index of a class, or None for the predicted one.")
+    if model.training:
+        raise ValueError("The network is in training mode: call its eval() first.")
+
+    pixels = np.array(image)  # (32, 32, 3)
+    weight = next(model.parameters())
+    blocks = BLOCKS[BLOCKS.index(stage) :]
+    with torch.inference_mode(False), torch.enable_grad():  # the caller may have switched gradients off
+        images = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(weight.device)
+        images = normalise(images).to(weight.dtype).requires_grad_()  # the weights are frozen
+        with recording(model, edits) as records:
+            logits = model(images)[0]  # (classes,)
+        if not logits.isfinite().all():
+            raise NotFiniteError("The network gives no finite numbers for this picture.")
+        if target is None:
+            target = int(logits.argmax())
+        if not 0 <= target < len(logits):
+            raise ValueError(f"There is no class {target}: the classes are 0 to {len(logits) - 1}.")
+        outputs = [records[f"{block}.output"].tensor for block in blocks]
+        gradients = torch.autograd.grad(logits[target], outputs)
+
+    return Observation(
+        pixels,
+        to_numpy(logits.softmax(0)),
+        int(target),
+        {block: to_numpy(output[0]) for block, output in zip(blocks, outputs)},
+        {block: to_numpy(gradient[0]) for block, gradient in zip(blocks, gradients)},
+        {path: without_batch(record) for path, record in records.items() if not path.endswith(".output")},
+        strengths(records),
+    )
+
+
+def explain(seen: Observation, cam: str = "GradCAM") -> Inspection:
+    """The class activation maps of an observation, by one of `cam.METHODS`."""
+    raw = {block: class_map(cam, seen.activations[block], seen.gradients[block]) for block in seen.gradients}
+    if not all(np.isfinite(values).all() for values in raw.values()):
+        raise NotFiniteError(f"{cam} gives no finite numbers for this picture.")
+    return Inspection(
+        seen.pixels,
+        seen.probabilities,
+        seen.target,
+        {block: relative(values) for block, values in raw.items()},
+        {block: (float(values.min()), float(values.max())) for block, values in raw.items()},
+        seen.maps,
+        seen.strength,
+    )
+
+
+def strengths(records: Mapping[str, Record]) -> dict[str, float]:
+    """How much each module between the stages changes its input: |y - x| / |x|."""
+    found = {}
+    for stage in (1, 2, 3, 4):
+        if f"stage{stage}.output" in records:
+            x = records[f"layer{stage}.1.output"].tensor.detach()
+            y = records[f"stage{stage}.output"].tensor.detach()
+            found[f"stage{stage}"] = float((y - x).norm() / x.norm().clamp(min=1e-12))
+    return found
+
+
+def without_batch(record: Record) -> Map:
+    axes, tensor = record.axes.split(), record.tensor
+    if axes[0] == "b":
+        axes, tensor = axes[1:], tensor[0]
+    return Map(" ".join(axes), to_numpy(tensor), record.static)
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A float32 copy, so that nobody who writes to it writes to a network's weights."""
+    return tensor.detach().float().cpu().numpy().copy()
