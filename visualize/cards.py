@@ -32,6 +32,49 @@ def accuracy(facts: dict) -> dict:
     return {"value": value, "low": low, "high": high, "recipe": facts.get("recipe")}
 
 
+@cache  # bounded by the catalogue
+def parameters(name: str) -> int:
+    with torch.device("meta"):  # shapes only
+        return sum(parameter.numel() for parameter in build(name).parameters())
+
+
+def mechanisms_table(folder: Path = CHECKPOINTS) -> list[dict]:
+    """One row per network: key, name, family, parameters, accuracy, recipe, available, reason.
+
+    `accuracy` is {"value", "low", "high"} in percent; `reason` is None where the checkpoint is sound.
+    """
+    rows = []
+    for name in networks():
+        reason = fault(name, folder)
+        measured = accuracy({} if reason else read_facts(name, folder))
+        recipe = measured.pop("recipe")
+        entry = CATALOGUE[name]
+        rows.append(
+            {
+                "key": name,
+                "name": entry.title,
+                "family": entry.family,
+                "parameters": parameters(name),
+                "accuracy": measured,
+                "recipe": recipe,
+                "available": reason is None,
+                "reason": reason,
+            }
+        )
+    return rows
+
+
+def fault(name: str, folder: Path = CHECKPOINTS) -> str | None:
+    """Why a checkpoint cannot be used, in one sentence; None if it can. Unchanged files are read once."""
+    stamps = []
+    for file in (folder / f"{name}.json", folder / f"{name}.safetensors"):
+        try:
+            stamps.append((file.stat().st_mtime_ns, file.stat().st_size))
+        except OSError:
+            stamps.append(None)
+    return _fault(name, folder, tuple(stamps))
+
+
 @lru_cache(maxsize=512)
 def _fault(name: str, folder: Path, stamps: tuple) -> str | None:
     try:
