@@ -29,6 +29,7 @@ from . import build, find
 from .checkpoint import CHECKPOINTS, save, write_atomically
 from .data import Augmenter, DataError, hold_out, home, load
 from .evaluate import evaluate, logits_of, percent_correct
+from .losses import collecting_losses
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ class Run:
 
         torch.manual_seed(seed)
         self.model = build(name, self.classes).to(self.device, memory_format=torch.channels_last).train()
+        # mechanisms with a schedule of their own, such as a temperature, are told how far the run is
+        self.scheduled = [m for m in self.model.modules() if hasattr(m, "set_progress")]
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
         others = [p for p in self.model.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.SGD(
@@ -191,9 +194,13 @@ class Run:
         if side != images.shape[-1]:
             images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=gains_by_bfloat16(self.device)):
+        for module in self.scheduled:
+            module.set_progress(at / self.recipe.epochs)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=gains_by_bfloat16(self.device))
+        with collecting_losses() as extras, autocast:
             logits = self.model(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        loss = loss + sum(extra(labels) for extra in extras)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -1,0 +1,70 @@
+"""What the README, the requirements and the continuous integration promise each other."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    """The one-line commands of the README that start by making the environment."""
+    return re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
+
+
+def test_the_readme_has_one_command_to_run_and_one_to_test():
+    run, test = commands()
+    assert run.endswith("python app.py") and test.endswith("python -m pytest")
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert commands()[1] in (ROOT / ".ci" / "run").read_text().split("\n")
+
+
+def test_the_readmes_table_is_what_the_command_prints():
+    written = re.search(r"<!-- table -->\n(.*?)\n<!-- /table -->", README, re.DOTALL)
+    assert written and written[1] == table.markdown(), "run `python -m models.table --write README.md`"
+
+
+def test_the_space_uses_the_pinned_gradio():
+    pinned = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split())
+    assert re.search(r"^sdk_version: (.*)$", README, re.MULTILINE)[1] == pinned["gradio"]
+
+
+@pytest.mark.parametrize("line", [line for line in README.split("\n") if "](visualize" in line])
+def test_pictures_of_the_readme_exist(line):
+    assert (ROOT / re.search(r"\]\((.*?)\)", line)[1]).is_file()
+
+
+def test_models_need_no_web_page():
+    """`models` imports neither matplotlib nor gradio, and `visualize` no gradio."""
+    code = """
+import sys, models, models.train, models.sweep
+assert not {"matplotlib.pyplot", "gradio"} & set(sys.modules), "models"
+import visualize, visualize.record
+assert "gradio" not in sys.modules, "visualize"
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_table_has_a_row_per_measured_network(tmp_path):
+    assert table.markdown(tmp_path).count("\n") == 1  # the header alone
+    text = "a\n<!-- table -->\nold\n<!-- /table -->\nb"
+    assert table.write_into(text, "new") == "a\n<!-- table -->\nnew\n<!-- /table -->\nb"
+    with pytest.raises(ValueError, match="missing"):
+        table.write_into("no marks", "new")
+
+
+def test_tracked_files_are_small():
+    """No data set and no resume file in git: nothing above an int8 checkpoint's 12 MB."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    assert all(file.stat().st_size < 12.5e6 for file in files if file.exists())
