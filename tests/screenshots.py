@@ -1,0 +1,181 @@
+"""Screenshots of the running page: python -m tests.screenshots FOLDER
+
+Starts the app on a free port, with the checkpoints that ship, and drives it in Chromium.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
+
+
+def find_chromium(playwright: Playwright) -> str | None:
+    """The program of Playwright's own Chromium, or of one that the system has; None where there is none."""
+    own = playwright.chromium.executable_path
+    return own if Path(own).exists() else next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def launched(playwright: Playwright) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=FLAGS)
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+@contextmanager
+def running_app(root: Path, scratch: Path, most: float = 120) -> Iterator[str]:
+    """The address of the app of a source tree, started for the occasion; at the end it must stop cleanly.
+
+    Args:
+        root: folder that holds app.py.
+        scratch: an empty folder for the app's temporary files and for its output, `output.txt`.
+        most: seconds that the start may take.
+
+    Raises:
+        RuntimeError: the app does not start, fails, or leaves temporary files behind.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    temporary = scratch / "temporary"
+    temporary.mkdir(parents=True)
+    settings = {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GRADIO_")}
+    address, output = f"http://127.0.0.1:{port}/", scratch / "output.txt"
+    with output.open("w") as stream:
+        command = [sys.executable, "-m", "app"]
+        app = subprocess.Popen(command, cwd=root, env=inherited | settings, stdout=stream, stderr=stream)
+    try:
+        give_up = time.monotonic() + most
+        while True:
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            except OSError:
+                if app.poll() is not None or time.monotonic() > give_up:
+                    raise RuntimeError(f"The app does not start:\n{output.read_text()}") from None
+                time.sleep(0.2)
+        yield address
+    finally:
+        app.terminate()
+        try:
+            code = app.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            app.kill()
+            raise RuntimeError("The app did not stop within 15 seconds.") from None
+    left = [file.name for file in temporary.glob("attnscope-*")]
+    if code != 0 or left:
+        raise RuntimeError(f"The app stopped with {code} and left {left}:\n{output.read_text()}")
+
+
+def open_page(browser: Browser, address: str, width: int, height: int, query: str = "") -> Page:
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=2)
+    page.goto(address + query)
+    page.wait_for_selector("#grid [data-draws]")
+    page.wait_for_timeout(1000)  # Gradio's own components arrive in pieces
+    return page
+
+
+@contextmanager
+def new_record(page: Page) -> Iterator[None]:
+    """What is done inside starts a comparison; at the end every column of it is there."""
+    before = page.locator("#grid [data-records]").get_attribute("data-records")
+    yield
+    page.wait_for_function(
+        "(before) => document.querySelector('#grid [data-records]').dataset.records > +before", arg=before
+    )
+    page.wait_for_timeout(300)
+
+
+def choose_file(page: Page, file: Path) -> None:
+    page.locator("#picture button").first.click()  # takes the old picture out of its box
+    page.locator("#picture input[type=file]").set_input_files(file)
+
+
+def photograph(file: Path) -> None:
+    """A drawn landscape with an animal in it, wider than high."""
+    image = Image.new("RGB", (900, 600), (126, 178, 230))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 330, 900, 600), fill=(72, 128, 62))
+    draw.ellipse((330, 210, 600, 400), fill=(150, 92, 48))
+    draw.ellipse((560, 130, 670, 250), fill=(160, 100, 56))
+    draw.polygon(((575, 200), (540, 330), (600, 330), (620, 230)), fill=(150, 92, 48))
+    for left in (360, 400, 530, 565):
+        draw.rectangle((left, 360, left + 20, 520), fill=(120, 72, 36))
+    image.save(file, quality=92)
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        running_app(ROOT, Path(scratch)) as address,
+        sync_playwright() as playwright,
+        launched(playwright) as browser,
+    ):
+        for name, width, height, query in (
+            ("desktop", 1280, 900, ""),
+            ("dark", 1280, 900, "?__theme=dark"),
+            ("phone", 390, 844, ""),
+        ):
+            page = open_page(browser, address, width, height, query)
+            page.screenshot(path=folder / f"{name}.png")
+            page.evaluate(
+                "scrollTo(0, document.body.scrollHeight / 2)"
+            )  # large maps come when they are in view
+            page.wait_for_timeout(700)
+            page.evaluate("scrollTo(0, 0)")
+            page.screenshot(path=folder / f"{name}_whole.png", full_page=True)
+            page.close()
+
+        page = open_page(browser, address, 1280, 900)
+        attention = page.locator('#grid [data-kind="pairwise"] canvas').first
+        attention.scroll_into_view_if_needed()
+        attention.click(position={"x": 60, "y": 60})
+        page.wait_for_timeout(500)
+        page.screenshot(path=folder / "click.png")
+
+        page.evaluate("scrollTo(0, 0)")
+        photograph(Path(scratch) / "photograph.jpg")
+        with new_record(page):
+            choose_file(page, Path(scratch) / "photograph.jpg")
+        page.screenshot(path=folder / "upload.png")
+
+        (Path(scratch) / "notes.png").write_text("This is text.")
+        choose_file(page, Path(scratch) / "notes.png")
+        page.wait_for_selector(".toast-body")
+        page.wait_for_timeout(500)
+        page.screenshot(path=folder / "bad_file.png")
+    print(f"Screenshots are in {folder}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,446 @@
+"""The page in a real browser, and the API through Gradio's own client.
+
+One server for all tests. Its networks are stand-ins with random weights: what they answer means nothing, but
+every kind of map is there, one checkpoint is missing and one is broken.
+"""
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from matplotlib import colormaps
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from models.checkpoint import save
+from tests.networks import randomised
+from tests.screenshots import ROOT, choose_file, find_chromium, launched, new_record, photograph, running_app
+from visualize.record import decode
+
+TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
+PAIRWISE = 3  # of them
+CAT, SHIP = (ROOT / "visualize" / "assets" / "examples" / f"{name}.png" for name in ("cat", "ship"))
+MODEL_ROUTES = ("/queue/join", "/run/", "/call/", "/component_server")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app, run from a tree that is this one but for the checkpoints."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in ("app.py", "models", "visualize"):
+        (tree / name).symlink_to(ROOT / name)
+    checkpoints = tree / "checkpoints"
+    checkpoints.mkdir()
+    for name in TRAINED:
+        save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
+    (checkpoints / "sk.json").write_text('{"sha256": "0"}')
+    (checkpoints / "sk.safetensors").write_bytes(b"not a checkpoint")
+    with running_app(tree, tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(server: str) -> Client:
+    # By default the client takes every dictionary with a "path" for a file, and would download tensors.
+    return Client(server, verbose=False, analytics_enabled=False, download_files=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        if find_chromium(playwright) is None:
+            reason = "no Chromium: install it (apt install chromium) or run `playwright install chromium`"
+            pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        with launched(playwright) as browser:
+            yield browser
+
+
+class Visit:
+    """A page, and what it asked for and complained about since."""
+
+    def __init__(self, page: Page):
+        self.page, self.requests, self.complaints = page, [], []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("console", lambda line: self.complaints.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def to_model(self) -> list[str]:
+        self.page.wait_for_timeout(300)  # what is under way shall be seen
+        return [url for url in self.requests if any(route in url for route in MODEL_ROUTES)]
+
+    def canvases(self, kind: str) -> list[str]:
+        """What the maps of a kind show, as one string each."""
+        script = "(nodes) => nodes.map((node) => node.toDataURL())"
+        return self.page.locator(f'#grid [data-kind="{kind}"] canvas').evaluate_all(script)
+
+    def texts(self, selector: str) -> list[str]:
+        return self.page.locator(f"#grid {selector}").all_inner_texts()
+
+    def scroll_to(self, kind: str) -> None:
+        self.page.locator(f'#grid [data-kind="{kind}"] canvas').first.scroll_into_view_if_needed()
+        self.page.wait_for_timeout(500)  # large maps are fetched once they are in view
+
+
+@pytest.fixture
+def visit(server: str, browser: Browser) -> Iterator[callable]:
+    """Opens the page in a window of some size; at the end nothing may have gone wrong in the browser."""
+    visits = []
+
+    def open_in(width: int = 1280, height: int = 900, query: str = "") -> Visit:
+        opened = Visit(browser.new_page(viewport={"width": width, "height": height}))
+        visits.append(opened)
+        opened.page.goto(server + query)
+        opened.page.wait_for_selector("#grid [data-draws]")
+        opened.page.wait_for_selector("#picture img")
+        opened.page.wait_for_timeout(500)
+        return opened
+
+    yield open_in
+    for opened in visits:
+        opened.page.close()
+        assert opened.complaints == []
+        assert [url for url in opened.requests if not url.startswith((server, "data:", "blob:"))] == []
+
+
+def assert_plain_sentence(message: str) -> None:
+    """One sentence for a visitor: no path, no class name, no traceback."""
+    assert re.fullmatch(r"[A-Z][^\n]{10,240}\.", message), message
+    assert not re.search(r"Error|Exception|Traceback|<|/tmp|\.py\b|site-packages", message), message
+
+
+# ---- the API
+
+
+def test_mechanisms_lists_every_network(client: Client):
+    rows = {row["key"]: row for row in client.predict(api_name="/mechanisms")}
+    assert {*TRAINED, "sk"} <= set(rows)
+    assert rows["plain"]["parameters"] == 11_173_962
+    assert rows["se"]["available"] and rows["se"]["recipe"] == "random"
+    assert rows["se"]["accuracy"]["value"] == 10.0
+    assert not rows["sk"]["available"]
+    assert_plain_sentence(rows["sk"]["reason"])
+
+
+def test_compare_returns_the_record(client: Client):
+    record = client.predict(handle_file(SHIP), ["cbam", "plain"], "frog", "LayerCAM", api_name="/compare")
+    assert (record["version"], record["target"], record["cam"]) == (1, "frog", "LayerCAM")
+    assert [column["key"] for column in record["mechanisms"]] == ["cbam", "plain"]
+    cbam, plain = record["mechanisms"]
+    assert sum(cbam["probabilities"]) == pytest.approx(1, abs=1e-4)
+    assert {found["kind"] for found in plain["maps"]} == {"cam"}
+    gate = next(found for found in cbam["maps"] if found["path"] == "layer3.1.refine.spatial_gate")
+    values = decode(gate)
+    assert values.shape == (1, 8, 8) and 0 < values.min() < values.max() < 1
+
+
+def test_compare_names_what_is_broken(client: Client):
+    record = client.predict(handle_file(SHIP), ["sk", "plain"], api_name="/compare")
+    assert [column["key"] for column in record["mechanisms"]] == ["plain"]
+    (entry,) = record["unavailable"]
+    assert entry["key"] == "sk"
+    assert_plain_sentence(entry["reason"])
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "target", "cam"),
+    [
+        (["plian"], "predicted", "GradCAM"),
+        (["plain", "plain"], "predicted", "GradCAM"),
+        ([], "predicted", "GradCAM"),
+        ("plain", "predicted", "GradCAM"),
+        (None, "predicted", "GradCAM"),
+        ({"plain": 1}, "predicted", "GradCAM"),
+        ([True, None], "predicted", "GradCAM"),
+        (["plain"] * 1000, "predicted", "GradCAM"),
+        (["../../etc/passwd"], "predicted", "GradCAM"),
+        (["plain"], "giraffe", "GradCAM"),
+        (["plain"], 99, "GradCAM"),
+        (["plain"], "predicted", "<b>CAM</b>"),
+        (["plain"], "predicted", None),
+    ],
+)
+def test_bad_arguments_get_one_sentence(client: Client, mechanisms: object, target: object, cam: object):
+    with pytest.raises(AppError) as refused:
+        client.predict(handle_file(SHIP), mechanisms, target, cam, api_name="/compare")
+    assert_plain_sentence(str(refused.value))
+    assert client.predict(handle_file(SHIP), ["plain"], api_name="/compare")["mechanisms"]
+
+
+def bomb() -> bytes:
+    """13,300 x 13,300 pixels in 22 kB."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    pixels = zlib.compress(bytes(13_300 * (13_300 // 8 + 2)), 9)
+    header = struct.pack(">IIBBBBB", 13_300, 13_300, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+BAD_FILES = {
+    "text.png": b"This is text.",
+    "empty.png": b"",
+    "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+    "bomb.png": bomb(),
+    "truncated.jpg": None,  # half of a photograph
+}
+
+
+@pytest.fixture
+def bad_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    content = BAD_FILES[request.param]
+    if content is None:
+        photograph(tmp_path / "whole.jpg")
+        content = (tmp_path / "whole.jpg").read_bytes()
+        content = content[: len(content) // 2]
+    file = tmp_path / request.param
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize("bad_file", BAD_FILES, indirect=True)
+def test_bad_files_get_one_sentence(client: Client, bad_file: Path):
+    with pytest.raises(AppError) as refused:
+        client.predict(handle_file(bad_file), ["plain"], api_name="/compare")
+    assert_plain_sentence(str(refused.value))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None,
+        "/etc/passwd",
+        {"path": "/etc/passwd"},
+        {"path": "http://127.0.0.1:9/ship.png", "meta": {"_type": "gradio.FileData"}},
+        {"path": "data:image/png;base64,iVBORw0KGgo="},
+        {"path": "\0"},
+        7,
+        [],
+    ],
+)
+def test_only_uploaded_files_are_opened(client: Client, image: object):
+    with pytest.raises(AppError) as refused:
+        client.predict(image, ["plain"], api_name="/compare")
+    assert_plain_sentence(str(refused.value))
+
+
+def test_only_two_endpoints_are_public(client: Client):
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert set(endpoints["named_endpoints"]) == {"/compare", "/mechanisms"}
+    assert endpoints["unnamed_endpoints"] == {}
+
+
+# ---- the browser
+
+
+@pytest.mark.browser
+def test_first_screen_is_there_without_a_request(visit: callable):
+    seen = visit()
+    names = seen.texts('[data-kind="cam"] .name')
+    assert len(names) == len(TRAINED) and names[0] == "Plain ResNet18"
+    for kind, count in {"cam": 6, "spatial": 1, "pairwise": PAIRWISE, "channel": 2, "matrix": 1}.items():
+        assert len(seen.texts(f'[data-kind="{kind}"] .name')) == count, kind
+    assert seen.texts('[data-kind="cam"] .path')[0] == "layer3.1.cam"
+    picture = seen.page.locator("#grid .picture").evaluate(
+        "(c) => [...c.getContext('2d').getImageData(0, 0, 256, 256).data]"
+    )
+    example = np.asarray(Image.open(CAT).convert("RGB"))
+    shown = np.array(picture, np.uint8).reshape(256, 256, 4)[4::8, 4::8, :3]
+    assert (shown == example).all(axis=2).mean() > 0.95  # all but the mark
+    assert "sk" in seen.texts(".status")[0]  # the broken checkpoint is named
+    assert seen.to_model() == []
+
+
+@pytest.mark.browser
+def test_block_slider_and_looks_need_no_request(visit: callable):
+    seen = visit()
+    slider = seen.page.locator("#scope-block")
+    before = seen.canvases("cam")
+    slider.focus()
+    for _ in range(5):
+        slider.press("ArrowLeft")
+    seen.page.wait_for_timeout(200)
+    assert seen.texts('[data-kind="cam"] .path') == ["layer1.0.cam"] * 6
+    assert "layer1.0" in seen.texts(".block-name")[0] and "32 × 32" in seen.texts(".block-name")[0]
+    coarse = seen.canvases("cam")
+    assert all(old != new for old, new in zip(before, coarse))
+    for key, value in {"colours": "magma", "cells": "smooth"}.items():
+        seen.page.locator(f'#grid [data-set="{key}"]').select_option(value)
+        seen.page.wait_for_timeout(200)
+        assert seen.canvases("cam") != coarse
+        coarse = seen.canvases("cam")
+    seen.page.locator('#grid [data-set="overlay"]').fill("0")
+    seen.page.wait_for_timeout(200)
+    assert len(set(seen.canvases("cam"))) == 1  # without overlay, the picture alone
+    assert seen.to_model() == []
+
+
+@pytest.mark.browser
+def test_click_moves_the_question(visit: callable):
+    seen = visit()
+    seen.scroll_to("pairwise")
+    seen.requests.clear()
+    before, answers = seen.canvases("pairwise"), seen.texts('[data-kind="pairwise"] .numbers')
+    map_ = seen.page.locator('#grid [data-kind="pairwise"] canvas').first
+    map_.click(position={"x": 20, "y": 20})
+    seen.page.mouse.move(0, 0)
+    seen.page.wait_for_timeout(200)
+    after = seen.canvases("pairwise")
+    assert len(after) == PAIRWISE and all(old != new for old, new in zip(before, after))
+    assert seen.texts('[data-kind="pairwise"] .numbers') != answers  # other numbers, not only another mark
+    assert seen.to_model() == []  # 8 x 8: everything is in the record
+
+    map_.focus()
+    map_.press("ArrowRight")
+    seen.page.wait_for_timeout(200)
+    assert all(old != new for old, new in zip(after, seen.canvases("pairwise")))
+    assert seen.to_model() == []
+
+    seen.page.get_by_role("button", name="after layer2").click()  # 16 x 16: a row for each of the mechanisms
+    seen.page.wait_for_timeout(700)
+    assert seen.page.locator("#grid .fetching").count() == 0
+    assert seen.texts('[data-kind="pairwise"] .path')[0].startswith("stage2.")
+    assert sum("component_server" in url for url in seen.to_model()) == PAIRWISE
+    before = seen.canvases("pairwise")
+    map_ = seen.page.locator('#grid [data-kind="pairwise"] canvas').first
+    map_.click(position={"x": 100, "y": 100})
+    seen.page.wait_for_timeout(700)
+    assert all(old != new for old, new in zip(before, seen.canvases("pairwise")))
+
+
+@pytest.mark.browser
+def test_large_map_comes_into_view_and_stays(visit: callable):
+    seen = visit()
+    assert seen.to_model() == []
+    seen.scroll_to("matrix")
+    assert len(seen.to_model()) == 1
+    drawn = seen.canvases("matrix")
+    seen.page.evaluate("scrollTo(0, 0)")
+    seen.page.wait_for_timeout(300)
+    assert seen.canvases("matrix") == drawn and seen.page.locator("#grid .fetching").count() == 0
+    seen.scroll_to("matrix")
+    assert len(seen.to_model()) == 1  # kept
+
+
+@pytest.mark.browser
+def test_colours_tell_the_true_values(visit: callable, client: Client):
+    """Gates on a fixed scale from 0 to 1, shares as multiples of an equal one from 1/16 to 16, in viridis."""
+    record = client.predict(handle_file(CAT), ["cbam", "non_local"], api_name="/compare")
+    maps = {found["path"]: found for column in record["mechanisms"] for found in column["maps"]}
+    query = 4 * 8 + 4  # where the mark stands at first
+    gate = decode(maps["layer3.1.refine.spatial_gate"])[0]
+    share = decode(maps["stage3.affinity"])[query] * 64
+    seen = visit()
+    seen.page.locator('#grid [data-set="overlay"]').fill("1")
+    seen.page.wait_for_timeout(200)
+    for kind, position in {"spatial": gate, "pairwise": (np.log2(share) + 4) / 8}.items():
+        pixels = seen.page.locator(f'#grid [data-kind="{kind}"] canvas').first.evaluate(
+            "(c) => [...c.getContext('2d').getImageData(0, 0, 320, 320).data]"
+        )
+        shown = np.array(pixels).reshape(320, 320, 4)[20::40, 20::40, :3]
+        expected = 255 * colormaps["viridis"](np.clip(position, 0, 1))[..., :3]
+        assert np.abs(shown - expected).max() < 8, kind
+
+
+@pytest.mark.browser
+def test_hover_reads_the_same_place_everywhere(visit: callable):
+    seen = visit()
+    seen.page.locator('#grid [data-kind="cam"] canvas').nth(2).hover(position={"x": 50, "y": 50})
+    seen.page.wait_for_timeout(200)
+    read = seen.texts(".value.here")
+    assert len(read) == len(TRAINED) + 1 + PAIRWISE  # CAMs, the spatial gate, the pairwise maps
+    assert all(re.match(r"[\d.e-]+×?$", text) for text in read)
+    assert seen.to_model() == []
+
+
+@pytest.mark.browser
+def test_upload_gives_a_new_comparison(visit: callable, tmp_path: Path):
+    seen = visit()
+    before = seen.canvases("cam")
+    photograph(tmp_path / "photograph.jpg")
+    seen.page.locator("#picture button").first.click()  # removes the old picture
+    seen.page.wait_for_timeout(500)
+    assert seen.canvases("cam") == before and seen.page.locator('#grid [data-kind="cam"]').is_visible()
+    with new_record(seen.page):
+        seen.page.locator("#picture input[type=file]").set_input_files(tmp_path / "photograph.jpg")
+    centre = seen.canvases("cam")
+    assert len(centre) == len(TRAINED) and all(old != new for old, new in zip(before, centre))
+    assert seen.page.locator('#examples [aria-pressed="true"]').count() == 0
+
+    with new_record(seen.page):
+        seen.page.locator('#grid [data-ask="crop"]').select_option("squeeze")
+    assert all(old != new for old, new in zip(centre, seen.canvases("cam")))
+
+    with new_record(seen.page):
+        seen.page.locator('#grid [data-kind="cam"] select').first.select_option("dog")
+    assert all(text.startswith("dog") for text in seen.texts('[data-kind="cam"] .value'))
+    with new_record(seen.page):
+        seen.page.locator('#grid [data-kind="cam"] select').nth(1).select_option("EigenCAM")
+    assert "knows no class" in seen.texts('[data-kind="cam"] header p')[0]
+
+
+@pytest.mark.browser
+def test_example_and_choice_of_mechanisms(visit: callable):
+    seen = visit()
+    with new_record(seen.page):
+        seen.page.locator('#examples [data-name="ship"]').click()
+    picture = seen.page.locator("#grid .picture").evaluate(
+        "(c) => [...c.getContext('2d').getImageData(4, 4, 1, 1).data]"
+    )
+    assert picture[:3] == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+    seen.page.get_by_role("button", name="Mechanisms").click()
+    for name in ("Squeeze-and-Excitation", "DANet"):
+        seen.page.get_by_label(name, exact=True).uncheck()
+    seen.page.wait_for_function("() => document.querySelectorAll('#grid [data-kind=cam] .map').length === 4")
+    assert seen.texts('[data-kind="cam"] .name') == ["Plain ResNet18", "Non-local", "Self-attention", "CBAM"]
+    assert seen.page.locator('#grid [data-kind="matrix"]').count() == 0  # none of these has one
+
+
+@pytest.mark.browser
+def test_bad_file_says_so_and_the_page_goes_on(visit: callable, tmp_path: Path):
+    seen = visit()
+    before = seen.canvases("cam")
+    (tmp_path / "notes.png").write_text("This is text.")
+    choose_file(seen.page, tmp_path / "notes.png")
+    message = seen.page.locator(".toast-body").first.inner_text()
+    assert_plain_sentence(message.strip().splitlines()[-1])
+    assert seen.canvases("cam") == before and seen.page.locator('#grid [data-kind="cam"]').is_visible()
+    seen.page.wait_for_function("() => document.querySelector('#picture img')?.src.includes('cat')")
+    with new_record(seen.page):
+        seen.page.locator('#examples [data-name="ship"]').click()
+    assert seen.canvases("cam") != before
+
+
+@pytest.mark.browser
+def test_phone(visit: callable):
+    seen = visit(390, 844)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
+    first = seen.page.locator('#grid [data-kind="cam"] canvas').first.bounding_box()
+    assert first["y"] + first["height"] < 844  # the first map is above the fold
+    for tab in seen.page.locator("#grid .tabs button").all():  # one kind at a time
+        tab.click()
+        assert seen.page.locator("#grid .section").filter(visible=True).count() >= 1
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
+    assert not seen.page.locator('#grid [data-kind="cam"]').is_visible()
+
+
+@pytest.mark.browser
+def test_dark_mode(visit: callable):
+    def brightness(seen: Visit, selector: str, what: str) -> float:
+        colour = seen.page.locator(selector).first.evaluate(f"(node) => getComputedStyle(node).{what}")
+        return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3
+
+    for query, text_is_lighter in (("?__theme=dark", True), ("?__theme=light", False)):
+        seen = visit(query=query)
+        text = brightness(seen, "#grid h3", "color")
+        ground = brightness(seen, "#grid .tools", "backgroundColor")
+        assert (text > ground) == text_is_lighter and abs(text - ground) > 150
