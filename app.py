@@ -64,7 +64,7 @@ def compare(image: dict, mechanisms: list[str], target: str = "predicted", cam: 
 
 
 def mechanisms() -> list[dict]:
-    """Lists the networks: key, name, family, parameters, accuracy, recipe, available, reason."""
+    """Lists the networks: key, name, family, parameters, accuracy, recipe, trained, available, reason."""
     return mechanisms_table()
 
 
@@ -201,9 +201,11 @@ def mechanism_groups(table: list[dict]) -> list[gr.CheckboxGroup]:
         rows = [row for row in table if row["family"] == family]
         choices = [(row["name"], row["key"]) for row in rows if row["available"]]
         chosen = [key for _, key in choices if key in FIRST_MECHANISMS]
-        missing = " ".join(row["reason"] for row in rows if not row["available"]) or None
+        untrained = ", ".join(row["name"] for row in rows if not row["trained"])
+        notes = [f"Not trained yet: {untrained}."] if untrained else []
+        notes += [row["reason"] for row in rows if row["trained"] and not row["available"]]
         if rows:
-            groups.append(gr.CheckboxGroup(choices, value=chosen, label=label, info=missing))
+            groups.append(gr.CheckboxGroup(choices, value=chosen, label=label, info=" ".join(notes) or None))
     return groups
 
 

@@ -398,6 +398,7 @@ def test_table_and_card_of_stored_networks(tmp_path):
         "parameters": 11_173_962,
         "accuracy": {"value": None, "low": None, "high": None},
         "recipe": None,
+        "trained": False,
         "available": False,
         "reason": "plain is not trained yet.",
     }

@@ -39,9 +39,10 @@ def parameters(name: str) -> int:
 
 
 def mechanisms_table(folder: Path = CHECKPOINTS) -> list[dict]:
-    """One row per network: key, name, family, parameters, accuracy, recipe, available, reason.
+    """One row per network: key, name, family, parameters, accuracy, recipe, trained, available, reason.
 
-    `accuracy` is {"value", "low", "high"} in percent; `reason` is None where the checkpoint is sound.
+    `accuracy` is {"value", "low", "high"} in percent; `trained` says that there is a checkpoint, `available`
+    that it is sound, and `reason`, None then, why not.
     """
     rows = []
     for name in networks():
@@ -57,6 +58,7 @@ def mechanisms_table(folder: Path = CHECKPOINTS) -> list[dict]:
                 "parameters": parameters(name),
                 "accuracy": measured,
                 "recipe": recipe,
+                "trained": (folder / f"{name}.json").is_file(),
                 "available": reason is None,
                 "reason": reason,
             }
