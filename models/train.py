@@ -129,8 +129,6 @@ class Run:
 
         torch.manual_seed(seed)
         self.model = build(name, self.classes).to(self.device, memory_format=torch.channels_last).train()
-        # mechanisms with a schedule of their own, such as a temperature, are told how far the run is
-        self.scheduled = [m for m in self.model.modules() if hasattr(m, "set_progress")]
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
         others = [p for p in self.model.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.SGD(
@@ -144,6 +142,10 @@ class Run:
         if self.recipe.average_from is not None:
             ema = get_ema_multi_avg_fn(self.recipe.average_decay)
             self.average = AveragedModel(self.model, multi_avg_fn=ema, use_buffers=True)
+        # mechanisms with a schedule of their own, such as a temperature, are told how far the run is;
+        # those in the average, too: the mean of a schedule would lag behind it
+        networks = nn.ModuleList([self.model] if self.average is None else [self.model, self.average.module])
+        self.scheduled = [module for module in networks.modules() if hasattr(module, "set_progress")]
         self.epoch, self.step, self.seconds = 0, 0, 0.0
         self.losses, self.correct = [], []  # of this epoch, on the device
 
