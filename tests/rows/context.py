@@ -1,8 +1,7 @@
 """The rows of the modules for context and fusion: pyramids, strips, receptive fields, heads over stages."""
 
-from rows.row import Row
-
 from models.catalogue import BLOCKS
+from rows.row import Row
 
 
 def after_stage_3(**axes: str) -> dict[str, str]:

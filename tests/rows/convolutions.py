@@ -1,8 +1,7 @@
 """The rows of the modules that stand in place of a convolution, an activation or a whole block."""
 
-from rows.row import Row
-
 from models.catalogue import BLOCKS
+from rows.row import Row
 
 CONVOLUTIONS = [f"{block}.{conv}" for block in BLOCKS for conv in ("conv1", "conv2")]
 THIRD_STAGE = [path for path in CONVOLUTIONS if path.startswith("layer3")]

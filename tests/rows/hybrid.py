@@ -1,8 +1,7 @@
 """The rows of the hybrid mechanisms and of their relatives: fusion, selection, connected and head gates."""
 
-from rows.row import Row, in_blocks
-
 from models.catalogue import BLOCKS
+from rows.row import Row, in_blocks
 
 FUSION = {"global_logit": "b c 1 1", "local_logit": "b c h w"}
 
