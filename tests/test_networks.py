@@ -1,5 +1,7 @@
 """Every network of the catalogue: a new file is tested the moment it exists, and needs one row in ROWS."""
 
+import re
+
 import pytest
 import torch
 from conftest import pictures, randomise
@@ -17,15 +19,20 @@ OUTPUTS = {f"{block}.output": "b c h w" for block in BLOCKS}
 
 
 NETWORKS = [name for name, entry in models.CATALOGUE.items() if name == "plain" or entry.slot is not None]
-networks = pytest.mark.parametrize("name", NETWORKS)
 
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", params=NETWORKS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
 def built(name: str) -> nn.Module:
+    """One randomised network for all tests of an entry: building it is what takes the time."""
     return randomise(models.build(name))
 
 
@@ -127,23 +134,17 @@ def test_a_module_without_a_place_makes_no_network(monkeypatch):
 # Every network.
 
 
-@networks
 def test_parameters(name):
     row, entry = ROWS[name], models.CATALOGUE[name]
-    assert count(models.build(name)) == row.total
-    if row.module is not None:
-        assert count(entry.build(Site(64, 64, 32, stage=1))) == row.module
+    with torch.device("meta"):
+        assert count(models.build(name)) == row.total
+        if row.module is not None:
+            assert count(entry.build(Site(64, 64, 32, stage=1))) == row.module
+        assert len(models.build(name, num_classes=100).fc.weight) == 100
 
 
-@networks
-def test_the_number_of_classes_is_free(name):
-    with torch.inference_mode():
-        assert models.build(name, num_classes=100).eval()(pictures(1)).shape == (1, 100)
-
-
-@networks
 def test_records_have_the_expected_paths_and_true_axes(name, built):
-    with recording(built) as records:
+    with torch.inference_mode(), recording(built) as records:
         assert built(pictures(3)).shape == (3, 10)
     assert {path: entry.axes for path, entry in records.items()} == OUTPUTS | ROWS[name].records
     for path, entry in records.items():
@@ -151,29 +152,35 @@ def test_records_have_the_expected_paths_and_true_axes(name, built):
         assert len(letters) == len(shape), path
         sizes = dict(zip(letters, shape))
         assert [sizes[letter] for letter in letters] == list(shape), f"{path}: a letter has two sizes"
-        assert sizes["b"] == 3 and sizes.get("1", 1) == 1, path
+        assert all(sizes.get(digit, int(digit)) == int(digit) for digit in "123"), path
+        assert sizes["b"] == 3 if "b" in sizes else entry.static, path
         if "q" in sizes and "h" in sizes:
             assert sizes["q"] == sizes["h"] * sizes["w"], path
-        stage = int(path.removeprefix("layer").removeprefix("stage")[0])
-        assert sizes.get("h", SIZES[stage - 1]) == SIZES[stage - 1], path
-        assert sizes.get("c", WIDTHS[stage - 1]) == WIDTHS[stage - 1], path
+        if place := re.match(r"(layer|stage)(\d)", path):
+            stage = int(place[2])
+            assert sizes.get("h", SIZES[stage - 1]) == SIZES[stage - 1], path
+            assert sizes.get("c", WIDTHS[stage - 1]) == WIDTHS[stage - 1], path
 
 
-@networks
+# Parameters whose gradient is zero by mathematics: a softmax or a LayerNorm that follows ignores a shift.
+WITHOUT_EFFECT = {"global_context": "refine.score.bias", "dca_se": "refine.connect.bias"}
+
+
 def test_the_gradient_reaches_every_parameter_and_record(name, built):
     built.train()  # as in training: batch statistics
     with recording(built) as records:
         logits = built(pictures(4))
+    built.eval()
     wanted = dict(built.named_parameters())
     wanted |= {path: entry.tensor for path, entry in records.items() if not entry.static}
     loss = nn.functional.cross_entropy(logits, torch.arange(4))
     gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     for path, gradient in zip(wanted, gradients):
         assert gradient is not None and gradient.isfinite().all(), path
-        assert gradient.abs().max() > 0, path
+        if not path.endswith(WITHOUT_EFFECT.get(name, "nothing")):
+            assert gradient.abs().max() > 0, path
 
 
-@networks
 def test_a_recorded_forward_gives_the_same_logits(name, built):
     images = pictures(2)
     with torch.inference_mode():
@@ -186,26 +193,34 @@ def test_a_recorded_forward_gives_the_same_logits(name, built):
     assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()  # it looks at its picture
 
 
-@networks
 def test_it_compiles_to_one_graph_and_records_nothing_there(name, built):
-    torch.compiler.reset()
+    """Traced is the first block that the mechanism touches, or the module itself where it stands outside."""
+    entry, calls = models.CATALOGUE[name], []
+    path = entry.slot if entry.slot in ("input", "head") else (entry.sites or BLOCKS)[0]
+    module = built.get_submodule(path)
+    hook = module.register_forward_pre_hook(lambda _, args: calls.append(args))
+    with torch.inference_mode():
+        built(pictures(2))
+    hook.remove()
+
     graphs = []
 
     def keep(graph, inputs):
         graphs.append(graph)
         return graph
 
-    images = pictures(2)
-    compiled = torch.compile(built, backend=keep, fullgraph=True)
+    torch.compiler.reset()
+    compiled = torch.compile(module, backend=keep, fullgraph=True)
     with torch.inference_mode():
-        expected = built(images)
-        with recording(built) as records:
-            logits = compiled(images)
+        expected = module(*calls[0])
+        with recording(module) as records:
+            given = compiled(*calls[0])
     assert len(graphs) == 1 and records == {}
-    assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
+    if isinstance(expected, tuple):  # a block's output and what it hands on
+        expected, given = expected[0], given[0]
+    assert (given - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@networks
 def test_stored_and_restored(name, built, tmp_path):
     checkpoint.save(built, name, {}, tmp_path)
     restored = checkpoint.restore(name, tmp_path)

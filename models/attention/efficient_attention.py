@@ -1,0 +1,65 @@
+import torch
+from torch import nn
+
+from ..catalogue import mechanism
+from ..recording import record
+
+
+@mechanism(
+    "efficient_attention",
+    title="Efficient Attention",
+    family="pairwise",
+    slot="stage",
+    sites=("stage2", "stage3"),
+    paper="Shen et al., Efficient Attention: Attention with Linear Complexities, WACV 2021, "
+    "https://arxiv.org/abs/1812.01243",
+)
+class EfficientAttention(nn.Module):
+    r"""Summarises the picture by a few templates, and lets each cell read the templates it asks for.
+
+    $$\rho_k = \mathrm{softmax}_{hw}(K), \quad \rho_q = \mathrm{softmax}_k(Q), \quad
+    y = x + W\,\big((\rho_k V^\top)^\top \rho_q\big)$$
+
+    The purpose is that of self-attention, but the products are taken in the other order: first each
+    template collects the values from the places where it fits, then each cell takes its share of every
+    template. The large table of pairs is never built, for it would be the product of two thin ones.
+
+    **What to look for.** The key maps are the templates: where does each one collect? The query weights
+    say who reads it. The sum of all templates, weighted by what the clicked cell asks for, is its map of
+    where it reads: compare it with `non_local`.
+
+    **Shapes.** (B, C, H, W) to the same; `key_maps` (B, K, H, W), each sums to one over the picture, and
+    `query_weights` (B, K, H, W), which sums to one over the K templates of a head at each cell; the
+    heads stand one after the other. This is not softmax attention made fast, but an approximation of it.
+    One head, K = C/2, and the last layer that starts at 0 are our choice: the untrained block changes
+    nothing. Where there are fewer cells than templates, as after stage 3, it costs more than the large
+    table would.
+    """
+
+    def __init__(self, channels: int, reduction: int = 2, heads: int = 1):
+        super().__init__()
+        inner = channels // reduction
+        if inner % heads:
+            raise ValueError(f"{heads} heads do not divide {inner} channels")
+        self.heads = heads
+        self.query = nn.Conv2d(channels, inner, 1)
+        self.key = nn.Conv2d(channels, inner, 1)
+        self.value = nn.Conv2d(channels, inner, 1)
+        self.project = nn.Conv2d(inner, channels, 1)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = x.shape[2:]
+        key_maps = self.key(x).flatten(2).softmax(-1).unflatten(2, size)  # (B, K, H, W)
+        key_maps = record(self, "key_maps", key_maps, "b k h w")
+        query_weights = self.query(x).unflatten(1, (self.heads, -1)).softmax(2).flatten(1, 2)  # (B, K, H, W)
+        query_weights = record(self, "query_weights", query_weights, "b k h w")
+
+        key, query, value = (
+            part.flatten(2).unflatten(1, (self.heads, -1))
+            for part in (key_maps, query_weights, self.value(x))
+        )  # (B, heads, K/heads, N), twice, and (B, heads, V/heads, N)
+        context = key @ value.transpose(2, 3)  # (B, heads, K/heads, V/heads)
+        gathered = context.transpose(2, 3) @ query  # (B, heads, V/heads, N)
+        return x + self.project(gathered.flatten(1, 2).unflatten(2, size))
