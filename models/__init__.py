@@ -6,42 +6,23 @@ load("se")             the pretrained one, shared and frozen
 CLASSES                the ten CIFAR-10 names in label order
 """
 
-from difflib import get_close_matches
+from importlib import import_module
 
-from torch import nn
-
-from .catalogue import Entry, Site, discover
-from .checkpoint import CheckpointError, load
-from .data import CLASSES
-from .resnet import ResNet18
-
-__all__ = ["CATALOGUE", "CLASSES", "CheckpointError", "Entry", "Site", "build", "load"]
-
-CATALOGUE = discover()
-
-
-def find(name: str) -> Entry:
-    """The catalogue's entry.
-
-    Raises:
-        KeyError: no such entry; the message lists near names.
-    """
-    if name not in CATALOGUE:
-        near = get_close_matches(str(name), CATALOGUE, n=3, cutoff=0.4)
-        raise KeyError(f"no mechanism {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
-    return CATALOGUE[name]
+_HOMES = {
+    "CATALOGUE": "networks",
+    "build": "networks",
+    "find": "networks",
+    "load": "checkpoint",
+    "CheckpointError": "checkpoint",
+    "Entry": "catalogue",
+    "Site": "catalogue",
+    "CLASSES": "data",
+}
+__all__ = list(_HOMES)
 
 
-def build(name: str, num_classes: int = 10) -> nn.Module:
-    """An untrained network: (B, 3, 32, 32) normalised floats -> (B, num_classes) logits.
-
-    Raises:
-        KeyError: no such entry; the message lists near names.
-        ValueError: the entry is a module without a place in a classifier.
-    """
-    entry = find(name)
-    if name == "plain":
-        return ResNet18(num_classes)
-    if entry.slot is None:
-        raise ValueError(f"{name} has no place in a classifier, so it makes no network")
-    return ResNet18(num_classes, entry)
+def __getattr__(name: str) -> object:
+    """Imports what is asked for, when it is: `python -m models.data` needs no mechanism."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'models' has no attribute {name!r}")
+    return getattr(import_module(f"models.{_HOMES[name]}"), name)

@@ -6,6 +6,8 @@ A mechanism is one file. Its decorator says where it belongs, its docstring is t
     class SqueezeExcitation(nn.Module):
         '''...'''
         def __init__(self, channels: int, reduction: int = 16): ...
+
+    python -m models.catalogue      prints id, family, slot, parameters, FLOPs, checkpoint and paper of all
 """
 
 import importlib
@@ -35,6 +37,7 @@ class Site:
         stage: 1 to 4; 0 for the input and the head.
         block: 0 or 1 inside the stage.
         position: 1 or 2 for a block's first or second convolution, else 0.
+        classes: how many the network tells apart, for mechanisms that stand between two stages.
     """
 
     channels_in: int
@@ -44,6 +47,7 @@ class Site:
     stage: int = 0
     block: int = 0
     position: int = 0
+    classes: int = 10
 
 
 @dataclass(frozen=True)
@@ -129,3 +133,31 @@ whatever Grad-CAM shows here, the network does without attention.
 
 **What to look for.** Compare its Grad-CAM with the others before you credit an attention mechanism.
 """
+
+
+def main() -> None:
+    """Prints a line per entry. FLOPs are counted on a network built for the purpose, so it takes a while."""
+    from . import CATALOGUE, CheckpointError, build
+    from .checkpoint import read_facts
+    from .evaluate import count_flops
+
+    print(f"{'id':24} {'family':9} {'slot':7} {'parameters':>11} {'MFLOPs':>7} {'checkpoint':>11}  paper")
+    for name, entry in CATALOGUE.items():
+        parameters = megaflops = ""
+        if entry.slot is not None or name == "plain":
+            network = build(name).eval()
+            parameters = f"{sum(parameter.numel() for parameter in network.parameters()):,}"
+            megaflops = f"{count_flops(network) / 1e6:,.0f}"
+        try:
+            accuracy = read_facts(name)["accuracy"]
+            checkpoint = "unmeasured" if accuracy is None else f"{accuracy:.2f} %"
+        except (CheckpointError, KeyError):
+            checkpoint = "-"
+        print(
+            f"{name:24} {entry.family:9} {entry.slot or '-':7} "
+            f"{parameters:>11} {megaflops:>7} {checkpoint:>11}  {entry.paper}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -93,7 +93,7 @@ class ResNet18(nn.Module):
                 layer.append(ForeignBlock(site, entry) if own else BasicBlock(site, entry))
                 channels = width
             self.add_module(f"layer{stage}", layer)
-            after = Site(width, width, size, 1, stage)
+            after = Site(width, width, size, 1, stage, classes=num_classes)
             self.add_module(f"stage{stage}", fill(entry, ("stage", "cross"), after))
         self.crosses = entry is not None and entry.slot == "cross"
         self.head = fill(entry, ("head",), Site(WIDTHS[-1], WIDTHS[-1], SIZES[-1]))

@@ -815,3 +815,9 @@ def test_stn_looks_at_pictures_of_any_size():
     module = randomised(SpatialTransformer())
     for size in ((16, 16), (24, 24), (32, 32)):
         assert module(features(0, 3, size)).shape == (2, 3, *size)
+
+
+def test_ocr_sketches_as_many_regions_as_the_network_has_classes():
+    with torch.device("meta"):
+        network = models.build("ocr", num_classes=100)
+    assert network.stage3.sketch[-1].out_channels == 100

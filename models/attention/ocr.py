@@ -1,8 +1,10 @@
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..catalogue import mechanism
+from ..catalogue import Site, mechanism
 from ..losses import add_loss
 from ..recording import record
 
@@ -53,6 +55,10 @@ class ObjectContext(nn.Module):
         self.value = nn.Sequential(*layer(channels, inner))
         self.project = nn.Sequential(*layer(inner, channels))
         self.fuse = nn.Sequential(*layer(2 * channels, channels), nn.Dropout2d(0.05))
+
+    @classmethod
+    def at(cls, site: Site) -> ObjectContext:
+        return cls(site.channels, site.classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size = x.shape[2:]

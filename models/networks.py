@@ -1,0 +1,37 @@
+"""From a name to a network: the catalogue, filled, and what builds its entries."""
+
+from difflib import get_close_matches
+
+from torch import nn
+
+from .catalogue import Entry, discover
+from .resnet import ResNet18
+
+CATALOGUE = discover()
+
+
+def find(name: str) -> Entry:
+    """The catalogue's entry.
+
+    Raises:
+        KeyError: no such entry; the message lists near names.
+    """
+    if name not in CATALOGUE:
+        near = get_close_matches(str(name), CATALOGUE, n=3, cutoff=0.4)
+        raise KeyError(f"no mechanism {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    return CATALOGUE[name]
+
+
+def build(name: str, num_classes: int = 10) -> nn.Module:
+    """An untrained network: (B, 3, 32, 32) normalised floats -> (B, num_classes) logits.
+
+    Raises:
+        KeyError: no such entry; the message lists near names.
+        ValueError: the entry is a module without a place in a classifier.
+    """
+    entry = find(name)
+    if name == "plain":
+        return ResNet18(num_classes)
+    if entry.slot is None:
+        raise ValueError(f"{name} has no place in a classifier, so it makes no network")
+    return ResNet18(num_classes, entry)
