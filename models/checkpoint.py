@@ -48,7 +48,9 @@ def dequantise(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for key, value in stored.items():
         if value.dtype == torch.int8:
             scale = stored[key + SCALE]
-            state[key] = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
+            state[key] = value.float().mul_(
+                scale.view(-1, *[1] * (value.ndim - 1))
+            )  # fresh memory costs most
         elif not (key.endswith(SCALE) and stored.get(key.removesuffix(SCALE), value).dtype == torch.int8):
             state[key] = value
     return state
