@@ -21,6 +21,7 @@ from torch import nn
 
 FAMILIES = ("channel", "spatial", "pairwise", "hybrid", "kernel", "module")
 BLOCKS = tuple(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1))
+STAGES = tuple(f"stage{stage}" for stage in (1, 2, 3, 4))
 BLOCK_SLOTS = ("refine", "conv1", "conv2", "conv", "fuse", "block")
 SLOTS = (*BLOCK_SLOTS, "stage", "cross", "input", "head", "act")
 
@@ -82,7 +83,7 @@ def mechanism(
             inside the block. The slots `input`, `head` and `act` need none.
 
     Raises:
-        ValueError: on a name that is taken, an unknown family or slot, or a class without docstring.
+        ValueError: on a name that is taken, an unknown family, slot or site, or a class without docstring.
     """
     if family not in FAMILIES:
         raise ValueError(f"{name}: unknown family {family!r}, expected one of {', '.join(FAMILIES)}")
@@ -90,6 +91,8 @@ def mechanism(
         raise ValueError(f"{name}: unknown slot {slot!r}, expected one of {', '.join(SLOTS)}")
     if slot in BLOCK_SLOTS and not sites:
         sites = BLOCKS
+    if unknown := sorted(set(sites) - {*BLOCKS, *STAGES}):
+        raise ValueError(f"{name}: there is no {', '.join(unknown)} in the network")
 
     def register(cls: type[nn.Module]) -> type[nn.Module]:
         if name in _entries:

@@ -47,10 +47,8 @@ def dequantise(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     state = {}
     for key, value in stored.items():
         if value.dtype == torch.int8:
-            scale = stored[key + SCALE]
-            state[key] = value.float().mul_(
-                scale.view(-1, *[1] * (value.ndim - 1))
-            )  # fresh memory costs most
+            scale = stored[key + SCALE].view(-1, *[1] * (value.ndim - 1))
+            state[key] = value.float().mul_(scale)  # in place: fresh memory costs most
         elif not (key.endswith(SCALE) and stored.get(key.removesuffix(SCALE), value).dtype == torch.int8):
             state[key] = value
     return state
@@ -124,7 +122,7 @@ def restore(name: str, folder: Path = CHECKPOINTS) -> nn.Module:
         KeyError: unknown name.
         CheckpointError: on any fault of the files, shapes included.
     """
-    from . import build, find  # the package's __init__ imports this file
+    from . import build, find  # here: to read facts and weights, no catalogue is needed
 
     find(name)
     state = read_weights(name, folder)

@@ -56,6 +56,9 @@ def record(
 
     Returns:
         `tensor` itself, or what an edit made of it. In compiled code always `tensor`, without a trace.
+
+    Raises:
+        ValueError: the path has been recorded already.
     """
     if torch.compiler.is_compiling():
         return tensor

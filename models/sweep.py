@@ -107,7 +107,7 @@ def start(name: str, recipe: str, seed: int, folder: Path) -> Worker:
     log = home() / "logs" / f"{name}-{recipe}-seed{seed}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "models.train", name, "--recipe", recipe, "--seed", str(seed)]
-    command += ["--folder", str(folder), "--threads", "1"]
+    command += ["--folder", str(folder.absolute()), "--threads", "1"]
     with log.open("w") as stream:
         process = subprocess.Popen(
             command,
@@ -131,7 +131,9 @@ def status(names: list[str], recipe: str, seed: int, folder: Path) -> list[str]:
     for name in names:
         log = home() / "logs" / f"{name}-{recipe}-seed{seed}.log"
         if name not in open_entries:
-            lines.append(f"{name}: finished, {read_facts(name, folder)['accuracy']} %")
+            accuracy = read_facts(name, folder)["accuracy"]
+            measured = "accuracy not measured" if accuracy is None else f"{accuracy} %"
+            lines.append(f"{name}: finished, {measured}")
         elif log.exists():
             lines.append(f"{name}: begun, {last_line(log)}")
         else:
@@ -153,7 +155,11 @@ def say(line: str) -> None:
 
 def main() -> None:
     on_gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(prog="python -m models.sweep", description="Train many networks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m models.sweep",
+        description="Train many networks.",
+        allow_abbrev=False,  # an abbreviated --detach would be handed on, and the child detach again
+    )
     parser.add_argument("names", nargs="*", help="ids in the catalogue (default: all that have a network)")
     parser.add_argument("--recipe", default="gpu" if on_gpu else "cpu", choices=RECIPES)
     parser.add_argument("--seed", type=int, default=0)

@@ -44,9 +44,10 @@ def markdown(folder: Path = CHECKPOINTS) -> str:
     ]
     for facts in trained(folder):
         low, high = wilson(facts["accuracy"], facts["test_images"])
+        unrounded = facts["accuracy_unrounded"]  # None where the test images were not there in training
         lines.append(
             f"| {CATALOGUE[facts['name']].title} | {facts['accuracy']:.2f} ({low:.2f} to {high:.2f}) "
-            f"| {facts['accuracy_mirror']:.2f} | {facts['accuracy_unrounded']:.2f} "
+            f"| {facts['accuracy_mirror']:.2f} | {'-' if unrounded is None else f'{unrounded:.2f}'} "
             f"| {facts['parameters']:,} | {facts['flops'] / 1e6:,.0f} "
             f"| {facts['recipe']}, {facts['epochs']} epochs, seed {facts['seed']} |"
         )

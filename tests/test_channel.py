@@ -327,6 +327,14 @@ def test_fca_keeps_its_basis_in_the_state():
     assert "basis" in FrequencyChannelAttention(CHANNELS, 8, 8).state_dict()
 
 
+def test_fca_averages_a_map_of_another_size_to_that_of_its_basis():
+    module, x = spectral(8, 14), features(0, 16, 28)
+    y, records = run(module, x)
+    _, smaller = run(module, F.avg_pool2d(x, 2))
+    agree(records["spectrum"], smaller["spectrum"])
+    agree(y, x * smaller["gate"])
+
+
 # Gather-excite.
 
 
@@ -358,6 +366,15 @@ def test_ge_gathers_with_a_filter_as_large_as_the_map(kind):
     agree(y, x * torch.sigmoid(gathered))
     assert is_gate(records["gate"])
     assert torch.equal(records["gather_filter"], module.filters)
+
+
+@pytest.mark.parametrize("kind", [GatherExcite, GatherExcitePlus])
+def test_ge_repeats_the_cells_of_a_map_smaller_than_its_filters(kind):
+    module, x = randomised(kind(CHANNELS, 16)), features(0, 8, 8)
+    y, records = run(module, x)
+    _, larger = run(module, x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    agree(y, x * larger["gate"])
+    agree(records["gate"], larger["gate"])
 
 
 @pytest.mark.parametrize("kind", [GatherExcite, GatherExcitePlus])

@@ -235,7 +235,7 @@ def test_nan_parameters_are_found_although_they_were_rounded(tmp_path):
 
 def test_an_unknown_name_is_a_key_error(original):
     with pytest.raises(KeyError, match="no mechanism"):
-        checkpoint.restore("sse", original)
+        checkpoint.restore("squeeze", original)
 
 
 # Writing.

@@ -345,6 +345,15 @@ def test_self_calibrated_conv_equals_its_formula(size):
     agree(y, torch.cat([layer("plain", plain), layer("out", layer("detail", calibrated) * gate)], dim=1))
 
 
+@pytest.mark.parametrize("size", [(2, 2), (3, 3)])
+def test_self_calibrated_conv_averages_all_of_a_map_smaller_than_its_window(size):
+    module, x = randomised(SelfCalibratedConv(CHANNELS)), features(size=size)
+    _, records = run(module, x)
+    calibrated = x[:, CHANNELS // 2 :]
+    coarse = module.context(calibrated.mean((2, 3), keepdim=True))
+    agree(records["calibration_gate"], torch.sigmoid(calibrated + coarse))
+
+
 def test_self_calibrated_conv_ends_without_activation():
     y, _ = run(randomised(SelfCalibratedConv(CHANNELS)), features(size=(8, 12)))
     assert y[:, : CHANNELS // 2].min() < 0 and y[:, CHANNELS // 2 :].min() < 0

@@ -11,6 +11,7 @@ from torch import nn
 import models
 from models import catalogue, checkpoint
 from models.catalogue import BLOCK_SLOTS, BLOCKS, FAMILIES, SLOTS, Entry, Site
+from models.losses import collecting_losses
 from models.recording import record, recording
 from models.resnet import BasicBlock, ResNet18
 
@@ -67,16 +68,17 @@ def test_an_entry_says_what_the_page_shows(name):
     [
         ({"family": "magic"}, "magic"),
         ({"slot": "everywhere"}, "everywhere"),
+        ({"sites": ("layer5.0",)}, "no layer5.0 in the network"),
         ({"name": "taken"}, "two mechanisms are called 'taken'"),
         ({"doc": None}, "docstring"),
     ],
 )
 def test_a_wrong_entry_is_refused(monkeypatch, change, complaint):
     monkeypatch.setattr(catalogue, "_entries", {"taken": None})
-    right = {"name": "new", "family": "channel", "slot": "refine", "doc": "Text."}
+    right = {"name": "new", "family": "channel", "slot": "refine", "doc": "Text.", "sites": ()}
 
-    def enter(name, family, slot, doc):
-        decorator = catalogue.mechanism(name, title="New", family=family, slot=slot, paper="")
+    def enter(name, family, slot, doc, sites):
+        decorator = catalogue.mechanism(name, title="New", family=family, slot=slot, paper="", sites=sites)
         return decorator(type("New", (nn.Module,), {"__doc__": doc}))
 
     with pytest.raises(ValueError, match=complaint):
@@ -191,6 +193,21 @@ def test_a_recorded_forward_gives_the_same_logits(name, built):
     assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert (alone - expected[1:]).abs().max() <= 1e-4 * expected.abs().max()
     assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()  # it looks at its picture
+
+
+def test_two_steps_of_training_lower_the_loss(name):
+    torch.manual_seed(0)
+    network = models.build(name).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.002, momentum=0.9)
+    images, labels, losses = pictures(8), torch.arange(8), []
+    for _ in range(3):
+        with collecting_losses() as extras:
+            logits = network(images)
+        losses.append(nn.functional.cross_entropy(logits, labels) + sum(extra(labels) for extra in extras))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[2] < losses[0]
 
 
 def test_it_compiles_to_one_graph_and_records_nothing_there(name, built):

@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from models import table
+from models import catalogue, table
+from models.recording import recording
+from models.resnet import ResNet18
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,6 +43,18 @@ def test_the_space_uses_the_pinned_gradio():
 @pytest.mark.parametrize("line", [line for line in README.split("\n") if "](visualize" in line])
 def test_pictures_of_the_readme_exist(line):
     assert (ROOT / re.search(r"\]\((.*?)\)", line)[1]).is_file()
+
+
+def test_the_readmes_example_of_a_mechanism_works(monkeypatch):
+    code = re.search(r"```python\n(import torch\n.*?@mechanism.*?)```", README, re.DOTALL)[1]
+    assert code.count("\n") < 40
+    monkeypatch.setattr(catalogue, "_entries", {})
+    exec(code, {"__name__": "models.attention.contrast", "__package__": "models.attention"})
+    network = ResNet18(entry=catalogue._entries["contrast"]).eval()
+    with torch.inference_mode(), recording(network) as records:
+        assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    gate = records["layer4.1.refine.gate"]
+    assert gate.tensor.shape == (2, 512, 1, 1) and gate.tensor.std() > 0
 
 
 def test_models_need_no_web_page():

@@ -155,6 +155,8 @@ def test_status(folder, tmp_path):
         "cbam: begun, cbam:  40%|## | 0.9M/2.2M [00:20<00:30]",
         "sk: missing",
     ]
+    (folder / "sk.json").write_text(facts(accuracy=None))  # where no test images were
+    assert status(["sk"], "gpu", 0, folder) == ["sk: finished, accuracy not measured"]
     assert status(["cbam"], "gpu", 1, folder) == ["cbam: missing"]  # another run
     log.write_text("")
     assert last_line(log) == "no output"
@@ -207,6 +209,7 @@ def test_the_command_takes_everything_that_has_a_network(runs, folder, monkeypat
         (("se", "nothing"), "no network is called nothing"),
         (("--deadline", "soon"), "'soon' is not a duration"),
         (("--recipe", "magic"), "invalid choice"),
+        (("se", "--det"), "unrecognized arguments: --det"),  # else the child would detach again, for ever
     ],
 )
 def test_a_wrong_command_is_refused(runs, folder, monkeypatch, capsys, arguments, complaint):

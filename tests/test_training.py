@@ -17,7 +17,7 @@ from conftest import PER_FILE
 from torch import nn
 
 import models
-from models import checkpoint, data, evaluate, train
+from models import checkpoint, data, evaluate, table, train
 from models.checkpoint import CheckpointError
 from models.data import DataError
 from models.train import RECIPES, Recipe, Run, TrainingError, train_one
@@ -373,6 +373,8 @@ def test_without_test_images_it_trains_all_the_same(toy, tmp_path):
     (toy / "test_batch.bin").rename(file)
     facts = evaluate.evaluate("plain", tmp_path / "out")  # later, on a machine that has them
     assert facts["accuracy"] > 10 and facts["test_images"] == PER_FILE
+    (row,) = table.markdown(tmp_path / "out").split("\n")[2:]
+    assert row.split(" | ")[3] == "-"  # before int8
 
 
 def test_validation_ships_nothing(toy, monkeypatch, tmp_path):

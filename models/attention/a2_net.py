@@ -16,7 +16,7 @@ from ..recording import record
 class DoubleAttention(nn.Module):
     r"""Gathers the features of a few regions of the picture and hands each cell its own mixture of them.
 
-    $$G = A\, \mathrm{softmax}_{hw}(W_g x)^\top, \quad Z = G\, \mathrm{softmax}_n(W_d x), \quad
+    $$G = W_v x\; \mathrm{softmax}_{hw}(W_g x)^\top, \quad Z = G\; \mathrm{softmax}_n(W_d x), \quad
     y = x + \mathrm{bn}(W Z)$$
 
     Rather than comparing all pairs of cells, the network writes a few notice boards, each a summary of a

@@ -24,10 +24,10 @@ PAPER = (
 class AsymmetricPyramidNonLocal(nn.Module):
     r"""Compares each cell not with all cells, but with averages over regions of several sizes.
 
-    $$A_{is} = \mathrm{softmax}_s\big(Q_i \cdot P(Q)_s / \sqrt{K}\big), \quad
+    $$A_{is} = \mathrm{softmax}_s\big(Q_i \cdot P(Q)_s / \sqrt{d}\big), \quad
     c = W A\, P(V), \quad y = \mathrm{relu}(\mathrm{bn}(\mathrm{conv}[c;\, x]))$$
 
-    Most of what a cell could ask its many neighbours is said many times over. So the map is summarised
+    Most of what a cell could ask its many neighbours is said many times over. So P summarises the map
     first, as a whole, in 3x3, in 6x6 and in 8x8 regions, and every cell asks these 110 summaries at four
     zoom levels instead of 256 neighbours.
 
@@ -38,8 +38,9 @@ class AsymmetricPyramidNonLocal(nn.Module):
     **Shapes.** (B, C, H, W) to the same, not negative; `affinity` (B, N, S): for each of the N = HW
     queries S weights that sum to one, over the regions of each size in turn, row by row. Regions may
     overlap where the sizes do not divide. After stage 3, where 8x8 regions would be the cells
-    themselves, the sizes are 1, 2, 4 (our choice). Query and key share one projection. W starts at 0,
-    but the block does not start as the identity, for its last convolution mixes and replaces x.
+    themselves, the sizes are 1, 2, 4 (our choice). Query and key share one projection, to d = C/2
+    channels. W starts at 0, but the block does not start as the identity, for its last convolution
+    mixes and replaces x.
     """
 
     def __init__(self, channels: int, reduction: int = 2, sizes: tuple[int, ...] = (1, 3, 6, 8)):
@@ -74,12 +75,12 @@ class AsymmetricPyramidNonLocal(nn.Module):
 class AsymmetricFusionNonLocal(nn.Module):
     r"""Lets each cell of a deep map ask averages over regions of the finer map one stage earlier.
 
-    $$A_{is} = \mathrm{softmax}_s\big(Q^{high}_i \cdot P(K^{low})_s / \sqrt{K}\big), \quad
+    $$A_{is} = \mathrm{softmax}_s\big(Q^{high}_i \cdot P(K^{low})_s / \sqrt{d}\big), \quad
     c = W A\, P(V^{low}), \quad y = \mathrm{bn}(\mathrm{conv}[c;\, x^{high}])$$
 
     Deep in the network a cell knows much about "what" and little about "exactly where"; one stage
     earlier it is the other way round. Here the deep cell asks the earlier stage, which answers by
-    averages over the whole map and over 3x3, 6x6 and 8x8 regions of it.
+    averages P over the whole map and over 3x3, 6x6 and 8x8 regions of it.
 
     **What to look for.** Each row of the matrix is a cell of the deep map, each column a region of the
     earlier one, the largest on the left. Does a cell ask the finest regions, or the average of
@@ -87,8 +88,9 @@ class AsymmetricFusionNonLocal(nn.Module):
 
     **Shapes.** (B, C, H, W) and the earlier (B, C/2, 2H, 2W) to (B, C, H, W), of both signs; `affinity`
     (B, N, S): for each of the N = HW queries S weights that sum to one, over the regions of each size in
-    turn, row by row. There is no ReLU at the end, as in the authors' code. W starts at 0, but the block
-    does not start as the identity, for its last convolution mixes and replaces x.
+    turn, row by row. Queries, keys and values have d = C/4 channels. There is no ReLU at the end, as in
+    the authors' code. W starts at 0, but the block does not start as the identity, for its last
+    convolution mixes and replaces x.
     """
 
     def __init__(
@@ -126,9 +128,9 @@ def pyramid(x: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
 
 
 def gather(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """A map of queries (B, K, H, W) and S keys and values (B, S, K) -> (B, K, H, W)."""
+    """A map of queries (B, d, H, W) and S keys and values (B, S, d) -> (B, d, H, W)."""
     size = query.shape[2:]
-    query = query.flatten(2).transpose(1, 2)  # (B, N, K)
+    query = query.flatten(2).transpose(1, 2)  # (B, N, d)
     if is_recording():
         affinity = (query @ key.transpose(1, 2) * query.shape[-1] ** -0.5).softmax(-1)  # (B, N, S)
         gathered = record(module, "affinity", affinity, "b q k") @ value

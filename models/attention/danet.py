@@ -20,9 +20,9 @@ class DualAttention(nn.Module):
     $$S = \mathrm{softmax}_j(Q_i \cdot K_j), \quad E = X X^\top, \quad
     A = \mathrm{softmax}_j(\max\nolimits_k E_{ik} - E_{ij}), \quad y = x + \alpha\, S V + \beta\, A X$$
 
-    The same feature map can be read as a set of places or as a set of detectors. The position branch lets
-    each place gather from the places that match it; the channel branch does the same between detectors,
-    without any weights of its own.
+    The same feature map can be read as a set of places or as a set of detectors (the rows of the matrix
+    X). The position branch lets each place gather from the places that match it; the channel branch does
+    the same between detectors, without any weights of its own.
 
     **What to look for.** Click a place for the position branch. In the channel matrix find the columns that
     most rows point at. By the authors' sign (`max - E`) a channel attends to the channels *least* like

@@ -30,7 +30,7 @@ class DeepConnectedAttention(nn.Module):
     blocks should look alike, more than in plain squeeze-and-excitation.
 
     **Shapes.** (B, C, H, W) and p, (B, C_before), to (B, C, H, W) and the next p, (B, C); `gate` (B, C,
-    1, 1) between 0 and 1; `connection` (2), alpha and beta, signed, the same for every picture. The
+    1, 1) between 0 and 1; `connection` (2,), alpha and beta, signed, the same for every picture. The
     scalar b is the authors', and has no effect: the norm takes it out again. The first block has no
     forerunner: it is plain squeeze-and-excitation (the authors' class keeps 131 unused parameters
     there).

@@ -17,8 +17,8 @@ from ..recording import record
 class EfficientAttention(nn.Module):
     r"""Summarises the picture by a few templates, and lets each cell read the templates it asks for.
 
-    $$\rho_k = \mathrm{softmax}_{hw}(K), \quad \rho_q = \mathrm{softmax}_k(Q), \quad
-    y = x + W\,\big((\rho_k V^\top)^\top \rho_q\big)$$
+    $$\rho_k = \mathrm{softmax}_{hw}(W_k x), \quad \rho_q = \mathrm{softmax}_n(W_q x), \quad
+    y = x + W\,\big(\rho_k\, (W_v x)^\top\big)^\top \rho_q$$
 
     The purpose is that of self-attention, but the products are taken in the other order: first each
     template collects the values from the places where it fits, then each cell takes its share of every
@@ -28,10 +28,10 @@ class EfficientAttention(nn.Module):
     say who reads it. The sum of all templates, weighted by what the clicked cell asks for, is its map of
     where it reads: compare it with `non_local`.
 
-    **Shapes.** (B, C, H, W) to the same; `key_maps` (B, K, H, W), each sums to one over the picture, and
-    `query_weights` (B, K, H, W), which sums to one over the K templates of a head at each cell; the
-    heads stand one after the other. This is not softmax attention made fast, but an approximation of it.
-    One head, K = C/2, and the last layer that starts at 0 are our choice: the untrained block changes
+    **Shapes.** (B, C, H, W) to the same; `key_maps` (B, n, H, W), each sums to one over the picture, and
+    `query_weights` (B, n, H, W), which sums to one over the templates of a head at each cell; the heads
+    stand one after the other. This is not softmax attention made fast, but an approximation of it. One
+    head, n = C/2, and the last layer that starts at 0 are our choice: the untrained block changes
     nothing. Where there are fewer cells than templates, as after stage 3, it costs more than the large
     table would.
     """
@@ -51,15 +51,15 @@ class EfficientAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size = x.shape[2:]
-        key_maps = self.key(x).flatten(2).softmax(-1).unflatten(2, size)  # (B, K, H, W)
+        key_maps = self.key(x).flatten(2).softmax(-1).unflatten(2, size)  # (B, n, H, W)
         key_maps = record(self, "key_maps", key_maps, "b k h w")
-        query_weights = self.query(x).unflatten(1, (self.heads, -1)).softmax(2).flatten(1, 2)  # (B, K, H, W)
+        query_weights = self.query(x).unflatten(1, (self.heads, -1)).softmax(2).flatten(1, 2)  # (B, n, H, W)
         query_weights = record(self, "query_weights", query_weights, "b k h w")
 
         key, query, value = (
             part.flatten(2).unflatten(1, (self.heads, -1))
             for part in (key_maps, query_weights, self.value(x))
-        )  # (B, heads, K/heads, N), twice, and (B, heads, V/heads, N)
-        context = key @ value.transpose(2, 3)  # (B, heads, K/heads, V/heads)
-        gathered = context.transpose(2, 3) @ query  # (B, heads, V/heads, N)
+        )  # (B, heads, n/heads, N), thrice
+        context = key @ value.transpose(2, 3)  # (B, heads, n/heads, n/heads)
+        gathered = context.transpose(2, 3) @ query  # (B, heads, n/heads, N)
         return x + self.project(gathered.flatten(1, 2).unflatten(2, size))

@@ -4,6 +4,7 @@ import itertools
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..catalogue import Site, mechanism
@@ -24,7 +25,7 @@ TOP16_V = (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2)
     "https://arxiv.org/abs/2012.11879",
 )
 class FrequencyChannelAttention(nn.Module):
-    r"""Squeezes each channel by a stripe pattern of its own instead of the plain average.
+    r"""Squeezes each channel by the wave pattern of its group instead of the plain average.
 
     $$z_c = \sum_{h,w} x_{c,h,w}\,B_{i(c)}[h,w], \quad s = \sigma(W_2\,\mathrm{relu}(W_1 z)), \quad
     y_c = s_c\,x_c$$
@@ -38,15 +39,15 @@ class FrequencyChannelAttention(nn.Module):
 
     **What to look for.** Compare the basis pictures with the spectrum of their group: a large value says
     that the channel has that pattern, its sign where the crests lie. On the 8x8 and 4x4 maps some waves
-    have an odd frequency, v = 1 or 3 across: mirror the input of the module, and their components change
+    have an odd frequency, v = 1, 3 or 5 across: mirror the input of the module, and their components change
     sign, which an average would not notice. On the larger maps all frequencies are even and do not
     notice either.
 
-    **Shapes.** (B, C, H, W) to the same, where H and W are fixed; `basis` (16, H, W), the same for every
-    picture, `spectrum` (B, C), signed, and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' code
-    z is a sum, the layers have no biases, and the frequencies of a 7x7 grid are multiplied by H // 7 and
-    W // 7. On the 4x4 map that factor would be 0 and every wave an average, so there all 16 frequencies
-    of the grid are used: our choice.
+    **Shapes.** (B, C, H, W) to the same; `basis` (16, H, W), the same for every picture, `spectrum` (B,
+    C), signed, and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' code z is a sum, the layers
+    have no biases, a map of another size than the basis is first averaged to that size, and the
+    frequencies of a 7x7 grid are multiplied by H // 7 and W // 7. On the 4x4 map that factor would be 0
+    and every wave an average, so there all 16 frequencies of the grid are used: our choice.
     """
 
     def __init__(self, channels: int, height: int, width: int, reduction: int = 16):
@@ -61,7 +62,10 @@ class FrequencyChannelAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         basis = record(self, "basis", self.basis, "k h w", static=True)
-        groups = x.unflatten(1, (len(basis), -1))  # (B, 16, C/16, H, W)
+        sized = x
+        if x.shape[2:] != basis.shape[1:]:  # training may begin on smaller pictures
+            sized = F.adaptive_avg_pool2d(x, basis.shape[1:])
+        groups = sized.unflatten(1, (len(basis), -1))  # (B, 16, C/16, H, W)
         spectrum = torch.einsum("bkchw,khw->bkc", groups, basis).flatten(1)  # (B, C)
         spectrum = record(self, "spectrum", spectrum, "b c")
         gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(spectrum))))

@@ -91,7 +91,7 @@ class IterativeAttentionalFeatureFusion(nn.Module):
 
     **Shapes.** Two (B, C, H, W) to one; `fuse_gate1` and `fuse_gate2` (B, C, H, W) between 0 and 1, the
     share of the residual; under `first` and `second` the logits of each choice, as in AFF. No factor 2
-    here, in paper and code alike. The two choices share no weights: so the authors' MXNet code; their
+    here, in paper and code alike. The two choices share no weights, as in the authors' MXNet code; their
     PyTorch file uses one global branch twice, by mistake.
     """
 

@@ -20,7 +20,7 @@ class GatherExciteMinus(nn.Module):
     $$y_c = x_c\,\sigma(\bar{x}_c), \quad \bar{x}_c = \frac{1}{HW}\sum_{i,j} x_{c,i,j}$$
 
     Gather evidence for a feature over the whole map, then tell every cell about it. With no weights the
-    rule can only say: a channel that is active on average may be trusted. The gate is learnt all the
+    rule can only say: a channel that is active on average may be trusted. The gate is learned all the
     same, for the BatchNorm before it sets each channel's mean over many pictures, and this picture's
     mean lies above or below that.
 
@@ -39,7 +39,7 @@ class GatherExciteMinus(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate = torch.sigmoid(self.excite(self.gather(x)))  # (B, C, 1, 1) or (B, C, H/e, W/e)
         gate = record(self, "gate", gate, "b c h w" if self.extent else "b c 1 1")
-        return x * (F.interpolate(gate, x.shape[2:]) if self.extent else gate)
+        return x * (F.interpolate(gate, x.shape[2:], mode="nearest") if self.extent else gate)
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         if self.extent == 0:
@@ -53,7 +53,7 @@ class GatherExciteMinus(nn.Module):
 
 @mechanism("ge_theta", title="Gather-Excite θ", family="channel", slot="refine", paper=PAPER)
 class GatherExcite(GatherExciteMinus):
-    r"""Lets each channel vote with a learnt picture of where to look, and multiplies it by the outcome.
+    r"""Lets each channel vote with a learned picture of where to look, and multiplies it by the outcome.
 
     $$y_c = x_c\,\sigma(g_c), \quad g_c = \mathrm{bn}\Big(\sum_{i,j} F_{c,i,j}\,x_{c,i,j}\Big)$$
 
@@ -65,11 +65,11 @@ class GatherExcite(GatherExciteMinus):
     look at the middle, where the object of a CIFAR picture stands, or at the border? A filter without
     structure is still an average. For this image there are only the gates.
 
-    **Shapes.** (B, C, H, W) to the same, where H and W are fixed; `gather_filter` (C, H, W), signed, the
-    same for every picture, and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' released network
-    the filters have no bias and a BatchNorm follows. With a finite `extent` e the gathering is a chain
-    of log2(e) depthwise 3x3 convolutions of stride 2, each with its BatchNorm, ReLU between them, and
-    the gate a coarse map (B, C, H/e, W/e).
+    **Shapes.** (B, C, H, W) to the same; `gather_filter` (C, H, W), signed, the same for every picture,
+    and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' released network the filters have no bias
+    and a BatchNorm follows. A map of another size than the filters is first averaged to that size: our
+    choice. With a finite `extent` e the gathering is a chain of log2(e) depthwise 3x3 convolutions of
+    stride 2, each with its BatchNorm, ReLU between them, and the gate a coarse map (B, C, H/e, W/e).
     """
 
     def __init__(self, channels: int, size: int, extent: int = 0):
@@ -94,12 +94,14 @@ class GatherExcite(GatherExciteMinus):
         if self.extent:
             return self.steps(x)
         filters = record(self, "gather_filter", self.filters, "c h w", static=True)
+        if x.shape[2:] != filters.shape[1:]:  # training may begin on smaller pictures
+            x = F.adaptive_avg_pool2d(x, filters.shape[1:])
         return self.bn((x * filters).sum((2, 3), keepdim=True))
 
 
 @mechanism("ge_theta_plus", title="Gather-Excite θ⁺", family="channel", slot="refine", paper=PAPER)
 class GatherExcitePlus(GatherExcite):
-    r"""Gathers with learnt pictures of where to look, then lets all channels decide together.
+    r"""Gathers with learned pictures of where to look, then lets all channels decide together.
 
     $$y_c = x_c\,s_c, \quad s = \sigma\big(W_2\,\mathrm{relu}(W_1\,\mathrm{relu}(g) + b_1) + b_2\big), \quad
     g_c = \mathrm{bn}\Big(\sum_{i,j} F_{c,i,j}\,x_{c,i,j}\Big)$$
@@ -109,13 +111,14 @@ class GatherExcitePlus(GatherExcite):
     all factors.
 
     **What to look for.** The gather filters, the same for every image, say where each channel looks.
-    Then compare the gates with those of squeeze-and-excitation: the only difference between the two is
-    that learnt look, and a ReLU that drops votes below zero.
+    Then compare the gates with those of squeeze-and-excitation: the two differ in that learned look, its
+    BatchNorm, and a ReLU that drops votes below zero.
 
-    **Shapes.** (B, C, H, W) to the same, where H and W are fixed; `gather_filter` (C, H, W), signed, the
-    same for every picture, and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' released network
-    a ReLU follows the gathering and both layers of the small network have biases; they start at standard
-    deviation 0.01, so the gate starts at one half. A finite `extent` works as in Gather-Excite θ.
+    **Shapes.** (B, C, H, W) to the same; `gather_filter` (C, H, W), signed, the same for every picture,
+    and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' released network a ReLU follows the
+    gathering, and both layers of the small network have biases, which start at 0; the weights start at
+    standard deviation 0.01, so the gate starts near one half. Maps of other sizes and a finite `extent`
+    work as in Gather-Excite θ.
     """
 
     def __init__(self, channels: int, size: int, extent: int = 0, reduction: int = 16):

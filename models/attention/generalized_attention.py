@@ -24,8 +24,8 @@ class GeneralizedAttention(nn.Module):
     $$R_{ij} = \big(W_x\,\mathrm{emb}(i_x - j_x) + W_y\,\mathrm{emb}(i_y - j_y)\big) / \sqrt{2}$$
 
     Four reasons to look at a place: it matches me (e1); it lies in a direction I prefer (e2); it is
-    eye-catching for anybody (e3); it lies where one usually looks from here (e4). The network uses them
-    together, and the viewer can take each one out.
+    eye-catching for anybody (e3); it lies where one usually looks from here (e4). The network adds them
+    up, and the four scores can be seen one by one.
 
     **What to look for.** The authors found that for recognition the famous comparison e1 adds little and
     the salience e3 does much of the work. Which of the four differ most between the keys here? Only
@@ -34,8 +34,8 @@ class GeneralizedAttention(nn.Module):
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, heads, N, H, W): for each head and each of the N
     = HW queries a map over the keys that sums to one. The scores: `e1` and `e2` (B, heads, N, H, W);
     `e3` (B, heads, H, W), the same for every query; `e4` (heads, N, H, W), the same for every picture.
-    They are not scaled by 1/sqrt(d). With `key_stride` 2 the keys are every second cell. The factor
-    gamma starts at 0: the untrained block changes nothing.
+    They are not scaled by 1/sqrt(d). The distances enter as sines and cosines (emb). With `key_stride` 2
+    the keys are every second cell. The factor gamma starts at 0: the untrained block changes nothing.
     """
 
     def __init__(self, channels: int, heads: int = 8, key_stride: int = 1):

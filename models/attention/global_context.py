@@ -20,9 +20,9 @@ class GlobalContext(nn.Module):
     $$a = \mathrm{softmax}_{hw}(w^\top x), \quad c = \textstyle\sum_{j} a_j\,x_j, \quad
     y_i = x_i + W_2\,\mathrm{relu}\big(\mathrm{LN}(W_1 c)\big)$$
 
-    In trained non-local networks nearly every cell asks the same question and gets the same answer. So
-    this block computes the answer once: a mask says how much each cell contributes, the weighted average
-    goes through two small layers, and the result is added everywhere.
+    The authors saw that in trained non-local networks nearly every cell asks the same question and gets
+    the same answer. So this block computes the answer once: a mask says how much each cell contributes,
+    the weighted average goes through two small layers, and the result is added everywhere.
 
     **What to look for.** A bright cell in the mask speaks for the whole picture. There is nothing to
     click: the mask is one per picture, not one per cell. Where it is flat, at 1 everywhere, the block

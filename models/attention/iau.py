@@ -25,7 +25,7 @@ class InteractionAggregationUpdate(nn.Module):
 
     Four spotlights each sum up what they see. Parts of an object make sense together, so the four
     summaries exchange notes along the edges of a tiny graph, and the conclusion is told to every cell
-    equally. Before that, channels that fire together pool their evidence.
+    equally. Before that, channels that fire together (the rows of the matrix X) pool their evidence.
 
     **What to look for.** Do the four spotlights lie on different places, or have they become the same
     map? The authors taught them head, upper body, lower body and shoes; here nobody tells them what a
@@ -33,9 +33,9 @@ class InteractionAggregationUpdate(nn.Module):
 
     **Shapes.** (B, C, H, W) to the same; `channel` (B, C, C), rows sum to one, each nearly all on a
     single channel, for the scores are not scaled; `parts` (B, 4, H, W) between 0 and 1; `edges` (B, 4,
-    4), rows sum to one and the diagonal is 0; `update` (B, C), what is added to every cell. As in the
-    authors' code for still images, a part is a sum over cells and not a mean. Both outer BatchNorms
-    start at weight 0: the untrained block changes nothing.
+    4), rows sum to one and the diagonal is 0; `update` (B, C), signed, what is added to every cell. As
+    in the authors' code for still images, a part is a sum over cells and not a mean, and g halves the
+    channels. Both outer BatchNorms start at weight 0: the untrained block changes nothing.
     """
 
     def __init__(self, channels: int, parts: int = 4):

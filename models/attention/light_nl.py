@@ -20,18 +20,18 @@ class LightNonLocal(nn.Module):
     $$A = \frac{1}{HW}\, x_c\, x_{sc}^\top, \quad
     y = x + \mathrm{bn}\big(\mathrm{dw}_{3\times3}(A\, x_s)\big)$$
 
-    How cheap can a look at the whole picture be? Nothing is learned about whom to ask: a quarter of the
-    channels, as they are, measures the agreement of two cells. And since (AB)C = A(BC), the large table
-    of pairs need not be built at all. What is left to learn is one 3x3 filter per channel for the
-    answer.
+    How cheap can a look at the whole picture be? Nothing is learned about whom to ask: the first quarter
+    of the channels, x_c, measures the agreement of two cells as it is. And since (AB)C = A(BC), the
+    large table of pairs need not be built at all. What is left to learn is one 3x3 filter per channel
+    for the answer.
 
-    **What to look for.** Put it beside `non_local`: forty times fewer parameters, and often a similar
-    map. The map has two colours, for agreement and its opposite.
+    **What to look for.** Put it beside `non_local`, which has forty times the parameters: is the map
+    similar? It has two colours, for agreement and its opposite.
 
     **Shapes.** (B, C, H, W) to the same, on the residual; `affinity` (B, N, H, W), of both signs: for
-    each of the N = HW queries its agreement with every key; symmetric. With `stride` 2 the keys are
-    every second cell in each direction; the divisor stays HW, as in the authors' code, from which the
-    BatchNorm's eps and momentum are too. It starts at weight 0: the untrained block changes nothing.
+    each of the N = HW queries its agreement with every key; symmetric. With `stride` 2 the keys x_s are
+    every second cell in each direction; the divisor stays HW. That and the BatchNorm's eps and momentum
+    are those of the authors' code. It starts at weight 0: the untrained block changes nothing.
     """
 
     def __init__(self, channels: int, share: float = 0.25, stride: int = 1):
@@ -49,7 +49,8 @@ class LightNonLocal(nn.Module):
         key = asked[:, : self.compared].flatten(2)  # (B, C/4, N_k)
         value = asked.flatten(2).transpose(1, 2)  # (B, N_k, C)
 
-        cells, (keys, channels), compared = query.shape[1], value.shape[1:], self.compared
+        cells, compared = query.shape[1:]
+        keys, channels = value.shape[1:]
         by_pairs = cells * keys * (compared + channels)  # multiply-adds, in either order
         by_summary = (cells + keys) * compared * channels
         if is_recording() or by_pairs < by_summary:

@@ -31,8 +31,8 @@ class NonLocal(nn.Module):
     nothing.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, N, H, W): for each of the N = HW queries a map over
-    the keys that sums to one. The scale 1/sqrt(C') is the authors' code (the paper's formula has none), and
-    so is the last BatchNorm that starts at weight 0: the untrained block changes nothing.
+    the keys that sums to one. C' = C/2. The scale 1/sqrt(C') is the authors' code (the paper's formula has
+    none), and so is the last BatchNorm that starts at weight 0: the untrained block changes nothing.
     """
 
     def __init__(self, channels: int, reduction: int = 2):

@@ -22,7 +22,7 @@ class ObjectContext(nn.Module):
     r"""Sketches where each class might be, and lets every cell ask these sketches for advice.
 
     $$\tilde M_k = \mathrm{softmax}_{hw}(m_k), \quad f_k = \textstyle\sum_i \tilde M_{ki}\, x_i, \quad
-    w_{ik} = \mathrm{softmax}_k\big(\varphi(x_i) \cdot \psi(f_k) / \sqrt{K}\big)$$
+    w_{ik} = \mathrm{softmax}_k\big(\varphi(x_i) \cdot \psi(f_k) / \sqrt{d}\big)$$
     $$y = \mathrm{relu}\big(\mathrm{bn}\,W\,[\rho(\textstyle\sum_k w_{ik}\,\delta(f_k));\; x]\big)$$
 
     A cell of a wing is easier to read if it knows what "bird" and "aeroplane" would look like in this
@@ -34,10 +34,11 @@ class ObjectContext(nn.Module):
     cat, compare "cat" with "dog": classes that are easily confused tend to light the same cells.
 
     **Shapes.** (B, C, H, W) to the same, not negative; `regions` (B, 10, H, W), each sums to one over
-    the picture; `pixel_region` (B, 10, H, W) sums to one over the classes at each cell. CIFAR has no
-    labels for cells: our choice is to train the sketches m by the cross-entropy of their mean over the
-    picture, with the authors' weight of 0.4. It does not start as the identity, for its last convolution
-    mixes and replaces x.
+    the picture; `pixel_region` (B, 10, H, W) sums to one over the classes at each cell. Phi and psi are
+    two 1x1 convolutions each and delta and rho one, all with BatchNorm and ReLU; they compare in d = C/2
+    channels. CIFAR has no labels for cells: our choice is to train the sketches m by the cross-entropy
+    of their mean over the picture, with the authors' weight of 0.4. It does not start as the identity,
+    for its last convolution mixes and replaces x.
     """
 
     def __init__(self, channels: int, classes: int = 10, reduction: int = 2, auxiliary_weight: float = 0.4):
@@ -70,7 +71,7 @@ class ObjectContext(nn.Module):
 
         query, key, value = (
             part.flatten(2) for part in (self.query(x), self.key(objects), self.value(objects))
-        )  # (B, K, N), (B, K, 10), (B, K, 10)
+        )  # (B, d, N), (B, d, 10), (B, d, 10)
         scores = key.transpose(1, 2) @ query * query.shape[1] ** -0.5  # (B, 10, N)
         pixel_region = record(self, "pixel_region", scores.softmax(1).unflatten(2, size), "b k h w")
         advice = self.project((value @ pixel_region.flatten(2)).unflatten(2, size))  # (B, C, H, W)

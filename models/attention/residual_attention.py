@@ -22,8 +22,8 @@ SMALLEST = 4  # height and width of the smallest map of the network, in cells
 class ResidualAttention(nn.Module):
     r"""Paints a soft stencil with a small hourglass network and amplifies the features seen through it.
 
-    $$y = \mathrm{relu}\big(\mathrm{bn}\big(U[(1 + M)\,T]\big)\big), \quad T = U[U[t]], \quad
-    t = U[x]$$
+    $$y = \mathrm{relu}\big(\mathrm{bn}\big(U((1 + M)\,T)\big)\big), \quad T = U(U(t)), \quad
+    t = U(x)$$
     $$M = \sigma\big(W_2\,\mathrm{relu}(\mathrm{bn}(W_1\,\mathrm{relu}(\mathrm{bn}(m))))\big), \quad
     m = \mathrm{hourglass}(t)$$
 

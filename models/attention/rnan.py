@@ -62,6 +62,8 @@ class ResidualNonLocalAttention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
+    """RB of the formula: (B, C, H, W) to the same."""
+
     def __init__(self, channels: int):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -72,6 +74,8 @@ class ResidualBlock(nn.Module):
 
 
 class NonLocalLayer(nn.Module):
+    """NL of the formula: (B, C, H, W) to the same."""
+
     def __init__(self, channels: int):
         super().__init__()
         self.query = nn.Conv2d(channels, channels // 2, 1)

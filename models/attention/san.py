@@ -34,10 +34,11 @@ class PairwiseSAN(nn.Module):
     background they are round, or even.
 
     **Shapes.** (B, C, H, W) to the same; `weights` (B, G, 49, H, W): for each of the G groups and each
-    cell 49 weights over its 7x7 neighbourhood, row by row, that sum to one. Channel c uses group c mod
-    G, and the neighbourhood is reflected at the border, as in the authors' code, so H and W must be
-    above 3. The paper makes a whole network of these blocks; one after a stage, and the last layer that
-    starts at 0, are our choice: the untrained block changes nothing.
+    cell 49 weights over its 7x7 neighbourhood, row by row, that sum to one. Phi, psi and beta are 1x1
+    convolutions. Channel c of beta uses group c mod G, and the neighbourhood is reflected at the border,
+    as in the authors' code, so H and W must be above 3. The paper makes a whole network of these blocks;
+    one after a stage, and the last layer that starts at 0, are our choice: the untrained block changes
+    nothing.
     """
 
     def __init__(self, channels: int, kernel_size: int = 7, share: int = 8):
@@ -121,9 +122,10 @@ class PatchwiseSAN(PairwiseSAN):
 
     **Shapes.** (B, C, H, W) to the same; `weights` (B, G, 49, H, W), of both signs: for each of the G
     groups and each cell 49 weights over its 7x7 neighbourhood, row by row. No softmax and no position
-    code. Channel c uses group c mod G, and the neighbourhood is reflected at the border, as in the
-    authors' code, so H and W must be above 3. The paper makes a whole network of these blocks; one after
-    a stage, and the last layer that starts at 0, are our choice: the untrained block changes nothing.
+    code. Channel c of beta uses group c mod G, and the neighbourhood is reflected at the border, as in
+    the authors' code, so H and W must be above 3. The paper makes a whole network of these blocks; one
+    after a stage, and the last layer that starts at 0, are our choice: the untrained block changes
+    nothing.
     """
 
     def add_comparison(self, compared: int) -> None:

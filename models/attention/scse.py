@@ -80,8 +80,9 @@ class ConcurrentSE(ChannelSE):
     gated values the larger is kept: where x is positive that is the more generous judge's, where x is
     negative the stricter one's.
 
-    **What to look for.** Set both gates side by side. Where the spatial gate lies above a channel's gate
-    the place has won, elsewhere the channel has; a gate that never wins is not in use.
+    **What to look for.** Set both gates side by side. For positive values the place wins where the
+    spatial gate lies above the channel's gate, elsewhere the channel wins; a gate that never wins is not
+    in use.
 
     **Shapes.** (B, C, H, W) to the same; `channel_gate` (B, C, 1, 1) and `spatial_gate` (B, 1, H, W),
     between 0 and 1. The maximum is the authors' code and journal paper; the conference paper adds the

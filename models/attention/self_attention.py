@@ -29,8 +29,9 @@ class SelfAttention(nn.Module):
     ignore the click? A value of 1 means "as much as every other cell"; 5 means five times as much.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, heads, N, H, W): for each head and each of the N =
-    HW queries a map over the keys that sums to one. No positional code: the padded convolutions before it
-    already tell where a cell is. The factor gamma starts at 0, so the untrained block changes nothing.
+    HW queries a map over the keys that sums to one; a head has d = C/4 channels. No positional code: the
+    padded convolutions before it already tell where a cell is. The factor gamma starts at 0, so the
+    untrained block changes nothing.
     """
 
     def __init__(self, channels: int, heads: int = 4):

@@ -44,8 +44,10 @@ class SelfCalibratedConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         plain, calibrated = x.chunk(2, dim=1)  # (B, C/2, H, W) each
-        coarse = self.context(F.avg_pool2d(calibrated, self.pooling))  # (B, C/2, H/4, W/4)
-        gate = torch.sigmoid(calibrated + F.interpolate(coarse, calibrated.shape[2:], mode="nearest"))
+        size = x.shape[2:]
+        window = min(self.pooling, *size)  # training may begin on smaller pictures
+        coarse = self.context(F.avg_pool2d(calibrated, window))  # (B, C/2, H/4, W/4)
+        gate = torch.sigmoid(calibrated + F.interpolate(coarse, size, mode="nearest"))
         gate = record(self, "calibration_gate", gate, "b k h w")
         return torch.cat([self.plain(plain), self.out(self.detail(calibrated) * gate)], dim=1)
 

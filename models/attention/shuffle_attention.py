@@ -28,7 +28,7 @@ class ShuffleAttention(nn.Module):
     ninety-six in a block; the shuffle at the end lets neighbouring groups mix in the next convolution.
 
     **What to look for.** A spatial gate is a contrast-stretched copy of the very channel it multiplies:
-    where it is bright the channel is above its own mean (below, where the learnt factor is negative). So
+    where it is bright the channel is above its own mean (below, where the learned factor is negative). So
     look at how strong the contrast is, and in which block; the pattern is the channel's own.
 
     **Shapes.** (B, C, H, W) to the same; `channel_gate` (B, C/2, 1, 1) and `spatial_gate` (B, C/2, H,

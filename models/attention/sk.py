@@ -29,10 +29,10 @@ class SelectiveKernel(nn.Module):
     **What to look for.** A channel at one half takes both views equally. The mean share of the wide view,
     block after block, says at which depth the network prefers to see more context for this picture.
 
-    **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride), not negative; `weights` (B, 2, C, 1, 1), the
-    3x3 branch first. It stands in place of the first convolution, norm and activation of a block. Two
-    groups a branch, so that both branches together hold as many weights as the dense convolution they
-    replace.
+    **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride), not negative; `weights` (B, 2, C, 1, 1)
+    between 0 and 1, the 3x3 branch first. It stands in place of the first convolution, norm and activation
+    of a block. Two groups a branch, so that both branches together hold as many weights as the dense
+    convolution they replace.
     """
 
     has_norm = True

@@ -31,9 +31,10 @@ class SplitAttention(nn.Module):
     Look at the spread: all channels near one half is plain averaging; shares near 0 and 1, other ones
     for another picture, are a real choice.
 
-    **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride), not negative; `weights` (B, 2, C, 1, 1).
-    It stands in place of the first convolution, norm and activation of a block. The authors' networks
-    also change the stem, the shortcuts and the down-sampling: not part of the module, and not done here.
+    **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride), not negative; `weights` (B, 2, C, 1, 1)
+    between 0 and 1, in the order of the splits. It stands in place of the first convolution, norm and
+    activation of a block. The authors' networks also change the stem, the shortcuts and the
+    down-sampling: not part of the module, and not done here.
     """
 
     has_norm = True

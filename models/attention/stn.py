@@ -24,14 +24,14 @@ class SpatialTransformer(nn.Module):
     each pixel of the new picture from where in the old one to read it. How to shift, turn or zoom is
     learned from the class labels alone.
 
-    **What to look for.** The lattice lies where the network reads: theta of one half is the central half
-    of the picture, so it zooms in by two. CIFAR's objects are centred already; upload a shifted or
-    turned picture and see whether the lattice follows.
+    **What to look for.** The lattice lies where the network reads: half the size of the picture means
+    that it zooms in by two. CIFAR's objects are centred already; upload a shifted or turned picture and
+    see whether the lattice follows.
 
     **Shapes.** (B, 3, H, W) to the same; `theta` (B, 2, 3), from the output's coordinates to the
     source's, both from -1 to 1 over the picture; `grid` (B, H, W, 2), for each output pixel the x and y
-    to read. What lies outside is 0, the mean colour, not black. The tutorial's localiser at 32 pixels;
-    it learns at a tenth of the network's rate and starts with the identity.
+    to read. What lies outside is 0, the mean colour, not black. The localiser is that of PyTorch's
+    tutorial, for 32 pixels; it learns at a tenth of the network's rate and starts with the identity.
     """
 
     def __init__(self, channels: int = 3, side: int = 32, pace: float = 0.1):
@@ -59,10 +59,10 @@ class SpatialTransformer(nn.Module):
         seen = images
         if seen.shape[2:] != self.side:  # training may begin on smaller pictures
             seen = F.interpolate(seen, self.side, mode="bilinear")
-        theta = self.locate(seen).unflatten(1, (2, 3))
-        still = theta.detach()
-        theta = still + self.pace * (theta - still)  # the same numbers, a tenth of the gradient
-        with torch.autocast(images.device.type, enabled=False):  # half precision is coarser than a pixel
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 moves in eighths of a pixel
+            theta = self.locate(seen).unflatten(1, (2, 3))
+            still = theta.detach()
+            theta = still + self.pace * (theta - still)  # the same numbers, a tenth of the gradient
             theta = theta.to(torch.promote_types(images.dtype, torch.float32))
             theta = record(self, "theta", theta, "b 2 3")
             grid = F.affine_grid(theta, list(images.shape), align_corners=False)

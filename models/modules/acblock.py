@@ -34,8 +34,8 @@ class AsymmetricConvBlock(nn.Module):
     picture. Its middle row and column should stand out against the corners. For this picture, compare
     what the three branches add. Folding must not move any logit.
 
-    **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride); `skeleton` (3, 3), the mean size of the
-    folded kernels at each of their cells, static; `views` (B, 3, C, H/stride, W/stride), what each
+    **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride); `skeleton` (3, 3), static: the mean of
+    |weight| over the folded kernels, cell by cell; `views` (B, 3, C, H/stride, W/stride), what each
     branch adds: the square, the column, the row. No activation between the branches. The block ends in
     its own BatchNorms, whose weights start at 1/3, the authors' advice for CIFAR.
     """
@@ -65,11 +65,10 @@ class AsymmetricConvBlock(nn.Module):
         return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        views = [self.square(x), self.vertical(x), self.horizontal(x)]  # each (B, C, H/stride, W/stride)
         if is_recording():
             skeleton = self.kernel_and_bias()[0].abs().mean((0, 1))  # (3, 3)
             record(self, "skeleton", skeleton, "k k", static=True)
-        views = [self.square(x), self.vertical(x), self.horizontal(x)]  # each (B, C, H/stride, W/stride)
-        if is_recording():
             views = record(self, "views", torch.stack(views, dim=1), "b branch c h w").unbind(1)
         return sum(views)
 

@@ -32,8 +32,8 @@ class AtrousPyramid(ASPP):
 
     **Shapes.** (B, C, H, W) to the same, not negative; `views` (B, 5, C, H, W), not negative, in the
     order of the formula. The module is torchvision's. Rates 1, 2, 4 and no dropout are our fit to an 8x8
-    map: at the paper's rates 6, 12, 18 eight of nine taps would read the padding, and its dropout of 0.5
-    belongs in front of a classifier.
+    map: of the paper's rates 6, 12, 18 the last two would read nothing but padding around the middle
+    tap, and its dropout of 0.5 belongs in front of a classifier.
     """
 
     def __init__(self, channels: int, rates: tuple[int, ...] = (1, 2, 4), dropout: float = 0.0):

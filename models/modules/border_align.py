@@ -36,7 +36,7 @@ class BorderAlign(nn.Module):
 
     def __init__(self, points: int = 10):
         super().__init__()
-        self.points = points
+        self.points = points  # P; with the first there are P + 1
 
     @classmethod
     def at(cls, site: Site) -> BorderAlign:

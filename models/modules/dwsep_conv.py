@@ -53,6 +53,6 @@ class DepthwiseSeparableConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         record(self, "filters", self.depthwise.weight.squeeze(1), "g k k", static=True)
-        x = torch.relu(self.bn(self.depthwise(x)))  # (B, C_in, H, W)
+        x = torch.relu(self.bn(self.depthwise(x)))  # (B, C_in, H/stride, W/stride)
         x = record(self, "depthwise", x, "b g h w")
-        return self.pointwise(x)  # (B, C, H, W)
+        return self.pointwise(x)  # (B, C, H/stride, W/stride)

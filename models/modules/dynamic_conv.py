@@ -18,7 +18,7 @@ from ..recording import record
     "https://arxiv.org/abs/1912.03458",
 )
 class DynamicConv(nn.Module):
-    r"""Mixes four filter banks to one that is made for this picture, in shares that sum to one.
+    r"""Mixes four filter banks into one that is made for this picture, in shares that sum to one.
 
     $$\pi = \mathrm{softmax}\big(F_2\,\mathrm{relu}(F_1\,\mathrm{avg}_{hw}\,x) / T\big), \quad
     y = \big(\textstyle\sum_k \pi_k W_k\big) * x$$

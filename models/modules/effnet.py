@@ -29,10 +29,10 @@ class EffNetBlock(nn.Module):
     **What to look for.** Nothing of its own to see: compare accuracy, parameters and Grad-CAM with the
     other cheap convolutions, such as the depthwise separable one.
 
-    **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride). The activation is LeakyReLU and comes
-    before each BatchNorm, as in the paper. There is no authors' code. The form for stride 1, without
-    pooling and with a 1x1 convolution at the end, is ours; so is leaving out the last activation and
-    norm, since the block's own follow.
+    **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride). The activation phi is a LeakyReLU and
+    comes before each BatchNorm, as in the paper. There is no authors' code. The form for stride 1,
+    without pooling and with a 1x1 convolution at the end, is ours; so is leaving out the last activation
+    and norm, since the block's own follow.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1, slope: float = 0.3):

@@ -32,12 +32,12 @@ class FeaturePyramidTransformer(nn.Module):
     part of?), and a coarse stage is told by the finer ones which channels matter (rendering).
 
     **What to look for.** Click a cell on the object: where does it read on its own scale? The matrices
-    tell which of the few cells of a coarser scale it belongs to. Each affinity mixes two; their shares
-    say whether one would do.
+    tell which of the few cells of a coarser scale it belongs to. Each affinity is a mixture of two
+    softmaxes (the sum over n); their shares pi say whether one would do.
 
     **Shapes.** Head: the outputs of the last three stages to features (B, 192), the average of each. By
     `own.<stage>` and `grounding.<stage>_<coarser>`: `affinity`, (B, N, H, W) on the own scale and (B, N,
-    K) on the coarser one, rows sum to one, and `weights` (B, 2), the shares pi; by
+    K) on the coarser one, rows sum to one, and `weights` (B, 2), the shares; by
     `rendering.<stage>_<finer>`: `gate` (B, 64, 1, 1), not negative. The authors' code does not run: this
     follows the paper's description, and details may differ. The BatchNorms behind the attention start at
     weight 0. Widths and the place in a classifier are ours.

@@ -65,7 +65,7 @@ class GhostModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         record(self, "filters", self.cheap.weight.squeeze(1), "g k k", static=True)
-        intrinsic = self.act(self.bn1(self.primary(x)))  # (B, C/2, H, W)
+        intrinsic = self.act(self.bn1(self.primary(x)))  # (B, C/2, H/stride, W/stride)
         intrinsic = record(self, "intrinsic", intrinsic, "b g h w")
         ghost = self.act(self.bn2(self.cheap(intrinsic)))
         ghost = record(self, "ghost", ghost, "b g h w")

@@ -61,5 +61,5 @@ class MixConv(nn.Module):
         parts = [
             record(self, f"kernel_{size}", part, "b k h w") for size, part in zip(self.kernel_sizes, parts)
         ]
-        x = torch.cat(parts, dim=1)  # (B, C_in, H, W)
-        return self.pointwise(torch.relu(self.bn(x)))  # (B, C, H, W)
+        x = torch.cat(parts, dim=1)  # (B, C_in, H/stride, W/stride)
+        return self.pointwise(torch.relu(self.bn(x)))  # (B, C, H/stride, W/stride)

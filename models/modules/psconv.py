@@ -52,13 +52,11 @@ class PolyScaleConv(nn.Module):
         pattern = self.pattern()  # (4, 4)
         record(self, "pattern", pattern, "k k", static=True)
         rows, columns = (width // self.parts for width in weight.shape[:2])
-        spread = pattern.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[
-            ..., None, None
-        ]  # (C, C_in)
-        views = [
-            F.conv2d(x, weight * (spread == dilation), stride=stride, padding=dilation, dilation=dilation)
-            for dilation in sorted({1, self.base, 2 * self.base})
-        ]  # each (B, C, H/stride, W/stride)
+        spread = pattern.repeat_interleave(rows, 0).repeat_interleave(columns, 1)  # (C, C_in)
+        views = []  # each (B, C, H/stride, W/stride)
+        for dilation in sorted({1, self.base, 2 * self.base}):
+            kernel = weight * (spread == dilation)[..., None, None]  # (C, C_in, 3, 3)
+            views.append(F.conv2d(x, kernel, stride=stride, padding=dilation, dilation=dilation))
         if is_recording():
             views = record(self, "views", torch.stack(views, dim=1), "b branch c h w").unbind(1)
         return sum(views)

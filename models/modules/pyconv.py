@@ -66,4 +66,4 @@ class PyConv(nn.Module):
             record(self, f"kernel_{size}", level(x), "b k h w")
             for size, level in zip(self.kernel_sizes, self.levels)
         ]
-        return torch.cat(answers, dim=1)  # (B, C, H, W)
+        return torch.cat(answers, dim=1)  # (B, C, H/stride, W/stride)

@@ -31,8 +31,8 @@ class ReceptiveFieldBlock(nn.Module):
 
     **Shapes.** (B, C, H, W) to the same, not negative; `views` (B, 3, C/4, H, W), the narrow branch
     first, `residual`, which is lambda L, and `shortcut`, which is S x, (B, C, H, W); all of both signs.
-    Every convolution is followed by a BatchNorm (momentum 0.01), those inside a branch by a ReLU too;
-    widths as in the authors' code.
+    In the formula f^m is f applied m times. Every convolution is followed by a BatchNorm (momentum
+    0.01), those inside a branch by a ReLU too; widths as in the authors' code.
     """
 
     def __init__(self, channels: int, visual: int = 1, scale: float = 0.1):

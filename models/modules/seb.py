@@ -31,9 +31,9 @@ class SemanticEmbeddingBranch(nn.Module):
     turned over.
 
     **Shapes.** Head: the outputs of stage 3 (B, C/2, H, W) and stage 4 (B, C, H/2, W/2) to features (B,
-    3C/2); `mask` (B, C/2, H, W), of both signs. There are no authors' programs: a plain convolution with
-    bias, enlarged with its corners in place, as most ports have it. The paper multiplies in all higher
-    levels, here there is one; the place in a classifier is ours.
+    3C/2); `mask` (B, C/2, H, W), of both signs. There is no authors' code: this is a plain convolution
+    with bias, enlarged with its corners in place, as most ports have it. The paper multiplies in all
+    higher levels, here there is one; the place in a classifier is ours.
     """
 
     def __init__(self, channels_low: int, channels_high: int):

@@ -24,8 +24,8 @@ class SlimConv(nn.Module):
 
     Like squeeze-and-excitation the layer computes one slider for each channel from the averages of all.
     It sets the sliders twice, once as they are and once in mirror order, so that what is faint in one
-    copy is strong in the other. Then each copy is folded onto itself: half as many channels, and the 3x3
-    convolutions after it are cheaper.
+    copy may be strong in the other. Then each copy is folded onto itself: half as many channels, and the
+    3x3 convolutions after it are cheaper.
 
     **What to look for.** The gates. Channel c is added to channel c + C/2: where both have high gates
     the sum mixes them, where one is high and the other low the fold keeps that one alone.

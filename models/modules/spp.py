@@ -26,7 +26,7 @@ class SpatialPyramidPooling(nn.Module):
     things were.
 
     **What to look for.** The finest grid weighted by the predicted class's row of the classifier is an
-    exact map of where the logit comes from, without Grad-CAM.
+    exact map of where its share of the logit comes from, without Grad-CAM.
 
     **Shapes.** Head: the output of stage 4 (B, C, H, W) to features (B, 21 C), whatever H and W;
     `grid_1`, `grid_2`, `grid_4` (B, C, n^2), the fields row by row. Levels 1, 2, 4 suit a 4x4 map; the

@@ -27,9 +27,9 @@ class SSHContext(nn.Module):
     the object, where the narrower one has lost it.
 
     **Shapes.** (B, C, H, W) to the same, not negative; `views` (B, 2, C/2, H, W), 5x5 first. This is the
-    context part alone, in the form of the collection: with BatchNorms behind biased convolutions and a
-    first layer of C/2 channels. The authors' network has neither BatchNorm nor that width, and a plain
-    3x3 branch beside it.
+    context part alone, in a form that is often copied: a BatchNorm behind each convolution, which keeps
+    its bias all the same. The authors have no BatchNorm, and a plain 3x3 branch beside it that makes
+    half of the channels.
     """
 
     def __init__(self, channels: int):

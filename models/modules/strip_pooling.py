@@ -68,8 +68,8 @@ class MixedPooling(nn.Module):
 
     $$a = f\,\mathrm{relu}\big(c_0 u + \mathrm{up}\,c_1\,\mathrm{pool}_{3\times3} u
     + \mathrm{up}\,c_2\,\mathrm{pool}_{2\times2} u\big), \quad
-    b = f\,\mathrm{relu}\big(\mathrm{up}\,c_3\,\mathrm{avg}_h w + \mathrm{up}\,c_4\,\mathrm{avg}_w w\big)$$
-    $$y = \mathrm{relu}\big(x + c_5[a;\ b]\big), \quad u, w = f\,x, \quad
+    b = f\,\mathrm{relu}\big(\mathrm{up}\,c_3\,\mathrm{avg}_h t + \mathrm{up}\,c_4\,\mathrm{avg}_w t\big)$$
+    $$y = \mathrm{relu}\big(x + c_5[a;\ b]\big), \quad u, t = f\,x, \quad
     c = \mathrm{bn} \circ \mathrm{conv}, \quad f = \mathrm{relu} \circ c$$
 
     Two kinds of surroundings, side by side. Square fields of several sizes serve compact things; rows

@@ -21,9 +21,9 @@ class Swish(nn.Module):
     $$y = x\,\sigma(\beta x), \quad \beta = 1$$
 
     ReLU cuts every negative value to zero, and with it the gradient: what was cut cannot learn. Swish is
-    the same far from zero, but dips a little below zero on the left before it comes back. The dip keeps
-    a gradient alive, which sometimes trains a little better, at somewhat higher cost. A search over many
-    formulas found it.
+    nearly the same far from zero, but dips a little below zero on the left before it comes back. The dip
+    keeps a gradient alive, which sometimes trains a little better, at somewhat higher cost. A search
+    over many formulas found it.
 
     **What to look for.** The values before the activation, layer by layer: how many lie in the dip,
     between about -5 and 0, where ReLU would have passed nothing?
