@@ -7,6 +7,7 @@ port come from Gradio's own environment variables, GRADIO_SERVER_NAME and GRADIO
 import base64
 import filecmp
 import logging
+import math
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import gradio as gr
 from gradio_client.utils import is_http_url_like
 
-from models import CLASSES, CheckpointError
+from models import CATALOGUE, CLASSES, CheckpointError
 from visualize.cards import card, mechanisms_table
 from visualize.images import ImageError, load_image, load_with_notes, to_network
 from visualize.record import RequestError, affinity_row, compare_record, picture_of, stream_record
@@ -35,8 +36,10 @@ ASSETS = Path(__file__).parent / "visualize" / "assets"
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.png") for name in CLASSES}
 FIRST_VIEW = {"file": EXAMPLES["cat"], "target": "predicted", "cam": "GradCAM", "crop": "centre"}
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
+FIRST_CARD = "se"
+MOST_UPDATES = 12  # of the grid in one comparison
 GROUPS = {  # family: what its mechanisms weigh
-    "module": "Control",
+    "module": "Control and modules",
     "channel": "Channels",
     "spatial": "Places",
     "pairwise": "Pairs of places",
@@ -68,15 +71,21 @@ def mechanisms() -> list[dict]:
     return mechanisms_table()
 
 
-def look(view: dict, *groups: list[str] | None) -> Iterator[tuple[dict, dict]]:
-    """The page's own comparison: the record grows by one network at a time, `pending` holds the others."""
+def look(view: dict, *groups: list[str] | None, random_weights: bool = True) -> Iterator[tuple[dict, dict]]:
+    """The page's own comparison: the record grows column by column, `pending` holds the networks to come.
+
+    Untrained networks are shown with random weights; their groups are empty until the visitor asks for them.
+    """
     try:
         picture, notes = load_with_notes(view["file"])
         names = [name for group in groups for name in group or ()]
-        columns = stream_record(to_network(picture, view["crop"]), names, view["target"], view["cam"])
+        picture = to_network(picture, view["crop"])
+        columns = stream_record(picture, names, view["target"], view["cam"], random_weights)
         example = next((name for name, file in EXAMPLES.items() if file == view["file"]), None)
+        step = math.ceil(len(names) / MOST_UPDATES)  # each update sends all columns again
         for done, record in enumerate(columns, start=1):
-            yield view, record | {"notes": notes, "example": example, "pending": names[done:]}
+            if done % step == 0 or done == len(names):
+                yield view, record | {"notes": notes, "example": example, "pending": names[done:]}
     except (ImageError, RequestError, CheckpointError) as error:
         raise refusal(error) from None
 
@@ -100,6 +109,30 @@ def look_at_example(event: gr.EventData, view: dict, *groups: list[str]) -> Iter
 def look_again(event: gr.EventData, view: dict, *groups: list[str]) -> Iterator[tuple]:
     """Another class, CAM method or crop was chosen inside the grid."""
     yield from look(view | {key: event._data.get(key) for key in ("target", "cam", "crop")}, *groups)
+
+
+def look_if_shut(shown: bool, view: dict, *groups: list[str]) -> Iterator[tuple]:
+    if not shown:
+        yield from look(view, *groups)
+    yield gr.skip(), gr.skip()
+
+
+def show_untrained(shown: bool, *groups: list[str]) -> list[dict]:
+    """Opens the groups of untrained networks, or empties and locks them."""
+    return [gr.update(interactive=shown, **({} if shown else {"value": []})) for _ in groups]
+
+
+def show_card(name: str) -> str:
+    try:
+        return card(name)
+    except (KeyError, TypeError):
+        raise refusal(RequestError("There is no such mechanism.")) from None
+
+
+def open_card(event: gr.EventData) -> tuple[dict, str, str]:
+    """The name of a mechanism was chosen inside the grid."""
+    name = event._data.get("name")
+    return gr.update(open=True), name, show_card(name)
 
 
 def map_row(request: dict) -> dict | None:
@@ -149,18 +182,22 @@ def build_page() -> gr.Blocks:
                 examples = component("examples", example_pictures())
                 with gr.Row(elem_id="run"):
                     with gr.Accordion("Mechanisms", open=False, elem_id="mechanisms"):
-                        groups = mechanism_groups(table)
+                        groups, switch, random_groups = chooser(table)
                     run = gr.Button("Compare", variant="primary", elem_id="compare")
         grid = component("grid", first_record(table), server_functions=[map_row])
         with gr.Accordion("How to read this", open=False):
             gr.Markdown(asset("reading.md"))
-        with gr.Accordion("What each mechanism does", open=False):
+        with gr.Accordion("What each mechanism does", open=False, elem_id="cards") as cards:
+            titles = [(entry.title, name) for name, entry in CATALOGUE.items()]
+            titles.sort(key=lambda choice: choice[0].lower())
+            which = gr.Dropdown(titles, value=FIRST_CARD, label="Mechanism", show_label=False)
             dollars = [{"left": mark, "right": mark, "display": mark == "$$"} for mark in ("$$", "$")]
-            gr.Markdown("\n".join(card(name) for name in FIRST_MECHANISMS), latex_delimiters=dollars)
+            text = gr.Markdown(card(FIRST_CARD), latex_delimiters=dollars)
 
         model = {"concurrency_id": "model", "concurrency_limit": 2}
         job = model | {"preprocess": False}  # or Gradio opens the file before our guard does
         job |= {"show_progress": "minimal", "show_progress_on": run, "api_visibility": "private"}
+        groups += random_groups
         run.click(GPU(look), [view, *groups], [view, grid], **job)
         job["trigger_mode"] = "always_last"  # of quick clicks, the last one counts
         gr.on([group.input for group in groups], GPU(look), [view, *groups], [view, grid], **job)
@@ -169,6 +206,12 @@ def build_page() -> gr.Blocks:
         upload.failure(lambda view: view["file"], view, image, api_visibility="private")  # the last good one
         again = grid.ask(GPU(look_again), [view, *groups], [view, grid], **job)
         again.failure(None, js="() => document.dispatchEvent(new Event('refused'))")
+        light = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        which.input(show_card, which, text, **light)
+        opened = grid.card(open_card, None, [cards, which, text], **light)
+        opened.success(None, js="() => document.querySelector('#cards').scrollIntoView({behavior: 'smooth'})")
+        shut = switch.input(show_untrained, [switch, *random_groups], random_groups, **light)
+        shut.success(GPU(look_if_shut), [switch, view, *groups], [view, grid], **job)
         gr.api(compare, api_name="compare", **model)
         gr.api(mechanisms, api_name="mechanisms")
     refuse_urls(page)
@@ -194,18 +237,26 @@ def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def mechanism_groups(table: list[dict]) -> list[gr.CheckboxGroup]:
-    """The networks by family; those without a usable checkpoint stand below, with the reason."""
+def chooser(table: list[dict]) -> tuple[list[gr.CheckboxGroup], gr.Checkbox, list[gr.CheckboxGroup]]:
+    """The networks that can be shown; a switch; the networks without a checkpoint, greyed until it is on."""
+    trained = family_groups([row for row in table if row["available"]], "families")
+    if faults := [row["reason"] for row in table if row["trained"] and not row["available"]]:
+        gr.Markdown(" ".join(faults))
+    rows = [row for row in table if not row["trained"]]
+    gr.Markdown(f"**Not trained yet** ({len(rows)}). Their maps mean nothing yet.", visible=bool(rows))
+    label = "Show untrained networks with random weights"
+    switch = gr.Checkbox(False, label=label, container=False, elem_id="random", visible=bool(rows))
+    return trained, switch, family_groups(rows, "families untrained", interactive=False)
+
+
+def family_groups(rows: list[dict], classes: str, interactive: bool = True) -> list[gr.CheckboxGroup]:
     groups = []
-    for family, label in GROUPS.items():
-        rows = [row for row in table if row["family"] == family]
-        choices = [(row["name"], row["key"]) for row in rows if row["available"]]
-        chosen = [key for _, key in choices if key in FIRST_MECHANISMS]
-        untrained = ", ".join(row["name"] for row in rows if not row["trained"])
-        notes = [f"Not trained yet: {untrained}."] if untrained else []
-        notes += [row["reason"] for row in rows if row["trained"] and not row["available"]]
-        if rows:
-            groups.append(gr.CheckboxGroup(choices, value=chosen, label=label, info=" ".join(notes) or None))
+    with gr.Row(elem_classes=classes):
+        for family, label in GROUPS.items():
+            choices = [(row["name"], row["key"]) for row in rows if row["family"] == family]
+            chosen = [key for _, key in choices if interactive and key in FIRST_MECHANISMS]
+            if choices:
+                groups.append(gr.CheckboxGroup(choices, value=chosen, label=label, interactive=interactive))
     return groups
 
 
@@ -216,7 +267,8 @@ def example_pictures() -> dict[str, str]:
 
 def first_record(table: list[dict]) -> dict:
     """What is in the page before any request."""
-    *_, (_, record) = look(FIRST_VIEW, [row["key"] for row in table if row["key"] in FIRST_MECHANISMS])
+    names = [row["key"] for row in table if row["key"] in FIRST_MECHANISMS]
+    *_, (_, record) = look(FIRST_VIEW, names, random_weights=False)
     return record
 
 

@@ -164,6 +164,12 @@ def main() -> None:
         page.screenshot(path=folder / "click.png")
 
         page.evaluate("scrollTo(0, 0)")
+        page.get_by_role("button", name="Mechanisms").click()
+        page.get_by_label("Show untrained networks").check()
+        page.wait_for_timeout(500)
+        page.screenshot(path=folder / "mechanisms.png")
+        page.get_by_role("button", name="Mechanisms").click()
+
         photograph(Path(scratch) / "photograph.jpg")
         with new_record(page):
             choose_file(page, Path(scratch) / "photograph.jpg")

@@ -19,10 +19,12 @@ from matplotlib import colormaps
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+import app
+from models import CATALOGUE, CheckpointError
 from models.checkpoint import save
 from tests.networks import randomised
 from tests.screenshots import ROOT, choose_file, find_chromium, launched, new_record, photograph, running_app
-from visualize.record import decode
+from visualize.record import KINDS, decode
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
 PAIRWISE = 3  # of them
@@ -141,11 +143,12 @@ def test_compare_returns_the_record(client: Client):
 
 
 def test_compare_names_what_is_broken(client: Client):
-    record = client.predict(handle_file(SHIP), ["sk", "plain"], api_name="/compare")
+    record = client.predict(handle_file(SHIP), ["sk", "plain", "bam"], api_name="/compare")
     assert [column["key"] for column in record["mechanisms"]] == ["plain"]
-    (entry,) = record["unavailable"]
-    assert entry["key"] == "sk"
-    assert_plain_sentence(entry["reason"])
+    broken, untrained = record["unavailable"]
+    assert (broken["key"], untrained["key"]) == ("sk", "bam")
+    assert_plain_sentence(broken["reason"])
+    assert untrained["reason"] == "bam is not trained yet."  # random weights are for the page alone
 
 
 @pytest.mark.parametrize(
@@ -237,6 +240,19 @@ def test_only_two_endpoints_are_public(client: Client):
     endpoints = client.view_api(return_format="dict", print_info=False)
     assert set(endpoints["named_endpoints"]) == {"/compare", "/mechanisms"}
     assert endpoints["unnamed_endpoints"] == {}
+
+
+def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch):
+    """Without any checkpoint the first screen is empty."""
+
+    def read(name: str) -> dict:
+        raise CheckpointError(f"{name} is not trained yet.")
+
+    monkeypatch.setattr("visualize.record.read_facts", read)
+    monkeypatch.setattr("visualize.record.is_trained", lambda name: False)
+    record = app.first_record(app.mechanisms_table())
+    assert record["mechanisms"] == []
+    assert {entry["key"] for entry in record["unavailable"]} == {*app.FIRST_MECHANISMS}
 
 
 # ---- the browser
@@ -405,6 +421,84 @@ def test_example_and_choice_of_mechanisms(visit: callable):
     assert seen.page.locator('#grid [data-kind="matrix"]').count() == 0  # none of these has one
 
 
+UNTRAINED = ["aspp", "stn", "sge", "ccnet", "san_pairwise", "apnb", "bam", "coord_attention"]
+UNTRAINED += ["dynamic_conv", "dgc", "dwsep_conv", "spconv"]
+
+
+@pytest.mark.browser
+def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
+    """A handful of networks that have every kind of map between them, most of them untrained."""
+    seen = visit()
+    box = seen.page.locator("#mechanisms")
+    seen.page.get_by_role("button", name="Mechanisms").click()
+    label = seen.page.get_by_label(CATALOGUE["bam"].title, exact=True)
+    assert label.is_disabled()  # listed, but greyed
+    seen.page.get_by_label("Show untrained networks").check()
+    for name in UNTRAINED:
+        box.get_by_label(CATALOGUE[name].title, exact=True).check()
+    script = "(count) => document.querySelectorAll('#grid .answer.random').length === count"
+    seen.page.wait_for_function(script, arg=len(UNTRAINED))
+    assert seen.texts(".answer.random .facts") == ["random weights, not trained"] * len(UNTRAINED)
+    assert seen.texts(".answer:not(.random) .facts") == ["10.0 % right in the test"] * len(TRAINED)
+    assert {*seen.texts(".map.random .line i")} == {"random weights"}
+
+    drawn = set()
+    for figure in seen.page.locator("#grid .map").all():
+        figure.scroll_into_view_if_needed()
+        kind = figure.get_attribute("data-figure")
+        canvas = figure.locator("canvas")
+        canvas.wait_for()
+        seen.page.wait_for_function(
+            "(node) => !node.classList.contains('fetching')", arg=figure.element_handle()
+        )
+        colours = canvas.evaluate(COUNT_COLOURS)
+        assert colours > 1, (kind, figure.inner_text())
+        assert re.search(r"\d", figure.locator(".numbers").inner_text()), kind
+        assert canvas.get_attribute("aria-label"), kind
+        drawn.add(kind)
+    assert drawn == {*KINDS.values()}
+
+    tiles = seen.page.locator('#grid [data-figure="volume"]').first
+    before = tiles.locator("canvas").evaluate("(c) => c.toDataURL()")
+    tiles.get_by_label("next").click()
+    seen.page.wait_for_timeout(200)
+    assert tiles.locator("canvas").evaluate("(c) => c.toDataURL()") != before
+    assert tiles.locator(".pager").inner_text().split("\n")[1] == "page 2 of 33"
+
+    tiles.locator("canvas").hover(position={"x": 20, "y": 20})  # a place in the first of them
+    seen.page.wait_for_timeout(200)
+    assert re.fullmatch(r"channel \d+: 1\.\d+", tiles.locator(".value.here").inner_text())  # BAM: 1 + sigmoid
+    cross = seen.page.locator('#grid [data-figure="cross"] canvas').first
+    before = cross.evaluate("(c) => c.toDataURL()")
+    tiles.locator("canvas").click(position={"x": 20, "y": 20})
+    seen.page.wait_for_timeout(200)
+    assert cross.evaluate("(c) => c.toDataURL()") != before  # it reads from there
+
+    seen.page.evaluate("scrollTo(0, 0)")
+    seen.page.get_by_label("Show untrained networks").uncheck()
+    seen.page.wait_for_function(script, arg=0)
+    assert label.is_disabled()
+
+
+COUNT_COLOURS = """(canvas) => new Set(new Uint32Array(
+    canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
+
+
+@pytest.mark.browser
+def test_cards(visit: callable):
+    seen = visit()
+    seen.page.locator('#grid [data-kind="cam"] .name').nth(1).click()  # a name opens its card
+    card = seen.page.locator("#cards")
+    card.get_by_role("heading", name="Squeeze-and-Excitation").wait_for()
+    assert card.locator(".katex").count() > 0
+    assert card.get_by_role("link").first.get_attribute("href").startswith("https://arxiv.org/")
+    card.locator("input").click()
+    card.locator("input").fill("BorderAl")
+    card.locator("input").press("Enter")
+    card.get_by_role("heading", name="BorderAlign").wait_for()  # it makes no network
+    assert "models/modules/border_align.py" in card.inner_text()
+
+
 @pytest.mark.browser
 def test_bad_file_says_so_and_the_page_goes_on(visit: callable, tmp_path: Path):
     seen = visit()
@@ -431,6 +525,10 @@ def test_phone(visit: callable):
         assert seen.page.locator("#grid .section").filter(visible=True).count() >= 1
         assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
     assert not seen.page.locator('#grid [data-kind="cam"]').is_visible()
+    seen.page.get_by_role("button", name="Mechanisms").click()  # 73 of them, in a box of their own
+    seen.page.get_by_label("Show untrained networks").wait_for()
+    assert seen.page.locator("#mechanisms").bounding_box()["height"] < 600
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.browser

@@ -6,6 +6,7 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from models import CATALOGUE, CLASSES, CheckpointError
 from models.checkpoint import save, write_facts
 from models.recording import recording
 from tests.networks import picture, randomised
-from visualize import cards, record
+from visualize import cards, record, untrained
 from visualize.cam import METHODS
 from visualize.inspection import Map, NotFiniteError
 from visualize.inspection import inspect as inspect_network
@@ -26,14 +27,18 @@ from visualize.record import (
     affinity_row,
     compare_record,
     decode,
+    kind_of,
     pack,
     pack_map,
     picture_of,
     scale_of,
+    shares,
     stays,
     stream_record,
 )
 
+ROOT = Path(__file__).parent.parent
+ASSETS = ROOT / "visualize" / "assets"
 SEVEN = ["plain", "se", "cbam", "sk", "self_attention", "non_local", "danet"]
 FACTS = {"accuracy": 93.0, "accuracy_mirror": 93.5, "recipe": "cpu", "epochs": 12, "seed": 0, "flops": 1.11e9}
 
@@ -131,25 +136,82 @@ def test_kinds_blocks_and_scales(seven):
 
 
 @pytest.mark.parametrize(
-    ("path", "axes", "low", "high", "scale"),
+    ("path", "axes", "values", "scale"),
     [
-        ("stage1.full_gate", "c h w", 1.2, 1.9, "1-2"),  # BAM: 1 + sigmoid
-        ("layer1.0.refine.full_gate", "c h w", 0.2, 0.9, "0-1"),  # MS-CAM: sigmoid
-        ("layer1.0.refine.gate", "c 1 1", 0.4999, 0.5001, "0-1"),  # nearly constant, and so it shall look
-        ("layer1.0.refine.gate", "c 1 1", 0.2, 1.4, "signed"),
-        ("stage2.affinity_1", "q h w", 0.0, 1.0, "uniform=1"),
-        ("stage2.affinity", "q k", -0.2, 0.3, "signed"),
-        ("stage2.weights", "g k h w", -0.2, 0.3, "signed"),
+        ("stage1.full_gate", "c h w", [[[1.2, 1.9]]], "1-2"),  # BAM: 1 + sigmoid
+        ("layer1.0.refine.full_gate", "c h w", [[[0.2, 0.9]]], "0-1"),  # MS-CAM: sigmoid
+        ("layer1.0.fuse.fuse_gate1", "c h w", [[[0.2, 0.9]]], "0-1"),
+        ("layer1.0.refine.gate", "c 1 1", [[[0.4999]], [[0.5001]]], "0-1"),  # nearly constant: so it looks
+        ("layer1.0.refine.gate", "c 1 1", [[[0.2]], [[1.4]]], "signed"),
+        ("head.rendering.3_2.gate", "c 1 1", [[[0.0]], [[0.9]]], "signed"),  # a ReLU, small by chance
+        ("head.mask", "c h w", [[[-0.3, 0.9]]], "signed"),
+        ("stage2.affinity_1", "h w cross", [[[0.0, 0.4, 0.6]]], "uniform=1"),
+        ("stage2.affinity", "q h w", [[[0.1, 0.2]], [[0.0, 0.3]]], "signed"),  # no softmax: ReLU over N
+        ("stage2.affinity", "q k", [[-0.2, 1.2]], "signed"),
+        ("stage2.affinity", "q k", [[0.3, 0.7]], "uniform=1"),
+        ("stage2.weights", "g k h w", [[[[0.3]], [[0.7]]]], "uniform=1"),
+        ("stage2.weights", "g k h w", [[[[-0.3]], [[1.3]]]], "signed"),
+        ("stage2.distribute", "k h w", [[[0.3]], [[0.7]]], "uniform=1"),  # over the maps
+        ("stage2.gather", "k h w", [[[0.3, 0.7]], [[0.5, 0.5]]], "uniform=1"),  # over the places
+        ("stage2.channel", "c c", [[0.3, 0.7], [1.0, 0.0]], "uniform=1"),
+        ("layer3.0.conv1.weights", "k", [0.3, 0.7], "0-1"),
+        ("layer1.0.refine.taps", "k", [0.3, 0.7], "signed"),
     ],
 )
-def test_scale_follows_name_axes_and_range(path, axes, low, high, scale):
-    assert scale_of(path, axes, low, high) == scale
+def test_scale_follows_name_axes_and_values(path, axes, values, scale):
+    assert scale_of(path, axes, np.float32(values)) == scale
 
 
-def test_every_axes_string_in_use_has_a_kind():
-    for name in cards.networks():
-        for shown in inspect_network(network(name), picture(), stage="layer4.1").maps.values():
-            assert shown.axes in KINDS, (name, shown.axes)
+def test_kinds_are_those_that_the_grid_draws():
+    script = (ASSETS / "grid.js").read_text(encoding="utf-8")
+    drawn = {kind for kinds in re.findall(r"kinds: \[(.*?)\]", script) for kind in re.findall(r"\w+", kinds)}
+    assert drawn == {*KINDS.values()}
+    assert kind_of("k k", static=True) == "filters" != kind_of("k k", static=False)
+
+
+@pytest.mark.parametrize("name", cards.networks())
+def test_whole_catalogue_has_kinds_scales_and_a_bound(name):
+    """Every record of every network: a kind, a scale that its values keep to, not too much of it."""
+    maps = inspect_network(randomised(name), picture(), stage="layer4.1").maps
+    packed = {path: pack_map(path, shown) for path, shown in maps.items()}
+    assert len(json.dumps(packed)) < 150_000
+    for path, shown in maps.items():
+        local, values, found = path.rsplit(".", 1)[-1], shown.values, packed[path]
+        assert found["kind"] in KINDS.values(), (path, shown.axes)
+        low, high = {"0-1": (0, 1), "1-2": (1, 2), "uniform=1": (0, 1)}.get(found["scale"], (-np.inf, np.inf))
+        assert low <= values.min() and values.max() <= high + 1e-6, path
+        if found["scale"] == "uniform=1":
+            sums = shares(local, shown.axes, values)
+            assert np.allclose(sums, 1, atol=1e-3), path
+            assert values.mean() == pytest.approx(sums.size / values.size, rel=1e-3)  # the grid divides by it
+    scales = {path.rsplit(".", 1)[-1]: found["scale"] for path, found in packed.items()}
+    assert SCALES.get(name, {}).items() <= scales.items()
+
+
+SCALES = {  # of the values that need a second look
+    "bam": {"full_gate": "1-2", "channel_logit": "signed"},
+    "fpt": {"affinity": "uniform=1", "weights": "0-1", "gate": "signed"},
+    "ocr": {"regions": "uniform=1", "pixel_region": "uniform=1"},
+    "a2_net": {"gather": "uniform=1", "distribute": "uniform=1"},
+    "efficient_attention": {"key_maps": "uniform=1", "query_weights": "uniform=1"},
+    "generalized_attention": {"affinity": "uniform=1", "e1": "signed", "e4": "signed"},
+    "non_local_concatenation": {"affinity": "signed"},
+    "non_local_dot_product": {"affinity": "signed"},
+    "light_nl": {"affinity": "signed"},
+    "san_pairwise": {"weights": "uniform=1"},
+    "san_patchwise": {"weights": "signed"},
+    "ccnet": {"affinity_1": "uniform=1", "affinity_2": "uniform=1"},
+    "iau": {"edges": "uniform=1", "channel": "uniform=1", "parts": "0-1", "update": "signed"},
+    "global_context": {"context_mask": "uniform=1", "channel_add": "signed"},
+    "ulsam": {"subspace_map": "uniform=1"},
+    "iaff": {"fuse_gate1": "0-1", "fuse_gate2": "0-1", "local_logit": "signed"},
+    "condconv": {"gate": "0-1"},
+    "weighted_fusion": {"weights": "0-1"},
+    "self_calibrated_conv": {"calibration_gate": "0-1"},
+    "rnan": {"mask": "0-1", "affinity": "uniform=1"},
+    "seb": {"mask": "signed"},
+    "triplet_attention": {"hw_gate": "0-1", "cw_gate": "0-1", "hc_gate": "0-1"},
+}
 
 
 def test_the_server_gives_out_what_the_record_leaves_out(seven, checkpoints):
@@ -163,6 +225,19 @@ def test_the_server_gives_out_what_the_record_leaves_out(seven, checkpoints):
     matrix = decode(affinity_row(picture(), "danet", "stage3.channel"))
     assert np.allclose(decode(affinity_row(picture(), "danet", "stage3.channel", 9)), matrix[9], atol=1e-4)
     assert matrix.shape == (256, 256)
+
+
+def test_the_server_gives_out_parts_of_windows_and_branches():
+    seen = inspect_network(network("san_pairwise"), picture())
+    weights = seen.maps["stage2.weights"].values  # (4, 49, 16, 16)
+    row = affinity_row(picture(), "san_pairwise", "stage2.weights", 3 * 16 + 5)
+    assert np.abs(decode(row) - weights[:, :, 3, 5]).max() <= 1e-4 * np.ptp(weights)
+    views = inspect_network(network("aspp"), picture()).maps["stage3.views"].values  # (5, 256, 8, 8)
+    mean = decode(affinity_row(picture(), "aspp", "stage3.views", "mean"))
+    assert mean.shape == (5, 8, 8)
+    assert np.abs(mean - np.abs(views).mean(1)).max() <= 1e-4 * np.ptp(views)
+    with pytest.raises(RequestError):
+        affinity_row(picture(), "san_pairwise", "stage2.weights", "mean")
 
 
 def test_a_click_after_a_comparison_runs_no_network(checkpoints):
@@ -258,6 +333,49 @@ def test_a_broken_checkpoint_is_named_and_the_rest_works(monkeypatch):
         {"key": "se", "name": "Squeeze-and-Excitation", "reason": "The weights of se are an empty file."},
         {"key": "cbam", "name": "CBAM", "reason": "The network gives no finite numbers for this picture."},
     ]
+
+
+@pytest.fixture
+def one_trained(monkeypatch):
+    """Only `plain` has a checkpoint."""
+
+    def read(name):
+        if name != "plain":
+            raise CheckpointError(f"{name} is not trained yet.")
+        return dict(FACTS)
+
+    monkeypatch.setattr(record, "is_trained", lambda name: name == "plain")
+    monkeypatch.setattr(record, "read_facts", read)
+
+
+def test_random_weights_only_when_asked_and_labelled(one_trained, checkpoints):
+    found = compare_record(picture(), ["plain", "se"])
+    assert [column["key"] for column in found["mechanisms"]] == ["plain"]
+    assert found["unavailable"][0]["reason"] == "se is not trained yet."
+    plain, se = compare_record(picture(), ["plain", "se"], random_weights=True)["mechanisms"]
+    assert (plain["random"], plain["accuracy"]["value"]) == (False, 93.0)
+    assert se["random"] is True
+    assert se["accuracy"] == {"value": None, "low": None, "high": None, "recipe": None}
+    assert checkpoints == ["plain", "plain"]  # the other was never loaded
+
+
+def test_random_weights_are_the_same_every_time_and_leave_no_trace(one_trained):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = compare_record(picture(), ["aspp"], random_weights=True)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    untrained._untrained.cache_clear()
+    assert compare_record(picture(), ["aspp"], random_weights=True) == first
+    views = affinity_row(picture(), "aspp", "stage3.views", "mean")
+    record._held.entries.clear()
+    assert affinity_row(picture(), "aspp", "stage3.views", "mean") == views  # also from scratch
+
+
+def test_few_random_networks_are_kept():
+    for name in ("plain", "se", "eca", "sse", "cse", "scse"):
+        model = untrained.untrained(name)
+        assert not model.training and not any(p.requires_grad for p in model.parameters())
+    assert untrained._untrained.cache_info().currsize == 4
 
 
 def test_a_full_gpu_means_the_cpu_and_a_note(monkeypatch):
@@ -421,9 +539,20 @@ def test_table_and_card_of_stored_networks(tmp_path):
         "1.11 GFLOPs",
     ):
         assert part in text
-    assert "plain is not trained yet." in cards.card("plain", tmp_path)
+    for part in ("models/attention/se.py", "slot `refine`", "all eight blocks", "Family channel"):
+        assert part in text
+    assert "11,173,962 parameters; not trained yet." in cards.card("plain", tmp_path)
     assert "None" not in text
     assert "%" not in cards.figures("sk", tmp_path)
+
+
+def test_every_entry_has_a_card(tmp_path):
+    for name, entry in CATALOGUE.items():
+        text = cards.card(name, tmp_path)
+        assert text.startswith(f"### {entry.title}\n")
+        assert (ROOT / cards.sources()[name]).is_file()
+        assert f'"{name}"' in (ROOT / cards.sources()[name]).read_text() or name == "plain"
+        assert ("not trained yet" in text) == (name in cards.networks())
 
 
 def test_a_repaired_checkpoint_is_seen_without_a_restart(tmp_path):

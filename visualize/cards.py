@@ -11,6 +11,21 @@ from models.checkpoint import CHECKPOINTS, read_facts, read_weights
 from models.table import wilson
 
 TEST_IMAGES = 10_000
+MODELS = Path(__file__).parent.parent / "models"
+PLACES = {  # what an entry fills, by its slot
+    None: "",
+    "refine": "at the end of the residual path, before the addition",
+    "conv1": "in place of the first 3x3 convolution",
+    "conv2": "in place of the second 3x3 convolution",
+    "conv": "in place of both 3x3 convolutions",
+    "fuse": "in place of the addition of shortcut and residual",
+    "block": "in place of the whole block",
+    "act": "in place of every activation",
+    "stage": "between two stages, on all that goes on",
+    "cross": "between two stages, with the output of an earlier one at hand",
+    "input": "on the picture, before the first layer",
+    "head": "between the last stage and the classifier",
+}
 
 
 def networks() -> list[str]:
@@ -58,12 +73,17 @@ def mechanisms_table(folder: Path = CHECKPOINTS) -> list[dict]:
                 "parameters": parameters(name),
                 "accuracy": measured,
                 "recipe": recipe,
-                "trained": (folder / f"{name}.json").is_file(),
+                "trained": is_trained(name, folder),
                 "available": reason is None,
                 "reason": reason,
             }
         )
     return rows
+
+
+def is_trained(name: str, folder: Path = CHECKPOINTS) -> bool:
+    """Whether there is a checkpoint, sound or not."""
+    return (folder / f"{name}.json").is_file()
 
 
 def fault(name: str, folder: Path = CHECKPOINTS) -> str | None:
@@ -87,21 +107,52 @@ def _fault(name: str, folder: Path, stamps: tuple) -> str | None:
 
 
 def card(name: str, folder: Path = CHECKPOINTS) -> str:
-    """Markdown about one mechanism: its explanation, the paper, and the measured figures.
+    """Markdown about one mechanism: its explanation, the paper, its place, and the measured figures.
 
     Raises:
         KeyError: no such entry.
     """
     entry = CATALOGUE[name]
     paper = re.sub(r"https?://[^\s,;]+", lambda link: f"<{link[0]}>", entry.paper)
-    measured = figures(name, folder)
-    return f"### {entry.title}\n\n{entry.explanation}\n\n**Paper.** {paper}\n\n**Measured.** {measured}\n"
+    parts = {
+        "Paper": paper,
+        "Place": place(name),
+        "Source": f"`{sources()[name]}`",
+        "Measured": figures(name, folder),
+    }
+    lines = "\n\n".join(f"**{title}.** {text}" for title, text in parts.items())
+    return f"### {entry.title}\n\n{entry.explanation}\n\n{lines}\n"
+
+
+def place(name: str) -> str:
+    """Family, slot and sites in one sentence."""
+    entry = CATALOGUE[name]
+    family = f"Family {entry.family}"
+    if name == "plain":
+        return f"{family}; the network that all the others are built on."
+    if entry.slot is None:
+        return f"{family}; no place in a classifier."
+    sites = ", ".join(entry.sites)
+    where = f": {'all eight blocks' if len(entry.sites) == 8 else sites}" if sites else ""
+    return f"{family}; slot `{entry.slot}`, {PLACES[entry.slot]}{where}."
+
+
+@cache
+def sources() -> dict[str, str]:
+    """Where each entry is written: id -> path from the root of the project."""
+    found = {"plain": "models/resnet.py"}
+    for file in sorted(MODELS.glob("*/*.py")):
+        for name in re.findall(r'^@mechanism\(\s*"(\w+)"', file.read_text(encoding="utf-8"), re.MULTILINE):
+            found[name] = file.relative_to(MODELS.parent).as_posix()
+    return found
 
 
 def figures(name: str, folder: Path = CHECKPOINTS) -> str:
-    """The measured figures in one sentence, or the one that says why there are none."""
+    """The measured figures in one sentence, or what can be said without a checkpoint."""
     if name not in networks():
         return "Nothing: it has no place in a classifier, so there is no network to measure."
+    if not is_trained(name, folder):
+        return f"{parameters(name):,} parameters; not trained yet."
     try:
         facts = read_facts(name, folder)
     except CheckpointError as error:

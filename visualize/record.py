@@ -6,15 +6,16 @@
     {"version": 1, "classes": [10 names], "image": base64 of 32x32 RGB, "target": "predicted" or a class,
      "cam": method,
      "mechanisms": [{"key", "name", "family", "probabilities": [10], "parameters",
-                     "accuracy": {"value", "low", "high", "recipe"}, "strength": {"stage2": |y - x| / |x|},
-                     "note": a sentence or None,
+                     "accuracy": {"value", "low", "high", "recipe"}, "random": untrained, a stand-in,
+                     "strength": {"stage2": |y - x| / |x|}, "note": a sentence or None,
                      "maps": [{"path", "block", "kind", "axes", "shape", "data", "lo", "hi", "scale",
                                "static"}]}],
      "unavailable": [{"key", "name", "reason"}]}
 
-A map's `data` is base64 of little-endian uint16, 0 for `lo` and 65535 for `hi`. Two kinds of maps stay on the
+A map's `data` is base64 of little-endian uint16, 0 for `lo` and 65535 for `hi`. Large maps stay on the
 server, with `data` "", and `affinity_row` gives them out: maps of more than 64 queries, one query at a time,
-and maps of more than 16,384 values. CAMs also have `raw`, their range before they were stretched to 0..1.
+windows and branches, pictures of more than 4,096 values, and other maps of more than 16,384. CAMs also have
+`raw`, their range before they were stretched to 0..1.
 """
 
 import base64
@@ -23,6 +24,7 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
+from difflib import get_close_matches
 from threading import Lock
 
 import numpy as np
@@ -33,40 +35,58 @@ from models import CATALOGUE, CLASSES, CheckpointError, load
 from models.checkpoint import read_facts
 
 from .cam import METHODS
-from .cards import accuracy, networks, parameters
+from .cards import accuracy, is_trained, networks, parameters
 from .inspection import Inspection, Map, NotFiniteError, inspect
+from .untrained import untrained
 
 LEVELS = 65535
 MAX_QUERIES = 64  # 8x8
 MAX_VALUES = 16_384
+MAX_PICTURES = 4_096  # of a map that is one picture for each channel: there are many of those
 CACHE_BYTES = 64 * 2**20
 
-# What the page draws, by axes: a picture, bars, a matrix, or a picture for the clicked place.
+# What the page draws, by axes; the kinds are those of `SECTIONS` in assets/grid.js.
 KINDS = {
     "h w": "cam",
-    "1 h w": "spatial",
-    "c h w": "volume",
-    "k h w": "maps",
+    "1 h w": "spatial",  # one picture
+    "c h w": "volume",  # the mean picture, and one for each channel
+    "c k": "volume",  # the same: k counts the cells of a small square, row by row
+    "k h w": "maps",  # one picture for each map
     "g h w": "maps",
-    "c 1 1": "channel",
-    "c": "channel",
-    "k": "vector",
-    "branch c 1 1": "branch",
-    "q h w": "pairwise",
-    "head q h w": "pairwise",
-    "g k h w": "footprint",
-    "h w cross": "cross",
-    "q k": "matrix",
-    "head q k": "matrix",
-    "c c": "matrix",
-    "c h 1": "profile",
+    "branch c h w": "views",  # one picture for each branch
+    "branch k h w": "views",
+    "c h 1": "profile",  # bands across the picture
     "c 1 w": "profile",
-    "c w": "profile",
-    "h c": "profile",
     "1 c w": "profile",
     "1 h c": "profile",
+    "q h w": "pairwise",  # a picture for the marked place
+    "head q h w": "pairwise",
+    "h w cross": "cross",
+    "g k h w": "footprint",
+    "q k": "keys",  # bars for the marked place
+    "c 1 1": "channel",  # a sorted curve
+    "k 1 1": "channel",
+    "c": "channel",
+    "branch c 1 1": "branch",
+    "k": "vector",  # bars
+    "c c": "matrix",
+    "k k": "matrix",
+    "head k": "table",
+    "g k k": "filters",
     "2 3": "affine",
+    "h w 2": "grid",  # lines over the picture
 }
+PICTURES = ("volume", "maps", "filters")
+BY_PART = ("views", "footprint")  # only parts of them are drawn
+
+# Softmax weights by local name. They sum to one over a map's cells or the last axis, those of OVER_K over k.
+SHARES = re.compile(
+    "affinity.*|position|channel|edges|context_mask|subspace_map|regions|gather|key_maps"
+    "|distribute|query_weights|pixel_region|weights"
+)
+OVER_K = ("distribute", "query_weights", "pixel_region")
+GATES = re.compile(r".*(gate\d?|mask)|parts")
+OPEN_GATES = re.compile(r".*\brendering\..*\.gate")  # a ReLU, which may happen to stay below one
 
 
 class RequestError(ValueError):
@@ -74,7 +94,11 @@ class RequestError(ValueError):
 
 
 def compare_record(
-    image: Image.Image, mechanisms: list[str], target: str = "predicted", cam: str = "GradCAM"
+    image: Image.Image,
+    mechanisms: list[str],
+    target: str = "predicted",
+    cam: str = "GradCAM",
+    random_weights: bool = False,
 ) -> dict:
     """The record of some networks on one picture.
 
@@ -83,16 +107,22 @@ def compare_record(
         mechanisms: ids in `CATALOGUE` that make networks; the columns keep their order.
         target: `"predicted"`, for each network's own first choice, or one of `CLASSES`.
         cam: one of `cam.METHODS`.
+        random_weights: whether a network without a checkpoint is shown as it starts, and labelled so, or left
+            out as unavailable.
 
     Raises:
         RequestError: any other argument.
     """
-    *_, record = stream_record(image, mechanisms, target, cam)
+    *_, record = stream_record(image, mechanisms, target, cam, random_weights)
     return record
 
 
 def stream_record(
-    image: Image.Image, mechanisms: list[str], target: str = "predicted", cam: str = "GradCAM"
+    image: Image.Image,
+    mechanisms: list[str],
+    target: str = "predicted",
+    cam: str = "GradCAM",
+    random_weights: bool = False,
 ) -> Iterator[dict]:
     """Like `compare_record`, as it grows: one record per mechanism, each with one more column than the last.
 
@@ -102,10 +132,12 @@ def stream_record(
     check_mechanisms(mechanisms)
     check_choice(target, ("predicted", *CLASSES), "class to explain")
     check_choice(cam, METHODS, "CAM method")
-    return _stream(image, mechanisms, target, cam)
+    return _stream(image, mechanisms, target, cam, random_weights)
 
 
-def _stream(image: Image.Image, mechanisms: list[str], target: str, cam: str) -> Iterator[dict]:
+def _stream(
+    image: Image.Image, mechanisms: list[str], target: str, cam: str, random_weights: bool
+) -> Iterator[dict]:
     columns, unavailable = [], []
     start = {
         "version": 1,
@@ -116,21 +148,29 @@ def _stream(image: Image.Image, mechanisms: list[str], target: str, cam: str) ->
     }
     for name in mechanisms:
         try:
-            columns.append(column(name, image, target, cam))
+            columns.append(column(name, image, target, cam, random_weights))
         except (CheckpointError, NotFiniteError) as error:
             unavailable.append({"key": name, "name": CATALOGUE[name].title, "reason": str(error)})
         yield {**start, "mechanisms": list(columns), "unavailable": list(unavailable)}
 
 
-def column(name: str, image: Image.Image, target: str = "predicted", cam: str = "GradCAM") -> dict:
-    """What the record says of one network.
+def column(
+    name: str,
+    image: Image.Image,
+    target: str = "predicted",
+    cam: str = "GradCAM",
+    random_weights: bool = False,
+) -> dict:
+    """What the record says of one network; `random` says that nobody trained it.
 
     Raises:
         CheckpointError: its checkpoint cannot be used.
         NotFiniteError: it gives no finite numbers.
     """
-    facts = read_facts(name)
-    seen, note = look(name, image, None if target == "predicted" else CLASSES.index(target), cam)
+    random = random_weights and is_untrained(name)
+    facts = {} if random else read_facts(name)
+    index = None if target == "predicted" else CLASSES.index(target)
+    seen, note = look(name, image, index, cam, random=random)
     if len(seen.probabilities) != len(CLASSES):
         raise CheckpointError(f"The weights of {name} were trained for other classes.")
     _held.put((image.tobytes(), name), {path: shown for path, shown in seen.maps.items() if stays(shown)})
@@ -139,6 +179,7 @@ def column(name: str, image: Image.Image, target: str = "predicted", cam: str = 
         "name": CATALOGUE[name].title,
         "family": CATALOGUE[name].family,
         "probabilities": [round(float(share), 6) for share in seen.probabilities],
+        "random": random,
         "accuracy": accuracy(facts),
         "parameters": parameters(name),
         "strength": {stage: round(value, 5) for stage, value in seen.strength.items()},
@@ -151,13 +192,22 @@ def column(name: str, image: Image.Image, target: str = "predicted", cam: str = 
 
 
 def look(
-    name: str, image: Image.Image, target: int | None, cam: str = "GradCAM", stage: str = "layer1.0"
+    name: str,
+    image: Image.Image,
+    target: int | None,
+    cam: str = "GradCAM",
+    stage: str = "layer1.0",
+    random: bool = False,
 ) -> tuple[Inspection, str | None]:
     """Inspects a stored network on the GPU if there is one, and else, or when its memory is full, on the CPU.
+
+    A network with random weights stays on the CPU.
 
     Returns:
         the inspection, and a sentence for the visitor where there is something to say.
     """
+    if random:
+        return inspect(untrained(name), image, target, cam, stage), None
     if torch.cuda.is_available():
         try:
             return inspect(load(name, "cuda"), image, target, cam, stage), None
@@ -167,18 +217,28 @@ def look(
     return inspect(load(name, "cpu"), image, target, cam, stage), None
 
 
-def affinity_row(image: Image.Image, name: str, path: str, query: int | None = None) -> dict:
+def is_untrained(name: str) -> bool:
+    """Whether there is no checkpoint; a broken one is none of that."""
+    try:
+        read_facts(name)
+    except CheckpointError:
+        return not is_trained(name)
+    return False
+
+
+def affinity_row(image: Image.Image, name: str, path: str, query: int | str | None = None) -> dict:
     """A part of a map that stayed on the server: {"data", "lo", "hi", "shape"}, as `decode` reads it.
 
     Args:
         image: the picture, 32x32, RGB (`picture_of(record)`).
         name: id of the mechanism.
         path: of a map of this record whose `data` is "".
-        query: index on the axis `q`, or the row of a channel matrix; None for the whole map where it has no
-            queries.
+        query: index on the axis `q`, of a place (row by row) where windows lie, or of the row of a channel
+            matrix; "mean" for the mean size of what each branch gives; None for a whole map without queries.
 
     Returns:
-        the map without that axis: `q h w` gives (h, w), `head q h w` gives (head, h, w), `c c` gives (c,).
+        the map without that axis: `q h w` gives (h, w), `head q h w` gives (head, h, w), `c c` gives (c,),
+        `g k h w` gives (g, k); "mean" of `branch c h w` gives (branch, h, w).
         The values are as recorded: softmax rows sum to one.
 
     Raises:
@@ -189,15 +249,19 @@ def affinity_row(image: Image.Image, name: str, path: str, query: int | None = N
     check_mechanisms([name])
     maps = _held.get((image.tobytes(), name))
     if maps is None:
-        seen, _ = look(name, image, None, stage="layer4.1")
+        seen, _ = look(name, image, None, stage="layer4.1", random=is_untrained(name))
         maps = {path: shown for path, shown in seen.maps.items() if stays(shown)}
         _held.put((image.tobytes(), name), maps)
     if not isinstance(path, str) or path not in maps:
         raise RequestError("The server holds no such map of this mechanism.")
     axes, values = maps[path].axes.split(), maps[path].values
-    axis = axes.index("q") if "q" in axes else 0
     if query is None and "q" not in axes:
         return pack(values)
+    if query == "mean" and axes[0] == "branch":
+        return pack(np.abs(values).mean(1))
+    if axes == ["g", "k", "h", "w"]:
+        axes, values = ["g", "k", "q"], values.reshape(*values.shape[:2], -1)
+    axis = axes.index("q") if "q" in axes else 0
     if isinstance(query, bool) or not isinstance(query, int) or not 0 <= query < values.shape[axis]:
         raise RequestError(f"The query must be a whole number from 0 to {values.shape[axis] - 1}.")
     return pack(values.take(query, axis))
@@ -213,19 +277,20 @@ def pack_map(path: str, shown: Map) -> dict:
     return {
         "path": path,
         "block": block_of(path),
-        "kind": KINDS.get(shown.axes, "other"),
+        "kind": kind_of(shown.axes, shown.static),
         "axes": shown.axes,
         **packed,
-        "scale": scale_of(path, shown.axes, packed["lo"], packed["hi"]),
+        "scale": scale_of(path, shown.axes, shown.values),
         "static": shown.static,
     }
 
 
 def stays(shown: Map) -> bool:
     """Whether a map is too large for the record, so that `affinity_row` gives it out."""
-    axes = shown.axes.split()
+    axes, kind = shown.axes.split(), kind_of(shown.axes, shown.static)
     queries = shown.values.shape[axes.index("q")] if "q" in axes else 0
-    return queries > MAX_QUERIES or shown.values.size > MAX_VALUES
+    most = MAX_PICTURES if kind in PICTURES else MAX_VALUES
+    return kind in BY_PART or queries > MAX_QUERIES or shown.values.size > most
 
 
 def block_of(path: str) -> str:
@@ -237,20 +302,34 @@ def block_of(path: str) -> str:
     return "layer4.1" if path.startswith("head") else "layer1.0"  # the input and the stem come before it
 
 
-def scale_of(path: str, axes: str, low: float, high: float) -> str:
-    """How the page scales a map of this name and range: the same kind alike, whatever the mechanism."""
-    name = path.rsplit(".", 1)[-1]
+def kind_of(axes: str, static: bool) -> str:
+    """What the page draws of a map; a fixed k x k is a filter, any other relates k things to each other."""
+    return "filters" if static and axes == "k k" else KINDS.get(axes, "other")
+
+
+def scale_of(path: str, axes: str, values: np.ndarray) -> str:
+    """How the page scales a map of this name: the same kind alike, whatever the mechanism.
+
+    "uniform=1" is for weights that do sum to one, as not every affinity does; "signed" for what has no end.
+    """
+    name, low, high = path.rsplit(".", 1)[-1], values.min(), values.max()
     if axes == "h w":
         return "relative"
-    if name.startswith(("affinity", "position")) or axes == "c c":
-        return "uniform=1" if low >= 0 else "signed"  # an affinity without softmax has both signs
-    if name.endswith(("gate", "mask")) and low >= 0 and high <= 1:
-        return "0-1"
-    if name.endswith("gate") and low >= 1 and high <= 2:
-        return "1-2"
     if name == "weights" and axes in ("branch c 1 1", "k"):
         return "0-1"
+    if SHARES.fullmatch(name) and low >= 0 and np.allclose(shares(name, axes, values), 1, atol=1e-3):
+        return "uniform=1"
+    if GATES.fullmatch(name) and not OPEN_GATES.fullmatch(path) and low >= 0 and high <= 2:
+        return "0-1" if high <= 1 else "1-2" if low >= 1 else "signed"
     return "signed"
+
+
+def shares(name: str, axes: str, values: np.ndarray) -> np.ndarray:
+    """The sums that are all one where a map holds shares: one for each query, map, place or channel."""
+    letters = axes.split()
+    if name in OVER_K or axes in ("q k", "g k h w"):
+        return values.sum(letters.index("k"))
+    return values.sum((-2, -1) if letters[-2:] == ["h", "w"] else -1)
 
 
 def pack(values: np.ndarray, empty: bool = False) -> dict:
@@ -316,7 +395,8 @@ def check_mechanisms(names: object) -> None:
         raise RequestError(f"Choose at most {len(known)} mechanisms, each once.")
     for name in names:
         if not isinstance(name, str) or name not in known:
-            raise RequestError(f"There is no mechanism {shown_safely(name)}: choose from {', '.join(known)}.")
+            near = get_close_matches(str(name)[:40], known) or ["plain", "se"]
+            raise RequestError(f"There is no mechanism {shown_safely(name)}: try {' or '.join(near)}.")
     if len(set(names)) < len(names):
         raise RequestError("Each mechanism may be chosen once.")
 

@@ -31,34 +31,71 @@ const SCALES = {
   relative: { position: linear(0, 1), ends: ["least", "most"] },
   "uniform=1": { position: (x) => (Math.log2(Math.max(x, 1e-9)) + 4) / 8, ends: ["¹⁄₁₆×", "16×"], one: 0.5 },
 };
+const scales = new WeakMap();
 function scaleOf(map, values) {
   if (SCALES[map.scale]) return SCALES[map.scale];
-  const most = Math.max(1e-9, ...Array.from(values, Math.abs)); // signed: zero in the middle
-  return { position: linear(-most, most), ends: [number(-most), number(most)], one: 0.5 };
+  if (!scales.has(values)) { // signed: zero in the middle, but at one end for sizes, which have no sign
+    const { least, most } = statistics(values), end = Math.max(1e-9, -least, most);
+    const low = map.kind === "views" ? 0 : -end;
+    scales.set(values, { position: linear(low, end), ends: [number(low), number(end)], one: low && 0.5 });
+  }
+  return scales.get(values);
 }
 
+// What the page shows, in this order. `kinds` are those of visualize/record.py. Maps that stand between the stages
+// (`sites`) have a choice of their own; all others follow the block.
 const SECTIONS = [
-  { kind: "answer", tab: "Answers", whole: true, title: "What each network answers" },
-  { kind: "cam", tab: "Grad-CAM", whole: true, title: "Where the evidence for the class lies" },
-  { kind: "pairwise", tab: "Attention", sites: true, title: "Where the marked place reads from",
-    text: "Each place gathers from all places; 1× is an equal share for each. Click any picture to move the mark. " +
-      "This is what is read, not why the network decides." },
-  { kind: "spatial", tab: "Places", least: 2, title: "How much each place passes",
-    text: "One gate per place, the same for all channels." },
-  { kind: "matrix", tab: "Channels", sites: true, least: 2, title: "Which channel reads which",
-    text: "Row: the channel that gathers. Column: the one it reads." },
-  { kind: "channel", tab: "Channels", wide: true, title: "How much each channel passes",
-    text: "One gate per channel: sorted, as a curve; below in the network's own order." },
-  { kind: "branch", tab: "Channels", wide: true, title: "Which window each channel uses",
-    text: "Two windows look at once; their shares add up to one in each channel." },
+  { kind: "answer", kinds: [], tab: "Answers", whole: true, title: "What each network answers" },
+  { kind: "cam", kinds: ["cam"], tab: "Grad-CAM", whole: true, title: "Where the evidence for the class lies" },
+  { kind: "pairwise", kinds: ["pairwise", "cross", "footprint", "keys"], tab: "Attention", sites: true,
+    title: "Where the marked place reads from",
+    text: "Each place gathers from other places; 1× is an equal share for each. Click any picture to move the " +
+      "mark. This is what is read, not why the network decides." },
+  { kind: "spatial", kinds: ["spatial"], tab: "Places", least: 2, title: "How much each place passes",
+    text: "One number per place, the same for all channels." },
+  { kind: "grid", kinds: ["grid", "affine"], tab: "Places", least: 2, title: "Where the picture is sampled",
+    text: "Each crossing of the lines becomes a pixel of what the network goes on with." },
+  { kind: "maps", kinds: ["maps"], tab: "Places", title: "Maps of groups, parts and filters",
+    text: "One picture each. Where there are many, the strongest come first." },
+  { kind: "volume", kinds: ["volume"], tab: "Places", title: "Each place in each channel",
+    text: "One number per place and channel: the mean over all channels, then the strongest channels." },
+  { kind: "profile", kinds: ["profile"], tab: "Places", title: "Each row or column in each channel",
+    text: "One number per channel and row or column, drawn as bands: the mean first, then the strongest channels." },
+  { kind: "views", kinds: ["views"], tab: "Places", title: "What each branch sees",
+    text: "The mean size of what a branch gives out, over its channels." },
+  { kind: "matrix", kinds: ["matrix"], tab: "Channels", sites: true, least: 2, title: "How channels relate",
+    text: "Row: the one that gathers. Column: the one it reads, or in a covariance varies with." },
+  { kind: "channel", kinds: ["channel"], tab: "Channels", title: "How much each channel passes",
+    text: "One number per channel: sorted, as a curve; below in the network's own order." },
+  { kind: "branch", kinds: ["branch"], tab: "Channels", title: "Which window each channel uses",
+    text: "Several paths look at once; their shares add up to one in each channel." },
+  { kind: "vector", kinds: ["vector", "table"], tab: "Weights", title: "How kernels and inputs are mixed",
+    text: "One number per kernel or input; in a table one row per head." },
+  { kind: "filters", kinds: ["filters"], tab: "Weights", title: "Filters that were learnt",
+    text: "Weights of small windows, without the picture." },
 ];
-const SITED = SECTIONS.filter((section) => section.sites).map((section) => section.kind);
-const BRANCHES = { sk: ["3 × 3 window", "5 × 5 window"] };
+const SITED = SECTIONS.filter((section) => section.sites).flatMap((section) => section.kinds);
+const MODES = { // how a kind is drawn; the others are one picture
+  maps: "tiles", volume: "tiles", profile: "tiles", views: "tiles", footprint: "tiles", filters: "tiles",
+  matrix: "matrix", table: "matrix", affine: "matrix", channel: "curve", branch: "areas", vector: "bars",
+  keys: "bars", grid: "grid",
+};
+const modeOf = ({ kind, shape }) => (kind === "filters" && shape.length === 2 ? "matrix" : MODES[kind] || "places");
+const isWide = (map) => ["tiles", "bars", "curve", "areas"].includes(modeOf(map)) || map.kind === "table";
+const OVER_PHOTO = ["maps", "volume", "profile", "views"]; // tiles that are pictures of the same places
+const WORDS = { c: "channel", k: "map", g: "group", branch: "branch" }; // one tile, by its axis
+const BRANCHES = {
+  sk: ["3 × 3 window", "5 × 5 window"], spconv: ["3 × 3 window", "1 × 1 window"],
+  acblock: ["3 × 3", "3 × 1", "1 × 3"], psconv: ["spread 1", "spread 2", "spread 4"],
+  aspp: ["1 × 1", "rate 1", "rate 2", "rate 4", "whole"], ssh_context: ["5 × 5", "7 × 7"],
+  rfb: ["narrow", "middle", "wide"], mixed_pooling: ["3 × 3", "3 × 3 fields", "2 × 2 fields", "columns", "rows"],
+};
+const TILES = 8, TILE = 150, GAP = 10, LABEL = 26; // at a time; the rest in canvas pixels
 
 const state = {
   block: 5, overlay: 0.6, colours: "viridis", cells: "true", site: null, head: "mean", tab: "cam",
   query: [16, 16], // the marked place, in pixels of the 32x32 picture
-  hover: null, // {kind: "places", x, y} in pixels, {kind: "channel", index, of} or {kind: "matrix", x, y, of}
+  hover: null, // what `pointed` returns: {kind: "places", x, y} in pixels, {kind: "channel", index, of}, ...
 };
 let record = null, figures = [], previous = new Map(), asked = false, scheduled = false;
 const photo = document.createElement("canvas"), greyPhoto = document.createElement("canvas");
@@ -76,8 +113,11 @@ function valuesOf(map) {
   if (!decoded.has(map)) decoded.set(map, decode(map));
   return decoded.get(map);
 }
-const mapsOf = (mechanism, kind) => mechanism.maps.filter((map) => map.kind === kind);
-const mapAt = (mechanism, kind, block) => mechanism.maps.find((map) => map.kind === kind && map.block === block);
+const mapsOf = (mechanism, kinds, local) =>
+  mechanism.maps.filter((map) => kinds.includes(map.kind) && (local === undefined || localOf(map) === local));
+const localOf = (map) => ( // the same for a mechanism's map in every block: "refine.gate", "affinity"
+  /^(layer\d\.\d|stage\d|head|input)\./.test(map.path) ? map.path.replace(/^(layer\d\.\d|[a-z]+\d?)\./, "")
+    : `stem.${map.path}`);
 
 // Large maps stay on the server: one row of an affinity, or a whole matrix, is fetched once, when half of its
 // figure is in view, and kept.
@@ -102,24 +142,53 @@ function fromServer({ mechanism, seen }, map, query) {
   return fetched.get(key);
 }
 
-// The affinities of one query as multiples of an equal share: (h, w), averaged over heads or of one head.
+// What one query reads, (h, w) or (k), of one head or their mean.
 function affinityOf(figure, map) {
-  const [height, width] = map.shape.slice(-2), size = height * width;
-  const query = queryIndex(height, width), heads = headsOf(map);
-  const local = map.data !== "";
+  const axis = map.axes.split(" ").indexOf("q"), size = map.shape.slice(axis + 1).reduce((a, b) => a * b);
+  const query = queryIndex(map), heads = headsOf(map), local = map.data !== "";
   const all = local ? valuesOf(map) : fromServer(figure, map, query);
   if (!all) return null;
-  const start = (head) => (local ? (head * map.shape.at(-3) + query) * size : head * size);
+  const start = (head) => (local ? (head * map.shape[axis] + query) * size : head * size);
   const one = state.head === "mean" || heads === 1 ? null : Math.min(+state.head, heads - 1);
   const chosen = one === null ? [...Array(heads).keys()] : [one];
   const result = new Float32Array(size);
   for (const head of chosen)
-    for (let i = 0; i < size; i++) result[i] += (all[start(head) + i] * size) / chosen.length;
+    for (let i = 0; i < size; i++) result[i] += all[start(head) + i] / chosen.length;
+  return result;
+}
+function crossOf(map) { // (h, w), not a number off the cross; a query's record is its column, then its row
+  const [height, width, length] = map.shape, query = queryIndex(map), all = valuesOf(map);
+  const result = new Float32Array(height * width).fill(NaN), [y, x] = [Math.floor(query / width), query % width];
+  for (let i = 0; i < height; i++) result[i * width + x] = all[query * length + i];
+  for (let i = 0; i < width; i++) result[y * width + i] = all[query * length + height + i];
   return result;
 }
 const headsOf = (map) => (map.axes.startsWith("head ") ? map.shape[0] : 1);
-const queryIndex = (height, width) =>
-  Math.floor((state.query[1] * height) / 32) * width + Math.floor((state.query[0] * width) / 32);
+function queryIndex(map) { // the marked place in the flattened grid of the queries
+  const axes = map.axes.split(" "), asks = axes.includes("q");
+  const height = asks ? Math.sqrt(map.shape[axes.indexOf("q")]) : map.shape[axes.indexOf("h")];
+  const width = asks ? height : map.shape[axes.indexOf("w")];
+  return Math.floor((state.query[1] * height) / 32) * width + Math.floor((state.query[0] * width) / 32);
+}
+
+// Small pictures of (height, width): how many a map holds, and in which order they are shown.
+const square = ([count, cells]) => [count, Math.sqrt(cells), Math.sqrt(cells)];
+const PLANES = {
+  "c k": square, "g k h w": square, "1 c w": ([, c, w]) => [c, 1, w], "1 h c": ([, h, c]) => [c, h, 1],
+};
+const tiled = new WeakMap();
+function tilesOf(map, values) {
+  if (tiled.has(values)) return tiled.get(values);
+  const [count, height, width] = PLANES[map.axes]?.(map.shape) || [map.shape[0], ...map.shape.slice(-2)];
+  const size = height * width, turned = map.axes === "1 h c", withMean = ["volume", "profile"].includes(map.kind);
+  const at = (i) => (turned ? values.filter((_, j) => j % count === i) : values.subarray(i * size, (i + 1) * size));
+  const planes = Array.from({ length: count }, (_, i) => at(i)), mean = new Float32Array(size);
+  for (const plane of planes) plane.forEach((x, i) => { mean[i] += x / count; });
+  const strength = planes.map((plane) => plane.reduce((sum, x) => sum + Math.abs(x), 0));
+  const list = withMean ? ["mean", ...order(strength)] : count > TILES ? order(strength) : [...planes.keys()];
+  tiled.set(values, { list, height, width, at: (i) => (i === "mean" ? mean : planes[i]) });
+  return tiled.get(values);
+}
 
 // ---- words and numbers
 
@@ -137,13 +206,22 @@ function percent(share) {
 }
 const times = (map, x) => number(x) + (map.scale === "uniform=1" ? "×" : "");
 const stageOf = (block) => +block.replace(/\D*(\d).*/, "$1");
-const siteName = (map) => (map.path.startsWith("stage") ? `after layer${stageOf(map.block)}` : map.block);
+function siteName(map) {
+  if (map.path.startsWith("stage")) return `after layer${stageOf(map.block)}`;
+  return /^(head|input)\./.test(map.path) ? `the ${map.path.split(".")[0]}` : map.block;
+}
 const order = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]); // the largest first
 const largest = (values) => values.indexOf(Math.max(...values));
 function statistics(values) {
-  let least = Infinity, most = -Infinity, sum = 0;
-  for (const value of values) { least = Math.min(least, value); most = Math.max(most, value); sum += value; }
-  return { least, most, mean: sum / values.length, at: values.indexOf(most) };
+  let least = Infinity, most = -Infinity, sum = 0, count = 0;
+  for (const value of values) {
+    if (Number.isNaN(value)) continue; // off the cross
+    least = Math.min(least, value);
+    most = Math.max(most, value);
+    sum += value;
+    count += 1;
+  }
+  return { least, most, mean: sum / count, at: values.indexOf(most) };
 }
 
 // ---- small builders
@@ -187,9 +265,9 @@ function build() {
   if (!record) return;
   readPhoto();
   const present = SECTIONS.filter((section) =>
-    record.mechanisms.some((mechanism) => section.kind === "answer" || mapsOf(mechanism, section.kind).length));
+    record.mechanisms.some((mechanism) => section.kind === "answer" || mapsOf(mechanism, section.kinds).length));
   chooseSite(present);
-  previous = new Map(figures.map((figure) => [`${figure.kind} ${figure.mechanism.key}`, figure]));
+  previous = new Map(figures.map((figure) => [figure.key, figure]));
   figures = [];
   inView.disconnect();
   $(".sections").replaceChildren(...present.map(sectionOf));
@@ -218,30 +296,33 @@ function chooseSite(present) {
     state.site = sites.length ? sites.at(-1)[0] : null;
 }
 function sitesOf() { // where pairwise maps and channel matrices exist: [block, "after layer3: 8 × 8"]
-  const sites = new Map();
-  for (const map of record.mechanisms.flatMap((mechanism) => mechanism.maps))
-    if (SITED.includes(map.kind))
-      sites.set(map.block, `${siteName(map)}: ${CELLS[stageOf(map.block)]} × ${CELLS[stageOf(map.block)]}`);
-  return [...sites].sort(([a], [b]) => stageOf(a) - stageOf(b));
+  const sites = new Map(), maps = record.mechanisms.flatMap((mechanism) => mapsOf(mechanism, SITED));
+  for (const map of maps) {
+    const known = sites.get(map.block), side = CELLS[stageOf(map.block)], name = siteName(map);
+    if (!known || map.path.startsWith("stage"))
+      sites.set(map.block, name.startsWith("the ") ? name : `${name}: ${side} × ${side}`);
+  }
+  return [...sites].sort(([a], [b]) => BLOCKS.indexOf(a) - BLOCKS.indexOf(b));
 }
 function sectionOf(section) {
-  const holders = record.mechanisms.filter((m) => section.kind === "answer" || mapsOf(m, section.kind).length);
+  const holders = record.mechanisms.filter((m) => section.kind === "answer" || mapsOf(m, section.kinds).length);
+  const shown = holders.flatMap((mechanism) => figuresOf(section, mechanism));
   const header = make("header", "", make("h3", "", section.title));
-  const node = make("section", "section", header, make("div", "maps", ...holders.map((m) => figureOf(section, m))));
+  const node = make("section", "section", header, make("div", "maps", ...shown));
   node.dataset.kind = section.kind;
   node.dataset.tab = section.tab;
-  const across = holders.length * (section.wide ? 2 : 1);
+  const across = shown.filter((part) => part.classList.contains("wide")).length + shown.length;
   node.classList.toggle("whole", Boolean(section.whole));
   node.style.setProperty("--span", section.whole ? 99 : Math.max(across, section.least || 1));
   if (section.text) header.append(make("p", "", section.text));
   if (section.kind === "answer") header.append(make("p", "", summary()));
   if (section.kind === "cam") header.append(camControls(), camText());
-  if (section.kind === "pairwise") header.append(pairwiseControls(holders));
+  if (section.kind === "pairwise") header.append(pairwiseControls(section, holders));
   return node;
 }
 function summary() {
   const votes = new Map();
-  const ready = record.mechanisms.filter((mechanism) => !mechanism.pending);
+  const ready = record.mechanisms.filter((mechanism) => !mechanism.pending && !mechanism.random);
   for (const { probabilities } of ready) {
     const name = record.classes[largest(probabilities)];
     votes.set(name, (votes.get(name) || 0) + 1);
@@ -250,6 +331,7 @@ function summary() {
   const parts = counts.map(([name, count]) => `${count} ${count === 1 ? "says" : "say"} ${name}`);
   const together = counts.length === 1 && ready.length > 1;
   const verdict = together ? `All ${ready.length} say ${counts[0][0]}` : parts.join(", ");
+  if (!ready.length) return "Random weights give random answers.";
   return `${verdict}. They know ten classes only and call any picture one of them.`;
 }
 const CAM_TEXTS = {
@@ -269,10 +351,10 @@ function camControls() {
     choice("Class", classes, record.target, (target) => ask({ target })),
     choice("Method", methods, record.cam, (cam) => ask({ cam })));
 }
-function pairwiseControls(holders) {
+function pairwiseControls(section, holders) {
   const sites = segments("Where in the network", sitesOf(), state.site, (site) => set("site", site));
   const controls = make("div", "controls", sites);
-  const heads = Math.max(...holders.flatMap((mechanism) => mapsOf(mechanism, "pairwise").map(headsOf)));
+  const heads = Math.max(...holders.flatMap((mechanism) => mapsOf(mechanism, section.kinds).map(headsOf)));
   if (heads > 1) {
     const options = [["mean", "mean"], ...Array.from({ length: heads }, (_, i) => [String(i), `head ${i + 1}`])];
     controls.append(choice("Heads", options, state.head, (head) => set("head", head)));
@@ -280,24 +362,38 @@ function pairwiseControls(holders) {
   return controls;
 }
 
-function figureOf(section, mechanism) {
-  const before = previous.get(`${section.kind} ${mechanism.key}`);
-  const figure = mechanism.pending && before ? { ...before, mechanism } : { section, mechanism, kind: section.kind };
+function figuresOf(section, mechanism) { // the nodes: one for each map that the mechanism has in a block
+  if (section.kind === "answer") return [figureOf(section, mechanism)];
+  const locals = new Map(mapsOf(mechanism, section.kinds).map((map) => [localOf(map), map]));
+  return [...locals].map(([local, map]) => figureOf(section, mechanism, local, locals.size, isWide(map)));
+}
+function figureOf(section, mechanism, local, siblings, wide) {
+  const key = [section.kind, mechanism.key, local].join(" "), before = previous.get(key);
+  const fresh = { key, section, local, siblings, wide, kind: section.kind, page: before?.page || 0 };
+  const figure = { ...(mechanism.pending && before ? before : fresh), mechanism };
   figures.push(figure);
   if (figure.node) {
     figure.node.classList.add("pending");
     return figure.node;
   }
   if (section.kind === "answer") return (figure.node = answerOf(mechanism));
-  const name = make("span", "name", mechanism.name);
   figure.value = make("span", "value");
-  name.title = mechanism.name;
+  figure.value.title = local;
   figure.body = make("div", "body");
-  const caption = make("figcaption", "", name, figure.value);
-  figure.node = make("figure", section.wide ? "map wide" : "map", caption, figure.body);
+  const line = make("span", "line", ...(mechanism.random ? [make("i", "", "random weights")] : []), figure.value);
+  const caption = make("figcaption", "", nameOf(mechanism), line);
+  figure.node = make("figure", wide ? "map wide" : "map", caption, figure.body);
+  figure.node.classList.toggle("random", Boolean(mechanism.random));
   figure.node.dataset.mechanism = mechanism.key;
-  if (SITED.includes(section.kind)) inView.observe(figure.node);
+  inView.observe(figure.node);
   return figure.node;
+}
+function nameOf(mechanism) { // opens the mechanism's card
+  const button = make("button", "name", mechanism.name);
+  button.type = "button";
+  button.title = `${mechanism.name}: what it does`;
+  button.addEventListener("click", () => trigger("card", { name: mechanism.key }));
+  return button;
 }
 function answerOf(mechanism) {
   const ranked = order(mechanism.probabilities);
@@ -308,12 +404,12 @@ function answerOf(mechanism) {
     return make("li", index === ranked[0] ? "first" : "", ...words, bar);
   });
   const { value, low, high, recipe } = mechanism.accuracy || {};
-  const facts = make("p", "facts", value == null ? "not measured" : `${value.toFixed(1)} % right in the test`);
+  const unknown = mechanism.random ? "random weights, not trained" : "not measured";
+  const facts = make("p", "facts", value == null ? unknown : `${value.toFixed(1)} % right in the test`);
   facts.title = `${mechanism.parameters.toLocaleString("en")} parameters`;
   if (value != null) facts.title += `; 95 % interval ${low} to ${high} %; recipe ${recipe}`;
-  const name = make("b", "name", mechanism.name);
-  const node = make("article", "answer", name, facts, make("ol", "bars", ...bars(ranked.slice(0, 3))),
-    make("ol", "bars every", ...bars([...ranked.keys()])));
+  const node = make("article", mechanism.random ? "answer random" : "answer", nameOf(mechanism), facts,
+    make("ol", "bars", ...bars(ranked.slice(0, 3))), make("ol", "bars every", ...bars([...ranked.keys()])));
   node.tabIndex = 0;
   node.dataset.mechanism = mechanism.key;
   return node;
@@ -387,36 +483,31 @@ function colour(values, height, width, position) { // onto the scratch canvas, o
   const context = scratch.getContext("2d"), image = context.createImageData(width, height), table = palette();
   for (let i = 0; i < height * width; i++) {
     const level = Math.max(0, Math.min(255, Math.round(255 * position(values[i]))));
-    image.data.set([table[3 * level], table[3 * level + 1], table[3 * level + 2], 255], 4 * i);
+    const alpha = Number.isNaN(values[i]) ? 0 : 255;
+    image.data.set([table[3 * level], table[3 * level + 1], table[3 * level + 2], alpha], 4 * i);
   }
   context.putImageData(image, 0, 0);
 }
-function outline(canvas, x, y, w, h, light) { // black under white: seen on every colour
-  const context = canvas.getContext("2d"), cell = [canvas.width / w, canvas.height / h];
-  const box = [x * cell[0], y * cell[1], cell[0], cell[1]];
-  context.strokeStyle = "#000";
-  context.lineWidth = light ? 4 : 7;
-  context.strokeRect(...box);
-  context.strokeStyle = "#fff";
-  context.lineWidth = light ? 1.5 : 3;
-  context.strokeRect(...box);
+function frameCell(context, x, y, width, height, light) { // black under white: seen on every colour
+  for (const [colour, thick] of [["#000", light ? 4 : 7], ["#fff", light ? 1.5 : 3]]) {
+    Object.assign(context, { strokeStyle: colour, lineWidth: thick });
+    context.strokeRect(x, y, width, height);
+  }
 }
-function drawPlaces(figure) {
-  const { canvas, values, height, width, map } = figure, context = canvas.getContext("2d");
-  const { position } = scaleOf(map, values);
+// Values over the grey picture, or alone, in a square of the canvas.
+function overlay(context, values, height, width, position, x, y, side, over = true) {
   colour(values, height, width, position);
   context.globalAlpha = 1;
   context.imageSmoothingEnabled = false;
-  context.drawImage(state.overlay ? greyPhoto : photo, 0, 0, canvas.width, canvas.height);
-  context.globalAlpha = state.overlay;
-  context.imageSmoothingEnabled = state.cells === "smooth";
+  if (over) context.drawImage(state.overlay ? greyPhoto : photo, x, y, side, side);
+  context.globalAlpha = over ? state.overlay : 1;
+  context.imageSmoothingEnabled = over && state.cells === "smooth";
   context.imageSmoothingQuality = "high";
-  if (state.cells === "smooth") smooth(context, height, width, canvas.width);
-  else context.drawImage(scratch, 0, 0, canvas.width, canvas.height);
+  if (context.imageSmoothingEnabled) smooth(context, height, width, x, y, side);
+  else context.drawImage(scratch, x, y, side, side);
   context.globalAlpha = 1;
-  drawMarks(canvas, height, width, figure.kind === "pairwise");
 }
-function smooth(context, height, width, side) { // the browser fades out half a cell at the rim: repeat the rim
+function smooth(context, height, width, x, y, side) { // the browser fades out half a cell at the rim: repeat the rim
   const padded = document.createElement("canvas");
   padded.width = width + 2;
   padded.height = height + 2;
@@ -427,28 +518,48 @@ function smooth(context, height, width, side) { // the browser fades out half a 
   inner.drawImage(scratch, 0, 0, 1, height, 0, 1, 1, height);
   inner.drawImage(scratch, width - 1, 0, 1, height, width + 1, 1, 1, height);
   inner.drawImage(scratch, 1, 1);
-  context.drawImage(padded, 1, 1, width, height, 0, 0, side, side);
+  context.drawImage(padded, 1, 1, width, height, x, y, side, side);
+}
+const cellOf = ([x, y], height, width) => [Math.floor((x * width) / 32), Math.floor((y * height) / 32)];
+function mark(context, place, height, width, [left, top, side], light) { // the cell that a place of the picture is in
+  const [x, y] = cellOf(place, height, width), cell = [side / width, side / height];
+  frameCell(context, left + x * cell[0], top + y * cell[1], ...cell, light);
 }
 function drawMarks(canvas, height, width, marked) {
-  const cell = (place) => [Math.floor((place[0] * width) / 32), Math.floor((place[1] * height) / 32)];
-  if (state.hover?.kind === "places") outline(canvas, ...cell([state.hover.x, state.hover.y]), width, height, true);
-  if (marked) outline(canvas, ...cell(state.query), width, height, false);
+  const context = canvas.getContext("2d"), box = [0, 0, canvas.width];
+  if (state.hover?.kind === "places") mark(context, [state.hover.x, state.hover.y], height, width, box, true);
+  if (marked) mark(context, state.query, height, width, box, false);
+}
+function drawPlaces(figure) {
+  const { canvas, values, height, width, map } = figure;
+  overlay(canvas.getContext("2d"), values, height, width, scaleOf(map, values).position, 0, 0, canvas.width);
+  const asks = map.kind === "pairwise"; // the queries may lie closer than the keys
+  const [rows, columns] = asks ? Array(2).fill(Math.sqrt(map.shape.at(-3))) : [height, width];
+  drawMarks(canvas, rows, columns, asks || map.kind === "cross");
 }
 
-// What a figure shows at the present block or site; null where the mechanism has nothing there.
+// What a figure shows at the present block or site; null where the mechanism has nothing there. What exists only
+// once, such as a map of the head, is shown at every block.
 function present(figure) {
-  const { kind, mechanism, section } = figure;
-  const block = section.sites ? state.site : BLOCKS[state.block];
-  const map = mapAt(mechanism, kind, block);
-  if (!map) return { map: null, values: null };
-  if (kind === "pairwise") return { map, values: affinityOf(figure, map) };
-  if (map.data === "") return { map, values: scaled(map, fromServer(figure, map, null)) };
-  return { map, values: scaled(map, valuesOf(map)) };
+  const { mechanism, section, local } = figure, block = section.sites ? state.site : BLOCKS[state.block];
+  const maps = mapsOf(mechanism, section.kinds, local);
+  const map = maps.length === 1 ? maps[0] : maps.find((candidate) => candidate.block === block);
+  return map ? { map, values: scaled(map, shownOf(figure, map)) } : { map: null, values: null };
+}
+function shownOf(figure, map) { // the part of a map that is drawn; null as long as it is on its way
+  if (map.kind === "pairwise" || map.kind === "keys") return affinityOf(figure, map);
+  if (map.kind === "cross") return crossOf(map);
+  if (map.kind === "footprint") return fromServer(figure, map, queryIndex(map));
+  if (map.kind === "views") return fromServer(figure, map, "mean");
+  return map.data === "" ? fromServer(figure, map, null) : valuesOf(map);
 }
 const scaledValues = new WeakMap();
-function scaled(map, values) { // shares of a matrix row as multiples of an equal share
+function scaled(map, values) { // shares as multiples of an equal one: as each row sums to one, of their mean
   if (!values || map.scale !== "uniform=1") return values;
-  if (!scaledValues.has(values)) scaledValues.set(values, values.map((x) => x * map.shape.at(-1)));
+  if (!scaledValues.has(values)) {
+    const { mean } = statistics(values), size = map.kind === "cross" ? map.shape[2] : 1 / mean;
+    scaledValues.set(values, values.map((x) => x * size));
+  }
   return scaledValues.get(values);
 }
 
@@ -465,9 +576,9 @@ function paint() {
   const seen = $(".picture").getContext("2d");
   seen.imageSmoothingEnabled = false;
   seen.drawImage(photo, 0, 0, 256, 256);
-  const asking = figures.find((figure) => figure.kind === "pairwise");
+  const asking = figures.some((figure) => figure.kind === "pairwise");
   const cells = asking ? CELLS[stageOf(state.site)] : 32;
-  drawMarks($(".picture"), cells, cells, Boolean(asking));
+  drawMarks($(".picture"), cells, cells, asking);
   for (const figure of figures) paintFigure(figure);
   element.dataset.draws = +(element.dataset.draws || 0) + 1;
 }
@@ -481,16 +592,22 @@ function paintFigure(figure) {
   const changed = shown.map !== figure.map || shown.values !== figure.values || state.colours !== figure.colours;
   Object.assign(figure, shown, { colours: state.colours });
   if (!shown.map) return paintNothing(figure);
-  const mode = { channel: "channel", branch: "branch", matrix: "matrix" }[figure.kind] || "places";
+  const mode = modeOf(figure.map);
   if (figure.mode !== mode) frame(figure, mode);
-  const flat = mode === "channel" || mode === "branch", shape = figure.map.shape;
-  [figure.height, figure.width] = flat ? [1, shape.filter((count) => count > 1).at(-1)] : shape.slice(-2);
+  const flat = ["curve", "areas", "bars"].includes(mode), shape = figure.map.shape;
+  [figure.height, figure.width] = flat ? [1, shape.filter((count) => count > 1).at(-1) || 1]
+    : ["cross", "grid"].includes(figure.map.kind) ? shape.slice(0, 2) : shape.slice(-2);
   if (!shown.values) return;
   figure.node.classList.remove("fetching");
   if (mode === "places") drawPlaces(figure);
+  const look = [state.overlay, state.cells, figure.page].join(" ");
+  if (mode === "tiles" && (changed || figure.seen || figure.look !== look)) drawTiles(figure);
+  figure.look = look;
+  if (mode === "grid") drawGrid(figure);
   if (mode === "matrix" && (changed || state.hover?.kind !== "places")) drawMatrix(figure);
-  if (mode === "channel" && changed) drawGates(figure);
-  if (mode === "branch" && changed) drawBranches(figure);
+  if (mode === "bars") drawBars(figure);
+  if (mode === "curve" && changed) drawCurve(figure);
+  if (mode === "areas" && changed) drawBranches(figure);
   if (changed) drawLegend(figure);
   drawValue(figure);
 }
@@ -498,7 +615,7 @@ function paintNothing(figure) { // never an invented map: say where this mechani
   figure.mode = null;
   figure.value.textContent = "";
   const box = make("div", "none", make("span", "", "nothing here"));
-  for (const map of mapsOf(figure.mechanism, figure.kind).slice(-2)) {
+  for (const map of mapsOf(figure.mechanism, figure.section.kinds, figure.local).slice(-2)) {
     const link = make("button", "link", `go to ${siteName(map)}`);
     link.type = "button";
     const [key, value] = figure.section.sites ? ["site", map.block] : ["block", BLOCKS.indexOf(map.block)];
@@ -511,31 +628,113 @@ function frame(figure, mode) { // the empty figure, of the same height whatever 
   figure.mode = mode;
   figure.canvas = make("canvas");
   figure.canvas.setAttribute("role", "img");
-  const parts = [];
-  if (mode === "places" || mode === "matrix") {
-    if (mode === "places") Object.assign(figure.canvas, { width: 320, height: 320, tabIndex: 0 });
-    figure.canvas.dataset.pick = mode;
-    parts.push(figure.canvas);
-  } else {
+  figure.canvas.dataset.pick = mode;
+  figure.node.dataset.figure = figure.map.kind;
+  figure.sorted = figure.plot = figure.dot = null;
+  const parts = [figure.canvas];
+  if (mode === "places" || mode === "grid") Object.assign(figure.canvas, { width: 320, height: 320 });
+  if (mode === "places") figure.canvas.tabIndex = 0;
+  if (mode === "tiles") resize(figure.canvas, 4 * TILE + 3 * GAP, 2 * (TILE + LABEL)); // mostly two rows
+  if (mode === "tiles") parts.push((figure.pager = make("div", "pager")));
+  if (mode === "curve" || mode === "areas") {
     figure.plot = make("div", "curve");
     figure.canvas.className = "strip";
     figure.plot.dataset.pick = figure.canvas.dataset.pick = "channel";
     figure.plot.dataset.sorted = "yes";
-    parts.push(figure.plot, figure.canvas);
+    parts.unshift(figure.plot);
   }
   figure.legend = make("div", "legend");
   figure.numbers = make("p", "numbers");
   figure.path = make("p", "path");
-  parts.push(figure.legend, figure.numbers);
-  figure.body.replaceChildren(...parts, figure.path);
+  figure.body.replaceChildren(...parts, figure.legend, figure.numbers, figure.path);
 }
-function drawMatrix(figure) {
-  const { canvas, values, height, width, map } = figure, side = 512;
-  canvas.width = canvas.height = side;
-  colour(values, height, width, scaleOf(map, values).position);
-  const context = canvas.getContext("2d");
+function resize(canvas, width, height) {
+  Object.assign(canvas, { width, height });
+  canvas.style.aspectRatio = `${width} / ${height}`;
+}
+function drawMatrix(figure) { // with its numbers where there are few
+  const { canvas, values, height, width, map } = figure, { position } = scaleOf(map, values);
+  resize(canvas, 512, figure.wide ? 160 : 512);
+  colour(values, height, width, position);
+  const context = canvas.getContext("2d"), [x, y] = [canvas.width / width, canvas.height / height];
   context.imageSmoothingEnabled = false;
-  context.drawImage(scratch, 0, 0, side, side);
+  context.drawImage(scratch, 0, 0, canvas.width, canvas.height);
+  if (values.length > 36) return;
+  const font = `${Math.min(34, x / 3.2)}px sans-serif`;
+  Object.assign(context, { font, textAlign: "center", textBaseline: "middle" });
+  values.forEach((value, i) => {
+    context.fillStyle = position(value) > 0.6 ? "#000" : "#fff";
+    context.fillText(number(value), ((i % width) + 0.5) * x, (Math.floor(i / width) + 0.5) * y);
+  });
+}
+function drawTiles(figure) { // small pictures, a page of eight at a time
+  const { canvas, map, values } = figure, tiles = tilesOf(map, values), { list, height, width, at } = tiles;
+  const pages = Math.ceil(list.length / TILES), rows = list.length > TILES / 2 ? 2 : 1;
+  figure.page = Math.min(figure.page, pages - 1);
+  figure.tiles = list.slice(figure.page * TILES, (figure.page + 1) * TILES);
+  figure.tileOf = tiles;
+  figure.over = OVER_PHOTO.includes(map.kind);
+  resize(canvas, 4 * TILE + 3 * GAP, rows * (TILE + LABEL));
+  const context = canvas.getContext("2d"), { position } = scaleOf(map, values);
+  const fillStyle = getComputedStyle($(".scope")).color;
+  Object.assign(context, { font: "20px sans-serif", textBaseline: "bottom", fillStyle });
+  figure.tiles.forEach((index, i) => {
+    const [x, y] = [(i % 4) * (TILE + GAP), Math.floor(i / 4) * (TILE + LABEL)];
+    overlay(context, at(index), height, width, position, x, y, TILE, figure.over);
+    context.fillText(tileName(figure, index), x + 1, y + TILE + LABEL - 3, TILE);
+    if (figure.over && state.hover?.kind === "places")
+      mark(context, [state.hover.x, state.hover.y], height, width, [x, y, TILE], true);
+  });
+  drawPager(figure, pages);
+}
+function tileName({ map, mechanism }, index) {
+  if (index === "mean") return "mean";
+  if (map.kind === "views" && BRANCHES[mechanism.key]) return BRANCHES[mechanism.key][index];
+  const axis = map.axes.split(" ").find((letter) => letter !== "1" && letter !== "h");
+  return `${WORDS[axis] || axis} ${axis === "c" ? index : index + 1}`;
+}
+function drawPager(figure, pages) {
+  const text = pages > 1 ? `page ${figure.page + 1} of ${pages}` : "";
+  if (figure.pager.dataset.text === text) return;
+  figure.pager.dataset.text = text;
+  const step = (by, sign, label) => {
+    const button = make("button", "", sign), page = figure.page + by;
+    Object.assign(button, { type: "button", ariaLabel: label, disabled: page < 0 || page >= pages });
+    button.addEventListener("click", () => { figure.page = page; draw(); });
+    return button;
+  };
+  const parts = text ? [step(-1, "‹", "previous"), make("span", "", text), step(1, "›", "next")] : [];
+  figure.pager.replaceChildren(...parts);
+}
+function drawBars(figure) { // from zero, or from an equal share
+  const { canvas, map, values } = figure, { position, one: base = 0 } = scaleOf(map, values);
+  resize(canvas, 640, 200);
+  const context = canvas.getContext("2d"), step = 640 / values.length, colours = getComputedStyle($(".scope"));
+  const y = (place) => 198 - 196 * Math.max(0, Math.min(1, place));
+  context.fillStyle = colours.getPropertyValue("--border-color-primary");
+  context.fillRect(0, y(base) - 1, 640, 2);
+  values.forEach((value, i) => {
+    const here = state.hover?.kind === "bars" && state.hover.x === i && state.hover.of === values.length;
+    context.fillStyle = here ? colours.color : colours.getPropertyValue("--color-accent");
+    context.fillRect(i * step + step * 0.1, y(position(value)), step * 0.8, y(base) - y(position(value)));
+  });
+}
+function drawGrid(figure) { // the picture in the middle third, and every fourth line of the sampling points
+  const { canvas, map, values } = figure, context = canvas.getContext("2d"), [height, width] = map.shape;
+  const side = canvas.width, place = (x) => ((x / 1.6 + 1) / 2) * side, edge = place(-1);
+  context.clearRect(0, 0, side, side);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(state.overlay ? greyPhoto : photo, edge, edge, side - 2 * edge, side - 2 * edge);
+  const point = (row, column) => [0, 1].map((axis) => place(values[2 * (row * width + column) + axis]));
+  for (const [colour, thick] of [["#000", 4], ["#fde725", 2]]) {
+    Object.assign(context, { strokeStyle: colour, lineWidth: thick });
+    context.beginPath();
+    for (let i = 0; i < height; i += i + 4 < height ? 4 : Math.max(1, height - 1 - i))
+      for (let j = 0; j < width; j++) context[j ? "lineTo" : "moveTo"](...point(i, j));
+    for (let j = 0; j < width; j += j + 4 < width ? 4 : Math.max(1, width - 1 - j))
+      for (let i = 0; i < height; i++) context[i ? "lineTo" : "moveTo"](...point(i, j));
+    context.stroke();
+  }
 }
 function drawStrip(figure, values, position) {
   colour(values, 1, values.length, position);
@@ -543,11 +742,11 @@ function drawStrip(figure, values, position) {
   figure.canvas.height = 1;
   figure.canvas.getContext("2d").drawImage(scratch, 0, 0);
 }
-function drawGates(figure) {
+function drawCurve(figure) {
   const { values, map } = figure, { position, ends } = scaleOf(map, values);
   figure.sorted = order(values);
-  const others = figures.filter((other) => other !== figure && other.kind === "channel").map(present)
-    .filter((other) => other.values && other.map.scale === map.scale)
+  const others = figures.filter((other) => other !== figure && other.kind === "channel" && map.scale !== "signed")
+    .map(present).filter((other) => other.values && other.map.scale === map.scale)
     .map((other) => curve([...other.values].sort((a, b) => b - a).map(position), "other"));
   plot(figure, ends, [...others, curve(figure.sorted.map((i) => position(values[i])))]);
   figure.shown = values;
@@ -569,7 +768,6 @@ function drawBranches(figure) {
   plot(figure, ["0", "1"], areas);
   figure.shown = last;
   figure.names = names;
-  figure.share = share;
   drawStrip(figure, last, (x) => x);
 }
 const opacity = (branch, branches) => 0.25 + (0.75 * branch) / Math.max(1, branches - 1);
@@ -602,6 +800,7 @@ function area(from, to, strength) {
 
 function drawLegend(figure) {
   const { map, values, mechanism } = figure, scale = scaleOf(map, values);
+  figure.legend.hidden = map.kind === "grid";
   const shown = figure.kind === "branch" ? figure.shown : values, stats = statistics(shown);
   const clamp = (x) => Math.max(0, Math.min(1, scale.position(x)));
   const bar = make("span", "ramp");
@@ -627,41 +826,65 @@ function drawLegend(figure) {
     figure.numbers.title = figure.numbers.textContent;
   }
   if (figure.kind === "branch") figure.numbers.textContent = `${figure.names.at(-1)}: ${figure.numbers.textContent}`;
-  figure.path.replaceChildren(...map.path.split(/(?<=\.)/).flatMap((part) => [part, make("wbr")]));
-  const [row, column] = [Math.floor(stats.at / figure.width) + 1, (stats.at % figure.width) + 1];
+  figure.path.replaceChildren(...map.path.split(/(?<=\.)/).flatMap((part) => [part, make("wbr")]),
+    map.static ? " · same for every picture" : "");
+  const at = stats.at % (figure.height * figure.width);
+  const [row, column] = [Math.floor(at / figure.width) + 1, (at % figure.width) + 1];
   const where = figure.height > 1 ? ` at row ${row}, column ${column}` : "";
   figure.canvas.setAttribute("aria-label",
     `${mechanism.name}, ${map.path}: mean ${times(map, stats.mean)}, most ${times(map, stats.most)}${where}`);
 }
 function drawValue(figure) { // the number under the pointer, in every figure that has the same place or channel
-  const { hover } = state, { value, map, values, mode, width, height } = figure;
-  const { position } = scaleOf(map, values), channels = figure.sorted && figure.width;
-  let text = "", at = null;
-  if (hover?.kind === "places" && mode === "places") {
-    at = values[Math.floor((hover.y * height) / 32) * width + Math.floor((hover.x * width) / 32)];
-    text = times(map, at);
-  } else if (hover?.kind === "channel" && hover.of === channels) {
-    at = figure.shown[hover.index];
-    text = `channel ${hover.index}: ${number(at)}`;
-    figure.dot.style.left = 100 * across(figure.sorted.indexOf(hover.index), width) + "%";
-    figure.dot.style.top = 100 - 100 * position(at) + "%";
-  } else if (hover?.kind === "matrix" && mode === "matrix" && hover.of === width) {
-    at = values[hover.y * width + hover.x];
-    text = `${hover.y} reads ${hover.x}: ${times(map, at)}`;
-  }
+  const { hover } = state, { value, map, values, mode } = figure, { position } = scaleOf(map, values);
+  const [text, at] = (hover && READ[mode]?.(figure, hover)) || ["", null];
   if (figure.dot) figure.dot.hidden = at === null;
+  if (figure.dot && at !== null) {
+    figure.dot.style.left = 100 * across(figure.sorted.indexOf(hover.index), figure.width) + "%";
+    figure.dot.style.top = 100 - 100 * position(at) + "%";
+  }
   figure.mark.hidden = at === null;
   if (at !== null) figure.mark.style.left = 100 * Math.max(0, Math.min(1, position(at))) + "%";
   value.classList.toggle("here", at !== null);
   value.textContent = text || caption(figure);
 }
-function caption({ kind, mechanism, map, names }) { // what stands there as long as nobody points at anything
-  if (kind === "pairwise") {
+function readChannel({ sorted, width, shown }, hover) {
+  if (hover.kind !== "channel" || !sorted || hover.of !== width) return null;
+  return [`channel ${hover.index}: ${number(shown[hover.index])}`, shown[hover.index]];
+}
+const READ = { // by mode: [words, number], or null where the pointer says nothing to a figure
+  places({ map, values, height, width }, hover) {
+    if (hover.kind !== "places") return null;
+    const [x, y] = cellOf([hover.x, hover.y], height, width), at = values[y * width + x];
+    return Number.isNaN(at) ? ["not read", null] : [times(map, at), at];
+  },
+  tiles(figure, hover) { // of the tile under the pointer, else of the first
+    const { tileOf, tiles, over, map } = figure, own = hover.figure === figure.key;
+    if (!tiles || !(own ? hover.tile in tiles : over && hover.kind === "places")) return null;
+    const index = tiles[own ? hover.tile : 0], { height, width, at } = tileOf;
+    const [x, y] = cellOf([hover.x, hover.y], height, width), found = at(index)[y * width + x];
+    return [`${tileName(figure, index)}: ${times(map, found)}`, found];
+  },
+  matrix({ map, values, width, height }, hover) {
+    if (hover.kind !== "matrix" || hover.of !== width || hover.y >= height) return null;
+    const at = values[hover.y * width + hover.x], words = map.kind === "matrix" ? "reads" : ",";
+    return [`${hover.y} ${words} ${hover.x}: ${times(map, at)}`.replace(" ,", ","), at];
+  },
+  bars({ map, values }, hover) {
+    if (hover.kind !== "bars" || hover.of !== values.length) return null;
+    return [`${hover.x + 1}: ${times(map, values[hover.x])}`, values[hover.x]];
+  },
+  curve: readChannel,
+  areas: readChannel,
+};
+function caption(figure) { // what stands there as long as nobody points at anything
+  const { section, mechanism, map, names, siblings, local } = figure;
+  if (section.kind === "branch") return `from below: ${[...names].reverse().join(", ")}`;
+  if (siblings > 1) return local;
+  if (section.kind === "pairwise") {
     const strength = mechanism.strength?.[map.path.split(".")[0]]; // |y - x| / |x|
     return strength == null ? "" : `feature change ${percent(strength)}`;
   }
-  if (kind === "branch") return `from below: ${[...names].reverse().join(", ")}`;
-  if (kind !== "cam" || record.cam === "EigenCAM") return "";
+  if (section.kind !== "cam" || record.cam === "EigenCAM") return "";
   const { probabilities } = mechanism;
   const target = record.target === "predicted" ? largest(probabilities) : record.classes.indexOf(record.target);
   return `${record.classes[target]} ${percent(probabilities[target])}`;
@@ -689,20 +912,29 @@ function within(event, node, columns, rows) {
     Math.max(0, Math.min(count - 1, Math.floor(((at - start) / size) * count)));
   return [cell(event.clientX, box.left, box.width, columns), cell(event.clientY, box.top, box.height, rows)];
 }
-function hover(event) {
+function pointed(event) { // what is under the pointer
   const node = pickable(event), pick = node?.dataset.pick || (node ? "places" : null);
   const figure = figures.find((candidate) => node && candidate.node.contains(node));
-  let next = null;
   if (pick === "places") {
     const [x, y] = within(event, node, 32, 32);
-    next = { kind: "places", x, y };
-  } else if (pick === "channel" && figure?.sorted) {
-    const [place] = within(event, node, figure.width, 1);
-    next = { kind: "channel", index: node.dataset.sorted ? figure.sorted[place] : place, of: figure.width };
-  } else if (pick === "matrix" && figure?.values) {
-    const [x, y] = within(event, node, figure.width, figure.height);
-    next = { kind: "matrix", x, y, of: figure.width };
+    return { kind: "places", x, y };
   }
+  if (!figure?.values) return null;
+  if (pick === "tiles") return pointedTile(event, node, figure);
+  if (pick === "grid") return null;
+  const [x, y] = within(event, node, figure.width, figure.height), of = figure.width;
+  if (pick !== "channel") return { kind: pick, x, y, of };
+  return figure.sorted && { kind: "channel", index: node.dataset.sorted ? figure.sorted[x] : x, of };
+}
+function pointedTile(event, node, figure) {
+  const [x, y] = within(event, node, node.width, node.height); // in canvas pixels
+  const [column, row] = [Math.floor(x / (TILE + GAP)), Math.floor(y / (TILE + LABEL))], tile = 4 * row + column;
+  const place = (at) => Math.floor((at * 32) / TILE), [left, top] = [x % (TILE + GAP), y % (TILE + LABEL)];
+  if (left >= TILE || top >= TILE || !(tile in figure.tiles)) return null;
+  return { kind: figure.over ? "places" : "tile", x: place(left), y: place(top), tile, figure: figure.key };
+}
+function hover(event) {
+  const next = pointed(event);
   if (JSON.stringify(next) === JSON.stringify(state.hover)) return;
   state.hover = next;
   draw();
@@ -710,8 +942,8 @@ function hover(event) {
 element.addEventListener("pointermove", hover);
 element.addEventListener("pointerleave", () => { if (state.hover) { state.hover = null; draw(); } });
 element.addEventListener("click", (event) => {
-  const node = pickable(event);
-  if (node && (node.dataset.pick || "places") === "places") set("query", within(event, node, 32, 32));
+  const place = pointed(event);
+  if (place?.kind === "places") set("query", [place.x, place.y]);
 });
 element.addEventListener("keydown", (event) => { // arrow keys move the mark by one cell of the pairwise maps
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };

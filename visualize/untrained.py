@@ -1,0 +1,48 @@
+"""Networks that nobody trained, so that the page can show the maps of a mechanism without checkpoint."""
+
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from models import CLASSES, build
+from models.data import normalise
+
+EXAMPLES = Path(__file__).parent / "assets" / "examples"
+_building = Lock()  # the random numbers are the process's
+
+
+def untrained(name: str) -> nn.Module:
+    """A network as its training would start, ready for inference: what it answers means nothing.
+
+    The weights are the initial ones of seed 0: a module that starts with no effect has none here. The
+    statistics of the BatchNorms are those of the ten example pictures, without which the maps fade from layer
+    to layer. The last four networks are kept.
+
+    Raises:
+        KeyError, ValueError: as for `models.build`.
+    """
+    with _building:
+        return _untrained(name)
+
+
+@lru_cache(maxsize=4)
+def _untrained(name: str) -> nn.Module:
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build(name)
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = None  # the running statistics become those of the one batch below
+        model.train()(normalise(example_pictures()))
+    return model.eval().requires_grad_(False)
+
+
+def example_pictures() -> torch.Tensor:
+    """(10, 3, 32, 32) uint8, in the order of the classes."""
+    pictures = [Image.open(EXAMPLES / f"{name}.png").convert("RGB") for name in CLASSES]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
