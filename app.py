@@ -266,9 +266,10 @@ def example_pictures() -> dict[str, str]:
 
 
 def first_record(table: list[dict]) -> dict:
-    """What is in the page before any request."""
-    names = [row["key"] for row in table if row["key"] in FIRST_MECHANISMS]
-    *_, (_, record) = look(FIRST_VIEW, names, random_weights=False)
+    """What is in the page before any request: the trained networks, and what is wrong with broken ones."""
+    first = [row["key"] for row in table if row["key"] in FIRST_MECHANISMS]
+    there = [row["key"] for row in table if row["key"] in first and row["trained"]]
+    *_, (_, record) = look(FIRST_VIEW, there or first, random_weights=False)
     return record
 
 

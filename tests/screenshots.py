@@ -157,9 +157,10 @@ def main() -> None:
             page.close()
 
         page = open_page(browser, address, 1280, 900)
-        attention = page.locator('#grid [data-kind="pairwise"] canvas').first
-        attention.scroll_into_view_if_needed()
-        attention.click(position={"x": 60, "y": 60})
+        pairwise = page.locator('#grid [data-kind="pairwise"] canvas')
+        canvas = (pairwise if pairwise.count() else page.locator('#grid [data-kind="cam"] canvas')).first
+        canvas.scroll_into_view_if_needed()
+        canvas.click(position={"x": 60, "y": 60})
         page.wait_for_timeout(500)
         page.screenshot(path=folder / "click.png")
 

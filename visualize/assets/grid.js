@@ -330,7 +330,7 @@ function summary() {
   const counts = [...votes].sort((a, b) => b[1] - a[1]);
   const parts = counts.map(([name, count]) => `${count} ${count === 1 ? "says" : "say"} ${name}`);
   const together = counts.length === 1 && ready.length > 1;
-  const verdict = together ? `All ${ready.length} say ${counts[0][0]}` : parts.join(", ");
+  const verdict = together ? `${ready.length === 2 ? "Both" : `All ${ready.length}`} say ${counts[0][0]}` : parts.join(", ");
   if (!ready.length) return "Random weights give random answers.";
   return `${verdict}. They know ten classes only and call any picture one of them.`;
 }
