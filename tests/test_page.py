@@ -242,17 +242,21 @@ def test_only_two_endpoints_are_public(client: Client):
     assert endpoints["unnamed_endpoints"] == {}
 
 
-def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch):
-    """Without any checkpoint the first screen is empty."""
+def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Without any checkpoint the first screen is empty, and says why."""
 
     def read(name: str) -> dict:
         raise CheckpointError(f"{name} is not trained yet.")
 
     monkeypatch.setattr("visualize.record.read_facts", read)
     monkeypatch.setattr("visualize.record.is_trained", lambda name: False)
-    record = app.first_record(app.mechanisms_table())
+    record = app.first_record(app.mechanisms_table(tmp_path))
     assert record["mechanisms"] == []
     assert {entry["key"] for entry in record["unavailable"]} == {*app.FIRST_MECHANISMS}
+
+    (tmp_path / "se.json").write_text("{}")  # broken, and the only one that there is
+    record = app.first_record(app.mechanisms_table(tmp_path))
+    assert [entry["key"] for entry in record["unavailable"]] == ["se"]
 
 
 # ---- the browser
