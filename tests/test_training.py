@@ -20,6 +20,7 @@ import models
 from models import checkpoint, data, evaluate, table, train
 from models.checkpoint import CheckpointError
 from models.data import DataError
+from models.losses import add_loss
 from models.train import RECIPES, Recipe, Run, TrainingError, train_one
 
 TOY = Recipe(
@@ -95,6 +96,32 @@ def test_the_loss_falls(toy, monkeypatch):
     assert lines[-1]["train_accuracy"] > 60
     assert all(math.isfinite(value) for line in lines for value in line.values())
     assert all(line["images_per_second"] > 0 for line in lines)
+
+
+class Demanding(Tiny):
+    """Brings a loss of 100 for every label, and wants to know how far the run is."""
+
+    def __init__(self, name: str, num_classes: int = 10):
+        super().__init__(name, num_classes)
+        self.register_buffer("progress", torch.tensor(-1.0))
+
+    def set_progress(self, progress: float) -> None:
+        self.progress.fill_(progress)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        add_loss(lambda labels: 100 * torch.ones_like(labels).float().mean() + 0 * self.fc.bias.sum())
+        return super().forward(images)
+
+
+def test_a_mechanism_brings_its_loss_and_its_schedule(toy, monkeypatch):
+    monkeypatch.setattr(train, "build", Demanding)
+    run = Run("plain", "toy")
+    run.train(progress=False)
+    assert 100 < run.last_loss < 110
+    last_step = (TOY.epochs - 1 / STEPS) / TOY.epochs
+    assert run.model.progress.item() == pytest.approx(last_step)
+    assert run.average.module.progress.item() == pytest.approx(last_step)  # not the mean of the schedule
+    Demanding("plain")(torch.zeros(1, 3, 32, 32))  # outside training nobody collects
 
 
 def test_a_real_network_from_training_to_checkpoint(tiny_cifar, tmp_path, monkeypatch):
