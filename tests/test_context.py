@@ -161,7 +161,7 @@ def test_parameters_records_and_axes_of_the_network(name):
             assert sizes["q"] == sizes["h"] * sizes["w"], path
 
 
-# Numeric fixtures, section 8 of the sheet.
+# Numeric fixtures: outputs on a fixed wave, computed once with independent code.
 
 
 def wave(*shape: int) -> torch.Tensor:

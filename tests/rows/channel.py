@@ -1,4 +1,4 @@
-"""Rows of the channel mechanisms and their kin: sections 2.2 to 2.9 of their sheet."""
+"""Rows of the channel mechanisms and their kin."""
 
 from rows.row import Row, in_blocks
 
