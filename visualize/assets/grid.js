@@ -47,7 +47,7 @@ function scaleOf(map, values) {
 const SECTIONS = [
   { kind: "answer", kinds: [], tab: "Answers", whole: true, title: "What each network answers" },
   { kind: "cam", kinds: ["cam"], tab: "Grad-CAM", whole: true, title: "Where the evidence for the class lies" },
-  { kind: "pairwise", kinds: ["pairwise", "cross", "footprint", "keys"], tab: "Attention", sites: true,
+  { kind: "pairwise", kinds: ["pairwise", "cross", "footprint", "keys"], tab: "Attention", sites: true, least: 2,
     title: "Where the marked place reads from",
     text: "Each place gathers from other places; 1× is an equal share for each. Click any picture to move the " +
       "mark. This is what is read, not why the network decides." },
