@@ -64,6 +64,11 @@ class Entry:
     build: Callable[[Site], nn.Module] | None
     explanation: str
 
+    @property
+    def is_network(self) -> bool:
+        """Whether `models.build` makes a network of it."""
+        return self.slot is not None or self.name == "plain"
+
 
 _entries: dict[str, Entry] = {}
 
@@ -147,7 +152,7 @@ def main() -> None:
     print(f"{'id':24} {'family':9} {'slot':7} {'parameters':>11} {'MFLOPs':>7} {'checkpoint':>11}  paper")
     for name, entry in CATALOGUE.items():
         parameters = megaflops = ""
-        if entry.slot is not None or name == "plain":
+        if entry.is_network:
             network = build(name).eval()
             parameters = f"{sum(parameter.numel() for parameter in network.parameters()):,}"
             megaflops = f"{count_flops(network) / 1e6:,.0f}"

@@ -32,6 +32,6 @@ def build(name: str, num_classes: int = 10) -> nn.Module:
     entry = find(name)
     if name == "plain":
         return ResNet18(num_classes)
-    if entry.slot is None:
+    if not entry.is_network:
         raise ValueError(f"{name} has no place in a classifier, so it makes no network")
     return ResNet18(num_classes, entry)

@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--status", action="store_true", help="only say how far everything is")
     arguments = parser.parse_args()
 
-    trainable = [name for name, entry in CATALOGUE.items() if entry.slot is not None or name == "plain"]
+    trainable = [name for name, entry in CATALOGUE.items() if entry.is_network]
     if unknown := sorted(set(arguments.names) - set(trainable)):
         parser.error(f"no network is called {', '.join(unknown)}")
     names = arguments.names or sorted(trainable, key=(FIRST + trainable).index)

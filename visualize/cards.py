@@ -30,7 +30,7 @@ PLACES = {  # what an entry fills, by its slot
 
 def networks() -> list[str]:
     """Ids of the catalogue's entries that make a network, in its order."""
-    return [name for name, entry in CATALOGUE.items() if entry.slot is not None or name == "plain"]
+    return [name for name, entry in CATALOGUE.items() if entry.is_network]
 
 
 def accuracy(facts: dict) -> dict:

@@ -35,6 +35,8 @@ class NonLocal(nn.Module):
     none), and so is the last BatchNorm that starts at weight 0: the untrained block changes nothing.
     """
 
+    scaled = True  # by 1/sqrt(C'), before the softmax
+
     def __init__(self, channels: int, reduction: int = 2):
         super().__init__()
         inner = channels // reduction
@@ -60,7 +62,7 @@ class NonLocal(nn.Module):
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, size: torch.Size
     ) -> torch.Tensor:
         """Tokens (B, N, C') to the same; `size` is (H, W)."""
-        scale = query.shape[-1] ** -0.5
+        scale = query.shape[-1] ** -0.5 if self.scaled else 1.0
         if not is_recording():
             return F.scaled_dot_product_attention(query, key, value, scale=scale)
         affinity = (query @ key.transpose(1, 2) * scale).softmax(-1).unflatten(2, size)  # (B, N, H, W)
@@ -93,18 +95,11 @@ class NonLocalGaussian(NonLocal):
     the query itself. The last BatchNorm starts at weight 0, so the untrained block changes nothing.
     """
 
+    scaled = False
+
     def __init__(self, channels: int, reduction: int = 2):
         super().__init__(channels, reduction)
         self.query, self.key = nn.Identity(), nn.Identity()
-
-    def gather(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, size: torch.Size
-    ) -> torch.Tensor:
-        if not is_recording():
-            return F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        affinity = (query @ key.transpose(1, 2)).softmax(-1).unflatten(2, size)  # (B, N, H, W)
-        affinity = record(self, "affinity", affinity, "b q h w")
-        return affinity.flatten(2) @ value
 
 
 @mechanism(
