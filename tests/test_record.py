@@ -71,7 +71,9 @@ def seven():
 
 
 def test_fields(seven):
-    assert list(seven) == ["version", "classes", "image", "target", "cam", "mechanisms", "unavailable"]
+    assert list(seven) == [
+        *("version", "classes", "image", "target", "cam", "mechanisms", "unavailable", "unlike"),
+    ]
     assert seven["version"] == 1
     assert seven["classes"] == list(CLASSES)
     assert base64.b64decode(seven["image"]) == np.array(picture()).tobytes()

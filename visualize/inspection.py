@@ -51,6 +51,7 @@ class Observation:
 
     pixels: np.ndarray
     probabilities: np.ndarray
+    evidence: float
     target: int
     activations: dict[str, np.ndarray]
     gradients: dict[str, np.ndarray]
@@ -65,6 +66,7 @@ class Inspection:
     Args:
         pixels: (32, 32, 3) uint8, the picture.
         probabilities: (classes,) float32.
+        evidence: logsumexp of the logits: how much speaks for any class at all (see `typical`).
         target: index of the class that the CAMs explain.
         cams: block -> (h, w) from 0 to 1, relative to the block's own range (see `cam.relative`).
         cam_ranges: block -> lowest and highest value before that, in the CAM method's own unit.
@@ -74,6 +76,7 @@ class Inspection:
 
     pixels: np.ndarray
     probabilities: np.ndarray
+    evidence: float
     target: int
     cams: dict[str, np.ndarray]
     cam_ranges: dict[str, tuple[float, float]]
@@ -147,6 +150,7 @@ def observe(
     return Observation(
         pixels,
         to_numpy(logits.softmax(0)),
+        float(logits.detach().logsumexp(0)),
         int(target),
         {block: to_numpy(output[0]) for block, output in zip(blocks, outputs)},
         {block: to_numpy(gradient[0]) for block, gradient in zip(blocks, gradients)},
@@ -163,6 +167,7 @@ def explain(seen: Observation, cam: str = "GradCAM") -> Inspection:
     return Inspection(
         seen.pixels,
         seen.probabilities,
+        seen.evidence,
         seen.target,
         {block: relative(values) for block, values in raw.items()},
         {block: (float(values.min()), float(values.max())) for block, values in raw.items()},

@@ -8,9 +8,11 @@
      "mechanisms": [{"key", "name", "family", "probabilities": [10], "parameters",
                      "accuracy": {"value", "low", "high", "recipe"}, "random": untrained, a stand-in,
                      "strength": {"stage2": |y - x| / |x|}, "note": a sentence or None,
+                     "unusual": finds less in the picture than in most test images, None if nobody measured,
                      "maps": [{"path", "block", "kind", "axes", "shape", "data", "lo", "hi", "scale",
                                "static"}]}],
-     "unavailable": [{"key", "name", "reason"}]}
+     "unavailable": [{"key", "name", "reason"}],
+     "unlike": a sentence where most networks find the picture unusual, else None}
 
 A map's `data` is base64 of little-endian uint16, 0 for `lo` and 65535 for `hi`. Large maps stay on the
 server, with `data` "", and `affinity_row` gives them out: maps of more than 64 queries, one query at a time,
@@ -37,6 +39,7 @@ from models.checkpoint import read_facts
 from .cam import METHODS
 from .cards import accuracy, is_trained, networks, parameters
 from .inspection import Inspection, Map, NotFiniteError, inspect
+from .typical import is_unusual, sentence
 from .untrained import untrained
 
 LEVELS = 65535
@@ -146,12 +149,14 @@ def _stream(
         "target": target,
         "cam": cam,
     }
-    for name in mechanisms:
+    for done, name in enumerate(mechanisms, start=1):
         try:
             columns.append(column(name, image, target, cam, random_weights))
         except (CheckpointError, NotFiniteError) as error:
             unavailable.append({"key": name, "name": CATALOGUE[name].title, "reason": str(error)})
-        yield {**start, "mechanisms": list(columns), "unavailable": list(unavailable)}
+        unlike = sentence([shown["unusual"] for shown in columns], pending=len(mechanisms) - done)
+        grown = {"mechanisms": list(columns), "unavailable": list(unavailable), "unlike": unlike}
+        yield start | grown
 
 
 def column(
@@ -184,6 +189,7 @@ def column(
         "parameters": parameters(name),
         "strength": {stage: round(value, 5) for stage, value in seen.strength.items()},
         "note": note,
+        "unusual": is_unusual(seen.evidence, facts.get("sha256"), name),
         "maps": [
             *(pack_cam(block, values, seen.cam_ranges[block]) for block, values in seen.cams.items()),
             *(pack_map(path, shown) for path, shown in seen.maps.items()),
