@@ -9,19 +9,24 @@ import filecmp
 import logging
 import math
 import os
-import signal
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
-from gradio_client.utils import is_http_url_like
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from visualize.cards import card, mechanisms_table
 from visualize.images import ImageError, load_image, load_with_notes, to_network
 from visualize.record import RequestError, affinity_row, compare_record, picture_of, stream_record
+from visualize.serving import (
+    MIDDLEWARE,
+    leave,
+    refusal,
+    refuse_urls,
+    temporary_folder,
+    uploaded,
+    wait_until_stopped,
+)
 
 try:
     from spaces import GPU  # a Space that lends its GPU for one call at a time
@@ -145,22 +150,6 @@ def map_row(request: dict) -> dict | None:
         return None
 
 
-def uploaded(file: object) -> str | None:
-    """The path of an uploaded file; whatever else a request may name is refused."""
-    path = file.get("path") if isinstance(file, dict) else file
-    if path is None:
-        return None
-    folder = os.path.realpath(os.environ["GRADIO_TEMP_DIR"]) + os.sep
-    if not isinstance(path, str) or "\0" in path or not os.path.realpath(path).startswith(folder):
-        raise refusal(RequestError("The picture must be a file that was uploaded to this page."))
-    return os.path.realpath(path)
-
-
-def refusal(error: Exception) -> gr.Error:
-    log.warning("refused: %s", error)
-    return gr.Error(str(error), print_exception=False)
-
-
 def build_page() -> gr.Blocks:
     table = mechanisms_table()
     with gr.Blocks(title="AttnScope", analytics_enabled=False, delete_cache=(600, 1800)) as page:
@@ -273,31 +262,15 @@ def first_record(table: list[dict]) -> dict:
     return record
 
 
-def refuse_urls(page: gr.Blocks) -> None:
-    """Gradio would fetch a URL that a request names in place of an uploaded file."""
-
-    def only_files(move):
-        async def checked(path):
-            if is_http_url_like(str(path)):
-                raise refusal(RequestError("The picture must be a file that was uploaded to this page."))
-            return await move(path)
-
-        return checked
-
-    for block in page.blocks.values():
-        block.async_move_resource_to_block_cache = only_files(block.async_move_resource_to_block_cache)
-
-
 def main() -> None:
     logging.basicConfig(format="%(message)s")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder below is removed
-    with tempfile.TemporaryDirectory(prefix="attnscope-") as folder:
-        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+    with temporary_folder() as folder:
         theme = gr.themes.Default(
             primary_hue="indigo", neutral_hue="zinc", font="system-ui", font_mono="monospace"
         )
         theme.set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
-        build_page().queue(max_size=20, api_open=False).launch(
+        page = build_page().queue(max_size=20, api_open=False)
+        page.launch(
             theme=theme,
             css_paths=ASSETS / "page.css",
             allowed_paths=[str(ASSETS / "examples")],
@@ -309,7 +282,11 @@ def main() -> None:
             ssr_mode=False,
             strict_cors=True,
             pwa=False,
+            prevent_thread_lock=True,
+            app_kwargs={"middleware": MIDDLEWARE},
         )
+        wait_until_stopped(page, folder)
+    leave()
 
 
 if __name__ == "__main__":
