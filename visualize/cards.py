@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from models import CATALOGUE, CheckpointError, build
-from models.checkpoint import CHECKPOINTS, read_facts, read_weights
+from models.checkpoint import CHECKPOINTS, read_facts, restore
 from models.table import wilson
 
 TEST_IMAGES = 10_000
@@ -100,7 +100,7 @@ def fault(name: str, folder: Path = CHECKPOINTS) -> str | None:
 @lru_cache(maxsize=512)
 def _fault(name: str, folder: Path, stamps: tuple) -> str | None:
     try:
-        read_weights(name, folder)
+        restore(name, folder)
     except CheckpointError as error:
         return str(error)
     return None
