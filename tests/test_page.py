@@ -9,7 +9,10 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from models import CATALOGUE, CheckpointError
 from models.checkpoint import save
 from tests.networks import randomised
 from tests.screenshots import ROOT, choose_file, find_chromium, launched, new_record, photograph, running_app
+from visualize.cards import mechanisms_table
 from visualize.record import KINDS, decode
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
@@ -250,12 +254,12 @@ def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr("visualize.record.read_facts", read)
     monkeypatch.setattr("visualize.record.is_trained", lambda name: False)
-    record = app.first_record(app.mechanisms_table(tmp_path))
+    record = app.first_record(mechanisms_table(tmp_path))
     assert record["mechanisms"] == []
     assert {entry["key"] for entry in record["unavailable"]} == {*app.FIRST_MECHANISMS}
 
     (tmp_path / "se.json").write_text("{}")  # broken, and the only one that there is
-    record = app.first_record(app.mechanisms_table(tmp_path))
+    record = app.first_record(mechanisms_table(tmp_path))
     assert [entry["key"] for entry in record["unavailable"]] == ["se"]
 
 
@@ -501,6 +505,273 @@ def test_cards(visit: callable):
     card.locator("input").press("Enter")
     card.get_by_role("heading", name="BorderAlign").wait_for()  # it makes no network
     assert "models/modules/border_align.py" in card.inner_text()
+
+
+# ---- what else a visitor can do
+
+
+@pytest.mark.browser
+def test_crop_is_a_square_to_drag(visit: callable, tmp_path: Path):
+    seen = visit()
+    photograph(tmp_path / "photograph.jpg")  # 900 x 600: shown at a third of its size
+    with new_record(seen.page):
+        choose_file(seen.page, tmp_path / "photograph.jpg")
+    with new_record(seen.page):
+        seen.page.locator('#grid [data-ask="crop"]').select_option("own")
+    square = seen.page.locator("#grid .square")
+    box, whole = square.bounding_box(), seen.page.locator("#grid .crop img").bounding_box()
+    assert (round(whole["width"]), round(whole["height"])) == (300, 200)
+    assert (round(box["width"]), round(box["height"])) == (150, 150)
+    with new_record(seen.page):
+        seen.page.mouse.move(box["x"] + 40, box["y"] + 40)
+        seen.page.mouse.down()
+        seen.page.mouse.move(box["x"] - 300, box["y"] - 300, steps=3)
+        seen.page.mouse.up()
+    assert seen.page.evaluate(SEEN_PIXEL, [31, 0]) == seen.page.evaluate(
+        SEEN_PIXEL, [0, 0]
+    )  # sky on both sides
+    corner = square.bounding_box()
+    assert (round(corner["x"]), round(corner["y"])) == (round(whole["x"]), round(whole["y"]))
+    square.focus()
+    with new_record(seen.page):
+        for key in ("ArrowRight", "ArrowDown", "-", "-"):
+            square.press(key)
+    moved = square.bounding_box()
+    assert moved["x"] > corner["x"] and moved["y"] > corner["y"] and moved["width"] < corner["width"]
+    seen.page.get_by_role("button", name="Done").click()
+    assert not square.is_visible()
+    with new_record(seen.page):
+        seen.page.locator('#examples [data-name="ship"]').click()  # another picture, another crop
+    assert seen.page.locator('#grid [data-ask="crop"]').input_value() == "centre"
+    assert seen.page.evaluate(SEEN_PIXEL, [0, 0]) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+
+
+SEEN_PIXEL = """([x, y]) => [...document.querySelector("#grid .picture").getContext("2d")
+    .getImageData(8 * x + 4, 8 * y + 4, 1, 1).data].slice(0, 3)"""
+
+
+@pytest.mark.browser
+def test_scale_is_fixed_or_shared_or_own(visit: callable):
+    seen = visit()
+
+    def ends() -> list[str]:
+        legends = seen.texts('[data-kind="pairwise"] .legend')
+        return [" to ".join(legend.split()) for legend in legends]
+
+    def has(colour: str) -> bool:  # every map, somewhere
+        return seen.page.locator('#grid [data-kind="pairwise"] canvas').evaluate_all(HAVE_COLOUR, colour)
+
+    number = r"[\d.]+(?:e-\d+)?"
+    seen.page.locator('#grid [data-set="overlay"]').fill("1")
+    seen.page.wait_for_timeout(200)
+    cams = seen.canvases("cam")
+    assert ends() == ["¹⁄₁₆× to 16×"] * PAIRWISE
+    seen.page.locator('#grid [data-set="scale"]').select_option("shared")
+    seen.page.wait_for_timeout(200)
+    ranges = [re.findall(number, text)[:2] for text in seen.texts('[data-kind="pairwise"] .numbers')]
+    least, most = min(float(low) for low, _ in ranges), max(float(high) for _, high in ranges)
+    assert len({*ends()}) == 1 and [float(x) for x in re.findall(number, ends()[0])] == [least, most]
+    seen.page.locator('#grid [data-set="scale"]').select_option("own")
+    seen.page.wait_for_timeout(200)
+    assert [re.findall(number, text) for text in ends()] == ranges
+    assert has("68,1,84") and has("253,231,37")  # both ends of viridis
+    assert seen.canvases("cam") == cams  # always its own
+    assert seen.to_model() == []
+
+
+HAVE_COLOUR = """(canvases, colour) => canvases.every((canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    for (let i = 0; i < data.length; i += 4) if (data.slice(i, i + 3).join() === colour) return true;
+    return false;
+})"""
+
+
+@pytest.mark.browser
+def test_one_mechanism_in_detail(visit: callable):
+    seen = visit()
+    seen.page.locator('#grid [data-kind="cam"] .name', has_text="CBAM").click()
+    detail = seen.page.locator("#grid .detail")
+    assert "CBAM" in detail.locator("h3").inner_text()
+    rows = {row.locator("h4").inner_text(): row for row in detail.locator(".blocks").all()}
+    assert len(rows) == 3  # Grad-CAM, places, channels
+    for title, row in rows.items():
+        assert row.locator(".map").count() == 8, title
+        assert row.locator(".name").all_inner_texts() == [
+            f"layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)
+        ]
+        assert all(path.startswith("layer") for path in row.locator(".path").all_inner_texts())
+    deep = rows["How much each place passes"].locator("canvas").last
+    before = deep.evaluate("(c) => c.toDataURL()")
+    deep.hover(position={"x": 10, "y": 10})  # the same place in the maps above
+    seen.page.wait_for_timeout(200)
+    assert deep.evaluate("(c) => c.toDataURL()") != before and len(seen.texts(".value.here")) > 10
+    seen.page.locator("#cards").get_by_role("heading", name="CBAM").wait_for()
+    with new_record(seen.page):  # it stays open for the next picture
+        seen.page.locator('#examples [data-name="ship"]').click()
+    assert deep.evaluate("(c) => c.toDataURL()") != before
+    detail.get_by_role("button", name="close").click()
+    assert not detail.is_visible()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("own_picture", [False, True])
+def test_link_restores_the_view(visit: callable, server: str, tmp_path: Path, own_picture: bool):
+    seen = visit()
+    if own_picture:
+        photograph(tmp_path / "photograph.jpg")
+        with new_record(seen.page):
+            choose_file(seen.page, tmp_path / "photograph.jpg")
+    with new_record(seen.page):
+        seen.page.locator('#grid [data-ask="crop"]').select_option("own")
+    seen.page.get_by_role("button", name="Done").click()
+    with new_record(seen.page):
+        seen.page.locator('#grid [data-kind="cam"] select').first.select_option("dog")
+    seen.page.get_by_role("button", name="Mechanisms").click()
+    with new_record(seen.page):
+        seen.page.get_by_label("Squeeze-and-Excitation", exact=True).uncheck()
+    seen.page.get_by_role("button", name="Mechanisms").click()
+    seen.page.locator("#scope-block").fill("3")
+    seen.page.locator('#grid [data-set="overlay"]').fill("0.8")
+    for key, value in {"colours": "magma", "cells": "smooth", "scale": "own"}.items():
+        seen.page.locator(f'#grid [data-set="{key}"]').select_option(value)
+    seen.page.locator("#grid .picture").click(position={"x": 10, "y": 70})
+    seen.page.locator('#grid [data-kind="cam"] .name', has_text="CBAM").click()
+    seen.page.wait_for_timeout(1000)
+    seen.page.locator("#grid").get_by_role("button", name="Copy link").click()
+    seen.page.wait_for_function("() => location.search.includes('view=1')")
+    seen.page.mouse.move(0, 0)
+
+    other = visit(query=seen.page.url.removeprefix(server))
+    other.page.wait_for_function("() => document.querySelector('#grid [data-records]').dataset.records > 1")
+    other.page.wait_for_timeout(1000)
+    for kind in ("cam", "spatial", "channel"):
+        assert other.canvases(kind) == seen.canvases(kind), kind
+    script = "(nodes) => nodes.map((node) => node.toDataURL())"
+    blocks = [one.page.locator("#grid .detail canvas").evaluate_all(script) for one in (seen, other)]
+    assert blocks[0] == blocks[1] and len(blocks[0]) == 24
+    controls = "[data-set], .controls select"
+    values = "(nodes) => nodes.map((node) => node.value)"
+    chosen = [one.page.locator("#grid").locator(controls).evaluate_all(values) for one in (seen, other)]
+    assert chosen[0] == chosen[1]
+    assert other.page.locator("#cards").get_by_role("heading", name="CBAM").is_visible()
+    other.page.get_by_role("button", name="Mechanisms").click()
+    boxes = other.page.locator("#mechanisms input[type=checkbox]:checked")
+    boxes.first.wait_for()
+    assert boxes.count() == len(TRAINED) - 1
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?view=1",
+        "?view=1&picture=cat&mechanisms=plain,nonsense",
+        "?view=1&picture=AAAA&mechanisms=plain",
+        "?view=1&picture=cat&mechanisms=plain&crop=1,2,nan&block=layer9.9&place=a,b&overlay=NaN&detail=<b>",
+        "?view=1&picture=/etc/passwd&mechanisms=plain&class=goat",
+    ],
+)
+def test_damaged_link_says_so(visit: callable, query: str):
+    seen = visit(query=query)
+    assert_plain_sentence(seen.page.locator(".toast-body").first.inner_text().strip().splitlines()[-1])
+    assert len(seen.texts('[data-kind="cam"] .name')) == len(TRAINED)  # the first view stays
+    assert seen.page.locator("#scope-block").input_value() == "5"
+
+
+@pytest.mark.browser
+def test_files_to_take_along(visit: callable, tmp_path: Path):
+    seen = visit()
+    for form, start in {"png": b"\x89PNG", "pdf": b"%PDF", "npz": b"PK", "json": b"{"}.items():
+        with seen.page.expect_download() as download:
+            seen.page.locator(f'#grid [data-form="{form}"]').click()
+        assert download.value.suggested_filename.endswith(f".{form}")
+        file = tmp_path / download.value.suggested_filename
+        download.value.save_as(file)
+        assert file.read_bytes().startswith(start)
+        if form == "npz":
+            with np.load(file) as arrays:
+                assert arrays["se/layer3.1.refine.gate"].shape == (256, 1, 1)
+                assert (arrays["pixels"] == np.asarray(Image.open(CAT).convert("RGB"))).all()
+    seen.page.wait_for_timeout(200)
+    assert "sk" in seen.texts(".status")[0]  # no longer that a file is being made
+
+
+@pytest.mark.browser
+def test_keys_and_words_for_who_cannot_see(visit: callable):
+    seen = visit()
+    seen.page.keyboard.press("ArrowRight")
+    seen.page.wait_for_timeout(200)
+    assert seen.texts('[data-kind="cam"] .path')[0] == "layer4.0.cam"
+    seen.page.keyboard.press("ArrowLeft")
+    labels = seen.page.locator("#grid .sections canvas").evaluate_all(
+        "(nodes) => nodes.map((node) => node.getAttribute('aria-label'))"
+    )
+    seen.page.wait_for_timeout(200)
+    spatial = seen.page.locator('#grid [data-kind="spatial"] canvas').first.get_attribute("aria-label")
+    found = re.fullmatch(
+        r"CBAM, layer3.1.refine.spatial_gate: strongest at row (\d), column (\d): ([\d.]+); "
+        r"the top fifth of the cells holds ([\d.]+) %",
+        spatial,
+    )
+    assert found, spatial
+    record = Client(seen.page.url, verbose=False, download_files=False).predict(
+        handle_file(CAT), ["cbam"], api_name="/compare"
+    )
+    maps = {one["path"]: one for one in record["mechanisms"][0]["maps"]}
+    gate = decode(maps["layer3.1.refine.spatial_gate"])[0]
+    row, column = np.unravel_index(gate.argmax(), gate.shape)
+    assert (int(found[1]), int(found[2])) == (row + 1, column + 1)
+    top = np.sort(gate.ravel())[::-1][:13].sum() / gate.sum()
+    assert abs(float(found[4]) - 100 * top) < 1
+    assert all(labels)
+
+    seen.page.locator("#scope-block").focus()
+    reached = set()
+    for _ in range(24):  # every control can be reached by Tab
+        seen.page.keyboard.press("Tab")
+        reached.add(seen.page.evaluate("document.activeElement.textContent.trim().slice(0, 12)"))
+    assert {"Copy link", "Figure PNG", "Report JSON"} <= reached
+
+
+@pytest.mark.browser
+def test_nothing_jumps(visit: callable):
+    seen = visit()
+    seen.page.evaluate("""() => {
+        window.shift = 0;
+        const add = (list) => list.getEntries().forEach((entry) => { window.shift += entry.value; });
+        new PerformanceObserver(add).observe({type: "layout-shift"});
+    }""")
+    with new_record(seen.page):
+        seen.page.locator('#examples [data-name="ship"]').click()
+    for block in ("0", "7", "3"):
+        seen.page.locator("#scope-block").fill(block)
+        seen.page.wait_for_timeout(150)
+    assert seen.page.evaluate("window.shift") < 0.01
+
+
+@pytest.mark.browser
+def test_works_in_a_frame_of_another_site(server: str, browser: Browser, tmp_path: Path):
+    """As on the Hugging Face Hub."""
+    (tmp_path / "index.html").write_text(f'<iframe src="{server}" width="1200" height="2000"></iframe>')
+    hub = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    Thread(target=hub.serve_forever, daemon=True).start()
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"http://127.0.0.1:{hub.server_port}/")
+    frame = page.frame_locator("iframe")
+    frame.locator("#grid [data-draws]").wait_for()
+    before = frame.locator('#grid [data-kind="cam"] canvas').first.evaluate("(c) => c.toDataURL()")
+    frame.locator('#examples [data-name="ship"]').click()
+    frame.locator('#examples [data-name="ship"][aria-pressed="true"]').wait_for()
+    assert frame.locator('#grid [data-kind="cam"] canvas').first.evaluate("(c) => c.toDataURL()") != before
+    page.close()
+    hub.shutdown()
+
+
+@pytest.mark.browser
+def test_reading_is_one_click_away(visit: callable):
+    seen = visit()
+    seen.page.get_by_role("link", name="How to read this").click()
+    seen.page.get_by_text("not an explanation").first.wait_for()
 
 
 @pytest.mark.browser

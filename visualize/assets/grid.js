@@ -50,7 +50,7 @@ function build() {
   record = arrived(props.value) || record; // nothing new: the old comparison stays
   asked = false;
   $(".empty").hidden = Boolean(record);
-  for (const part of [".tools", ".bar", ".tabs", ".sections"]) $(part).hidden = !record;
+  for (const part of [".tools", ".take", ".tabs", ".sections"]) $(part).hidden = !record;
   say();
   if (!record) return;
   readPhoto();
@@ -285,6 +285,7 @@ function frame(figure, mode) { // the empty figure, of the same height whatever 
   figure.mode = mode;
   figure.canvas = make("canvas");
   figure.canvas.setAttribute("role", "img");
+  figure.canvas.setAttribute("aria-label", `${figure.mechanism.name}, ${figure.map.path}: on its way`);
   figure.canvas.dataset.pick = mode;
   figure.node.dataset.figure = figure.map.kind;
   figure.sorted = figure.plot = figure.dot = null;
