@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -36,7 +36,7 @@ from . import record
 from .export import Column, Look, all_maps
 from .inspection import Map
 
-SIDE, GAP, LEFT, EDGE = 1.75, 0.3, 1.62, 0.3  # a map, between columns, the column of row titles, the margin
+SIDE, GAP, LEFT, EDGE = 1.75, 0.3, 1.75, 0.3  # a map, between columns, the column of row titles, the margin
 FLAT_HEIGHT = 1.0  # of curves, areas and bars
 RAMP, UNDER_MAP, UNDER_ROW, UNDER_HEADER = 0.16, 0.05, 0.26, 0.24
 ANSWER = 0.25  # a line of an answer and its bar
@@ -503,7 +503,8 @@ def caption(
 ) -> str:
     """What a reader needs who sees the figure alone."""
     side = columns[0].seen.cams[look.block].shape[0]
-    explained = "each network's own answer" if target == "predicted" else target
+    whose = "each network's own answer" if len(columns) > 1 else "the network's own answer"
+    explained = whose if target == "predicted" else target
     said = [
         "One picture of 32 × 32 pixels, as the networks see it.",
         f"Class explained: {explained}." if cam != "EigenCAM" else "",
@@ -558,6 +559,7 @@ def font(size: float, bold: bool, mono: bool) -> FontProperties:
     return FontProperties(family=family, size=size, weight="bold" if bold else "normal")
 
 
+@lru_cache(maxsize=8192)
 def text_width(text: str, size: float, bold: bool = False, mono: bool = False) -> float:
     return text_to_path.get_text_width_height_descent(text, font(size, bold, mono), ismath=False)[0] / 72
 
@@ -584,12 +586,19 @@ class Sheet:
         self.width, self.height = width, height
         self.figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
 
+    def place(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+        """Left, bottom, width and height in shares of the figure."""
+        return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+
     def axes(self, x: float, y: float, width: float, height: float, label: str = "") -> Axes:
         """Axes without a frame."""
-        place = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
-        made = self.figure.add_axes(place, label=label)
+        made = self.figure.add_axes(self.place(x, y, width, height), label=label)
         made.set_axis_off()
         return made
+
+    def box(self, x: float, y: float, width: float, height: float, colour: str) -> None:
+        left, bottom, *size = self.place(x, y, width, height)
+        self.figure.add_artist(Rectangle((left, bottom), *size, color=colour, linewidth=0))
 
     def lines(
         self,
@@ -666,10 +675,8 @@ def header(sheet: Sheet, column: Column, x: float, y: float, width: float, besid
         share, first = float(column.seen.probabilities[index]), place == 0
         sheet.lines(x, y, [CLASSES[index]], NORMAL, INK if first else GREY, bold=first)
         sheet.lines(x + width, y, [percent(share)], NORMAL, INK if first else GREY, align="right")
-        axes = sheet.axes(x, y + ANSWER - 0.065, width, 0.035)
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.barh(0.5, 1, height=1, color="#e5e7eb")
-        axes.barh(0.5, share, height=1, color=ACCENT if first else "#9ca3af")
+        sheet.box(x, y + ANSWER - 0.065, width, 0.035, "#e5e7eb")
+        sheet.box(x, y + ANSWER - 0.065, width * share, 0.035, ACCENT if first else "#9ca3af")
         y += ANSWER
 
 
