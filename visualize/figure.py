@@ -8,10 +8,11 @@ at the same time. Lengths are in inches from the top left corner, sizes of type 
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec, module_from_spec
+from functools import cache, lru_cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
@@ -35,7 +36,7 @@ from . import record
 from .export import Column, Look, all_maps
 from .inspection import Map
 
-SIDE, GAP, LEFT, EDGE = 1.75, 0.3, 1.62, 0.3  # a map, between columns, the column of row titles, the margin
+SIDE, GAP, LEFT, EDGE = 1.75, 0.3, 1.75, 0.3  # a map, between columns, the column of row titles, the margin
 FLAT_HEIGHT = 1.0  # of curves, areas and bars
 RAMP, UNDER_MAP, UNDER_ROW, UNDER_HEADER = 0.16, 0.05, 0.26, 0.24
 ANSWER = 0.25  # a line of an answer and its bar
@@ -337,7 +338,9 @@ def scale(section: list[Shown], look: Look) -> None:
     """Sets the ends of the colours of all maps of a section, and the curves behind the curves."""
     for shown in section:
         alike = [other for other in section if other.scale == shown.scale]
-        if look.scale == "fixed" or shown.scale == "relative":
+        if (
+            look.scale == "fixed" or shown.scale == "relative" or shown.kind == "branch"
+        ):  # those add up to one
             shown.ends = fixed_ends(shown)
         else:
             shown.ends = data_ends(alike if look.scale == "shared" else [shown], shown.scale)
@@ -349,7 +352,7 @@ def fixed_ends(shown: Shown) -> tuple[float, float]:
     """Of the kind of map; what has no end is symmetric about zero, but for sizes, which have no sign."""
     if shown.scale in ENDS:
         return ENDS[shown.scale]
-    end = max(1e-9, float(np.nanmax(np.abs(shown.values))))
+    end = float(np.nanmax(np.abs(shown.values))) or 1.0
     return (0.0 if shown.kind == "views" else -end), end
 
 
@@ -372,7 +375,7 @@ def norm(shown: Shown) -> Normalize:
 
 
 def planes(shown: Shown) -> tuple[list[np.ndarray], list[int]]:
-    """The pictures (h, w) of a map that is several, and which of them are shown; -1, the last, is the mean."""
+    """The pictures (h, w) of a map that is several, and which of them are shown; -1 is the mean, the last."""
     values, axes = shown.values, shown.map.axes
     if axes in ("c k", "g k h w"):
         side = round(values.shape[1] ** 0.5)
@@ -500,7 +503,8 @@ def caption(
 ) -> str:
     """What a reader needs who sees the figure alone."""
     side = columns[0].seen.cams[look.block].shape[0]
-    explained = "each network's own answer" if target == "predicted" else target
+    whose = "each network's own answer" if len(columns) > 1 else "the network's own answer"
+    explained = whose if target == "predicted" else target
     said = [
         "One picture of 32 × 32 pixels, as the networks see it.",
         f"Class explained: {explained}." if cam != "EigenCAM" else "",
@@ -516,9 +520,9 @@ def caption(
         said[-1] += f"; {heads}." if any(map(has_heads, columns)) else "."
     said.append(
         {
-            "fixed": "Colours: a fixed scale for each kind of map.",
-            "shared": "Colours: from the least to the most of the maps of a row.",
-            "own": "Colours: each map from its own least to its own most, so colours do not compare.",
+            "fixed": "Scales: fixed for each kind of map.",
+            "shared": "Scales: from the least to the most of the maps of a kind.",
+            "own": "Scales: each map from its own least to its own most, so colours do not compare.",
         }[look.scale]
     )
     if look.cells == "smooth":
@@ -555,6 +559,7 @@ def font(size: float, bold: bool, mono: bool) -> FontProperties:
     return FontProperties(family=family, size=size, weight="bold" if bold else "normal")
 
 
+@lru_cache(maxsize=8192)
 def text_width(text: str, size: float, bold: bool = False, mono: bool = False) -> float:
     return text_to_path.get_text_width_height_descent(text, font(size, bold, mono), ismath=False)[0] / 72
 
@@ -581,12 +586,19 @@ class Sheet:
         self.width, self.height = width, height
         self.figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
 
+    def place(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+        """Left, bottom, width and height in shares of the figure."""
+        return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+
     def axes(self, x: float, y: float, width: float, height: float, label: str = "") -> Axes:
         """Axes without a frame."""
-        place = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
-        made = self.figure.add_axes(place, label=label)
+        made = self.figure.add_axes(self.place(x, y, width, height), label=label)
         made.set_axis_off()
         return made
+
+    def box(self, x: float, y: float, width: float, height: float, colour: str) -> None:
+        left, bottom, *size = self.place(x, y, width, height)
+        self.figure.add_artist(Rectangle((left, bottom), *size, color=colour, linewidth=0))
 
     def lines(
         self,
@@ -663,10 +675,8 @@ def header(sheet: Sheet, column: Column, x: float, y: float, width: float, besid
         share, first = float(column.seen.probabilities[index]), place == 0
         sheet.lines(x, y, [CLASSES[index]], NORMAL, INK if first else GREY, bold=first)
         sheet.lines(x + width, y, [percent(share)], NORMAL, INK if first else GREY, align="right")
-        axes = sheet.axes(x, y + ANSWER - 0.065, width, 0.035)
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.barh(0.5, 1, height=1, color="#e5e7eb")
-        axes.barh(0.5, share, height=1, color=ACCENT if first else "#9ca3af")
+        sheet.box(x, y + ANSWER - 0.065, width, 0.035, "#e5e7eb")
+        sheet.box(x, y + ANSWER - 0.065, width * share, 0.035, ACCENT if first else "#9ca3af")
         y += ANSWER
 
 
@@ -765,9 +775,9 @@ def over_photo(axes: Axes, shown: Shown, values: np.ndarray, look: Look, colours
         pixels = np.repeat((pixels @ [0.299, 0.587, 0.114])[..., None], 3, 2).round().astype(np.uint8)
     axes.imshow(pixels, extent=(0, 32, 32, 0), interpolation="nearest")
     smooth = look.cells == "smooth" and not np.isnan(values).any()
-    draw_image(
-        axes, shown, values, colours, (0, 32, 32, 0), look.overlay, "bilinear" if smooth else "nearest"
-    )
+    # The colours carry the opacity, for the PDF backend applies that of an image twice.
+    veil = colours.with_alpha(look.overlay).with_extremes(bad=(0, 0, 0, 0))
+    draw_image(axes, shown, values, veil, (0, 32, 32, 0), "bilinear" if smooth else "nearest")
 
 
 def draw_image(
@@ -776,18 +786,10 @@ def draw_image(
     values: np.ndarray,
     colours: Colormap,
     extent: tuple[float, float, float, float] | None = None,
-    alpha: float = 1.0,
     interpolation: str = "nearest",
 ) -> None:
-    axes.imshow(
-        values,
-        cmap=colours,
-        norm=norm(shown),
-        extent=extent,
-        alpha=alpha,
-        interpolation=interpolation,
-        aspect="auto",
-    )
+    scaled = norm(shown)
+    axes.imshow(values, cmap=colours, norm=scaled, extent=extent, interpolation=interpolation, aspect="auto")
 
 
 def name_of(shown: Shown) -> str:
@@ -847,15 +849,16 @@ def draw_grid(sheet: Sheet, shown: Shown, x: float, y: float, look: Look, colour
 
 
 def plot(sheet: Sheet, shown: Shown, x: float, y: float) -> Axes:
-    """Axes for curves: the two ends of the scale as lines, with their numbers inside."""
-    axes = sheet.axes(x, y, SIDE, FLAT_HEIGHT, name_of(shown))
+    """Axes for curves, with the two ends of the scale beside them."""
+    words = end_words(shown)
+    beside = max(text_width(word, TINY) for word in words) + 0.07
+    axes = sheet.axes(x, y, SIDE - beside, FLAT_HEIGHT, name_of(shown))
     if shown.scale == "uniform=1":
         axes.set_yscale("log", base=2)
     axes.set(ylim=shown.ends)
     axes.axhspan(*shown.ends, color="#f3f4f6", zorder=0)
-    low, high = end_words(shown)
-    for words, top in ((high, 0.01), (low, FLAT_HEIGHT - 0.17)):
-        sheet.lines(x + SIDE - 0.04, y + top, [words], TINY, GREY, align="right")
+    for word, top in zip(words, (FLAT_HEIGHT - 0.12, -0.03)):
+        sheet.lines(x + SIDE, y + top, [word], TINY, GREY, align="right")
     return axes
 
 
@@ -871,12 +874,12 @@ def draw_curve(sheet: Sheet, shown: Shown, x: float, y: float, look: Look, colou
 
 def draw_areas(sheet: Sheet, shown: Shown, x: float, y: float, look: Look, colours: Colormap) -> None:
     """Shares (branch, c, 1, 1) on top of each other, the last branch at the bottom and largest first."""
-    axes = sheet.axes(x, y, SIDE, FLAT_HEIGHT, name_of(shown))
+    axes = plot(sheet, shown, x, y)
     shares = shown.values.reshape(len(shown.values), -1)[::-1]
     shares = shares[:, np.argsort(-shares[0], kind="stable")]
     colours = [to_rgba(ACCENT, strength) for strength in np.linspace(1, 0.25, len(shares))]
     axes.stackplot(np.linspace(0, 1, shares.shape[1]), shares, colors=colours)
-    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlim=(0, 1))
 
 
 def draw_bars(sheet: Sheet, shown: Shown, x: float, y: float, look: Look, colours: Colormap) -> None:
@@ -933,11 +936,12 @@ def pdf_backend() -> ModuleType:
     """matplotlib's PDF backend with settings of its own, for TrueType fonts.
 
     The backend takes the type of the fonts from `matplotlib.rcParams` while it draws, and from nowhere else.
-    Those belong to the whole process, `rc_context` included: other threads would see them change. So this is a
-    second copy of the module, which reads a copy of them.
+    Those belong to the whole process, `rc_context` included: other threads would see them change. So this is
+    a second copy of the module, which reads a copy of them.
     """
-    spec = find_spec("matplotlib.backends.backend_pdf")
-    backend = module_from_spec(spec)
+    original = find_spec("matplotlib.backends.backend_pdf")
+    spec = spec_from_file_location("matplotlib.backends.attnscope_pdf", original.origin)
+    backend = sys.modules[spec.name] = module_from_spec(spec)  # where its classes look for their module
     spec.loader.exec_module(backend)
     settings = {**matplotlib.rcParams, "pdf.fonttype": 42}
     backend.mpl = SimpleNamespace(rcParams=settings, __version__=matplotlib.__version__)

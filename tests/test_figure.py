@@ -1,0 +1,308 @@
+"""The figure: what it draws are the recorded numbers, on the scales it names, and nothing overlaps."""
+
+import gc
+import re
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib._pylab_helpers import Gcf
+from matplotlib.axes import Axes
+from matplotlib.backends import backend_pdf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from models import CATALOGUE
+from tests.networks import picture, randomised
+from visualize.export import Column, Look
+from visualize.figure import BRANCHES, figure, save
+from visualize.inspection import inspect
+from visualize.record import KINDS, kind_of
+
+ASSETS = Path(__file__).parent.parent / "visualize" / "assets"
+SEVEN = ("plain", "se", "cbam", "sk", "non_local", "self_attention", "danet")
+EVERY_KIND = (
+    "ms_cam",
+    "sge",
+    "acblock",
+    "coord_attention",
+    "ccnet",
+    "san_pairwise",
+    "apnb",
+    "condconv",
+    "dgc",
+)
+EVERY_KIND += ("stn", "cbam", "sk", "danet", "doconv")
+MEASURED = {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
+NOT_MEASURED = dict.fromkeys(MEASURED)
+
+
+@cache
+def column(name: str) -> Column:
+    random = name in ("stn", "apnb")
+    seen = inspect(randomised(name), picture())
+    facts = NOT_MEASURED if random else MEASURED
+    return Column(name, CATALOGUE[name].title, random, facts, 11_173_962, None, seen)
+
+
+def drawn(names: tuple[str, ...], look: Look | None = None, **settings) -> Figure:
+    return figure([column(name) for name in names], look or Look(), **settings)
+
+
+everything = cache(lambda: drawn(EVERY_KIND))
+
+
+def axes_of(made: Figure, path: str) -> Axes:
+    (found,) = (axes for axes in made.axes if axes.get_label() == path)
+    return found
+
+
+def image_of(made: Figure, path: str) -> tuple[np.ndarray, tuple[float, float]]:
+    image = axes_of(made, path).images[-1]
+    return np.ma.filled(image.get_array(), np.nan), (image.norm.vmin, image.norm.vmax)
+
+
+def words_of(made: Figure) -> str:
+    return " ".join(text.get_text() for text in made.texts)
+
+
+def test_maps_are_the_recorded_ones():
+    made = drawn(SEVEN, Look(query=(9, 30)))
+    for name in SEVEN:
+        data, ends = image_of(made, f"{name}/layer3.1.cam")
+        assert np.array_equal(data, column(name).seen.cams["layer3.1"]) and ends == (0, 1)
+    maps = {name: column(name).seen.maps for name in SEVEN}
+    data, ends = image_of(made, "cbam/layer3.1.refine.spatial_gate")
+    assert np.array_equal(data, maps["cbam"]["layer3.1.refine.spatial_gate"].values[0]) and ends == (0, 1)
+    place = 30 * 8 // 32 * 8 + 9 * 8 // 32  # row 7, column 2 of 8 x 8
+    for name, path in (("non_local", "stage3.affinity"), ("danet", "stage3.position")):
+        data, ends = image_of(made, f"{name}/{path}")
+        assert np.allclose(data, maps[name][path].values[place] * 64, rtol=1e-4)
+        assert ends == (1 / 16, 16)
+    data, _ = image_of(made, "self_attention/stage3.affinity")
+    assert np.allclose(
+        data, maps["self_attention"]["stage3.affinity"].values[:, place].mean(0) * 64, rtol=1e-4
+    )
+    data, _ = image_of(made, "danet/stage3.channel")
+    assert np.allclose(data, maps["danet"]["stage3.channel"].values * 256, rtol=1e-3)
+    curve = axes_of(made, "se/layer3.1.refine.gate").lines[-1].get_ydata()
+    assert np.array_equal(curve, np.sort(maps["se"]["layer3.1.refine.gate"].values.ravel())[::-1])
+    grey = axes_of(made, "se/layer3.1.refine.gate").lines[0].get_ydata()
+    assert np.array_equal(grey, np.sort(maps["cbam"]["layer3.1.refine.channel_gate"].values.ravel())[::-1])
+    bottom, top = axes_of(made, "sk/layer3.1.conv1.weights").collections
+    shares = np.sort(maps["sk"]["layer3.1.conv1.weights"].values[1].ravel())[::-1]
+    assert np.isclose(bottom.get_paths()[0].vertices[:, 1].max(), shares[0])
+    assert np.isclose(top.get_paths()[0].vertices[:, 1].max(), 1)
+
+
+def test_one_head_and_another_site():
+    made = drawn(("self_attention", "plain"), Look(site="layer2.1", head=3, query=(0, 0)))
+    data, _ = image_of(made, "self_attention/stage2.affinity")
+    values = column("self_attention").seen.maps["stage2.affinity"].values
+    assert np.allclose(data, values[3, 0] * 256, rtol=1e-4)
+    assert "head 4 of 4" in words_of(made)
+
+
+def test_a_cross_has_no_number_off_the_cross():
+    data, _ = image_of(drawn(("ccnet", "plain"), Look(query=(0, 31))), "ccnet/stage3.affinity_1")
+    record = column("ccnet").seen.maps["stage3.affinity_1"].values[7, 0]  # of the cell: its column, its row
+    assert np.allclose(data[:7, 0], record[:7] * 16) and np.allclose(data[7], record[8:] * 16)
+    assert np.isnan(data[:7, 1:]).all()
+
+
+def test_another_block():
+    made = drawn(("cbam", "se"), Look(block="layer1.0"))
+    data, _ = image_of(made, "cbam/layer1.0.refine.spatial_gate")
+    assert np.array_equal(data, column("cbam").seen.maps["layer1.0.refine.spatial_gate"].values[0])
+    assert not [axes for axes in made.axes if "layer3.1" in axes.get_label()]
+
+
+def test_scales():
+    """Spatial gates of two networks: fixed at 0 to 1, shared from least to most, each its own."""
+    paths = ["cbam/layer3.1.refine.spatial_gate", "scse/layer3.1.refine.spatial_gate"]
+    values = [column(path[:4]).seen.maps[path[5:]].values for path in paths]
+    ranges = [(float(v.min()), float(v.max())) for v in values]
+    both = (min(low for low, _ in ranges), max(high for _, high in ranges))
+    for scale, expected in (("fixed", [(0, 1)] * 2), ("shared", [both] * 2), ("own", ranges)):
+        made = drawn(("cbam", "scse"), Look(scale=scale))
+        assert np.allclose([image_of(made, path)[1] for path in paths], expected), scale
+        assert image_of(made, "cbam/layer3.1.cam")[1] == (0, 1)
+        curve = axes_of(made, "scse/layer3.1.refine.channel_gate")
+        gate = column("scse").seen.maps["layer3.1.refine.channel_gate"].values
+        if scale == "own":
+            assert curve.get_ylim() == pytest.approx((gate.min(), gate.max()))
+
+
+def test_shares_are_drawn_in_equal_factors():
+    image = axes_of(drawn(("danet", "plain")), "danet/stage3.position").images[-1]
+    assert isinstance(image.norm, LogNorm)
+    assert [float(image.norm(x)) for x in (0, 1 / 16, 1 / 4, 1, 16, 99)] == pytest.approx(
+        [0, 0, 0.25, 0.5, 1, 1]
+    )
+
+
+def test_what_has_no_end_is_symmetric_about_zero():
+    values, (low, high) = image_of(drawn(("stn", "plain")), "stn/input.theta")
+    assert high == -low == np.abs(values).max()
+
+
+def test_a_constant_gate_looks_constant_on_every_scale():
+    seen = column("cbam").seen
+    path = "layer3.1.refine.spatial_gate"
+    flat = seen.maps[path].values * 0 + 0.5
+    flat[0, 0, 0] += 1e-6
+    maps = seen.maps | {path: type(seen.maps[path])("1 h w", flat, False)}
+    constant = Column("cbam", "CBAM", False, MEASURED, 1, None, type(seen)(**{**vars(seen), "maps": maps}))
+    for scale in ("fixed", "shared", "own"):
+        made = figure([constant, column("plain")], Look(scale=scale))
+        image = axes_of(made, f"cbam/{path}").images[-1]
+        assert np.ptp(image.norm(image.get_array())) < 1e-3
+        assert "flat: 0.50 everywhere" in words_of(made)
+
+
+def test_opacity_and_cells():
+    for look in (Look(overlay=0.3), Look(overlay=0.3, cells="smooth", colours="magma")):
+        photo, image = axes_of(drawn(("plain", "se"), look), "plain/layer3.1.cam").images
+        assert image.get_cmap()(0.7)[3] == 0.3 and image.get_alpha() is None
+        assert image.get_interpolation() == ("nearest" if look.cells == "true" else "bilinear")
+        assert image.get_cmap()(0.7)[:3] == matplotlib.colormaps[look.colours](0.7)[:3]
+        assert photo.get_interpolation() == "nearest" and np.ptp(photo.get_array(), axis=2).max() == 0
+    photo, _ = axes_of(drawn(("plain", "se"), Look(overlay=0)), "plain/layer3.1.cam").images
+    assert np.array_equal(photo.get_array(), np.array(picture()))
+
+
+def test_the_mark_is_on_the_cell_that_asks():
+    made = drawn(("danet", "plain"), Look(query=(9, 30)))
+    for path in ("danet/stage3.position", "picture"):
+        frame = axes_of(made, path).patches[-1]
+        assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (8, 28, 4, 4)
+    assert not axes_of(made, "danet/layer3.1.cam").patches
+    assert "row 8, column 3" in words_of(made)
+
+
+def test_no_map_is_invented():
+    """Plain has no attention and says so; a mechanism without a map at a block says where it has one."""
+    made = drawn(("plain", "danet", "san_pairwise", "global_context"), Look(block="layer1.0"))
+    assert {axes.get_label() for axes in made.axes if axes.get_label().startswith("plain")} == {
+        "plain/layer1.0.cam"
+    }
+    assert "no attention" in words_of(made) and "no channel matrix" in words_of(made)
+    assert not [axes for axes in made.axes if axes.get_label().startswith("global_context/layer2")]
+    assert "global" not in words_of(drawn(("plain", "se")))
+    assert "no channel weights here, but at layer4.1" in " ".join(
+        words_of(drawn(("se", "global_context"), Look("layer1.0"))).split()
+    )
+
+
+def test_every_kind_of_map_is_drawn():
+    labels = {axes.get_label() for axes in everything().axes}
+    kinds = set()
+    for name in EVERY_KIND:
+        for path, shown in column(name).seen.maps.items():
+            if any(label.startswith(f"{name}/{path}") for label in labels):
+                kinds.add(kind_of(shown.axes, shown.static))
+    assert kinds == {*KINDS.values(), "filters"} - {"cam"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("se",),
+        ("danet",),
+        ("plain", "cbam"),
+        SEVEN,
+        EVERY_KIND,
+        ("fpt", "generalized_attention", "mixconv", "fca"),
+    ],
+    ids=lambda names: f"{len(names)} {names[0]}",
+)
+def test_no_words_overlap_or_are_cut(names):
+    made = everything() if names is EVERY_KIND else drawn(names)
+    renderer = FigureCanvasAgg(made).get_renderer()
+    texts = [text for text in made.findobj(Text) if text.get_text() and text.get_visible()]
+    texts = [text for text in texts if text.axes is None or text in text.axes.texts]
+    boxes = np.array([text.get_window_extent(renderer).extents for text in texts])  # (n, 4): x0, y0, x1, y1
+    width, height = made.bbox.width, made.bbox.height
+    assert (boxes[:, :2] > 0).all() and (boxes[:, 2] < width).all() and (boxes[:, 3] < height).all()
+    images = np.array([axes.bbox.extents for axes in made.axes if axes.get_label()])
+    slack = 0.03 * made.dpi  # boxes include room above and below small letters
+    outside = [i for i, text in enumerate(texts) if text.axes is None]
+    for i, one in enumerate(boxes):
+        others = [boxes[i + 1 :]] + ([images] if i in outside else [])
+        for rest in others:
+            across = np.minimum(one[2], rest[:, 2]) - np.maximum(one[0], rest[:, 0])
+            down = np.minimum(one[3], rest[:, 3]) - np.maximum(one[1], rest[:, 1])
+            assert not ((across > slack) & (down > slack)).any(), texts[i].get_text()
+
+
+def test_the_caption_says_what_was_asked_for():
+    made = drawn(("se", "stn"), Look(scale="own"), target="dog", cam="GradCAM++", missing={"eca": "No eca."})
+    words = " ".join(words_of(made).split())
+    for said in (
+        "Class explained: dog.",
+        "Method: Grad-CAM++.",
+        "Block: layer3.1, 8 × 8 cells.",
+        "Squeeze-and-Excitation 93.0 % (92.5 to 93.5; recipe cpu)",
+        "Random weights, not trained: Spatial Transformer",
+        "colours do not compare",
+        "No eca.",
+        "An attention map shows where a factor is large, not why the network decides.",
+        "AttnScope.",
+    ):
+        assert said in words, said
+    assert "random weights, not trained" in words
+
+
+def test_many_networks_are_wrapped_into_bands():
+    made = everything()
+    tops = [round(axes_of(made, f"{name}/layer3.1.cam").bbox.y0) for name in EVERY_KIND]
+    assert len(EVERY_KIND) == 14 and len(set(tops[:7])) == len(set(tops[7:])) == 1 and tops[0] > tops[7]
+    assert made.get_figwidth() < 18
+
+
+def test_a_pdf_has_truetype_fonts_and_nothing_personal(tmp_path):
+    before = dict(matplotlib.rcParams)
+    save(drawn(("se", "plain")), tmp_path / "figure.pdf")
+    content = (tmp_path / "figure.pdf").read_bytes()
+    assert content.startswith(b"%PDF-")
+    assert b"/FontFile2" in content and b"/CIDFontType2" in content and b"/Type3" not in content
+    assert re.search(rb"/(CreationDate|Author|Title|Producer)", content) is None
+    assert dict(matplotlib.rcParams) == before and before["pdf.fonttype"] == 3
+    assert backend_pdf.FigureCanvas is backend_pdf.FigureCanvasPdf  # the library's own is what it was
+
+
+@pytest.mark.parametrize("form", ["png", "pdf"])
+def test_threads_draw_the_same_bytes(tmp_path, form):
+    def write(number):
+        file = tmp_path / f"{number}.{form}"
+        save(drawn(("danet",) if number % 2 else ("se",)), file)
+        return file.read_bytes()
+
+    expected = [write(0), write(1)]
+    assert expected[0] != expected[1]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(write, (2, 3))) == expected
+
+
+def test_nothing_stays(tmp_path):
+    made = drawn(("se", "plain"))
+    save(made, tmp_path / "figure.png")
+    left = weakref.ref(made)
+    del made
+    gc.collect()
+    assert left() is None
+    assert not Gcf.figs  # pyplot's open figures
+
+
+def test_branches_have_the_names_of_the_page():
+    script = (ASSETS / "grid.js").read_text(encoding="utf-8")
+    for name, words in BRANCHES.items():
+        assert re.search(
+            rf"\b{name}: \[{', '.join(re.escape(chr(34) + word + chr(34)) for word in words)}\]", script
+        )
