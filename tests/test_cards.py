@@ -1,17 +1,26 @@
 """What is said of a mechanism: figures from its files, limits from what it records, its place and source."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from models import CATALOGUE
+from models import CATALOGUE, load
 from models.checkpoint import save, write_facts
+from models.data import normalise
+from models.evaluate import logits_of
+from models.recording import recording
 from tests.networks import randomised
-from visualize import cards
+from visualize import cards, inspect
 
 ROOT = Path(__file__).parent.parent
+ASSETS = ROOT / "visualize" / "assets"
+GUIDE = " ".join((ASSETS / "reading.md").read_text(encoding="utf-8").split())
 FACTS = {"accuracy": 93.0, "accuracy_mirror": 93.5, "recipe": "cpu", "epochs": 12, "seed": 0, "flops": 1.11e9}
 
 network = cache(randomised)
@@ -131,3 +140,42 @@ def test_limits_follow_from_what_is_recorded(name, expected, tmp_path):
     said = cards.limits(name, tmp_path)
     assert len(said) == len(expected)
     assert all(words in sentence for words, sentence in zip(expected, said))
+
+
+@pytest.fixture(scope="module")
+def examples() -> dict[str, Image.Image]:
+    return {file.stem: Image.open(file).convert("RGB") for file in (ASSETS / "examples").glob("*.png")}
+
+
+def test_the_guide_says_of_non_local_what_the_shipped_network_does(examples):
+    seen = inspect(load("non_local"), examples["cat"], stage="layer4.1")
+    shares = 256 * seen.maps["stage2.affinity"].values.reshape(256, 256)  # 1 is an equal share
+    assert shares.max() > 20
+    assert len(set(shares.argmax(1))) <= 4  # whichever place asks
+    first, second = (f"about {100 * seen.strength[stage]:.0f} %" for stage in ("stage2", "stage3"))
+    assert f"{first} of the features' size, {second} after layer3" in GUIDE
+
+
+def test_the_guide_says_how_many_answers_equal_shares_leave():
+    mosaic = np.asarray(Image.open(ROOT / "tests" / "first_200.png"))  # (10 * 32, 20 * 32, 3)
+    tiles = torch.tensor(mosaic).view(10, 32, 20, 32, 3).permute(0, 2, 4, 1, 3)
+    images, model = tiles.reshape(200, 3, 32, 32), load("non_local")
+    before = logits_of(model, images).argmax(1)
+
+    def equal(affinity: torch.Tensor) -> torch.Tensor:  # (B, q, h, w)
+        return torch.full_like(affinity, 1 / affinity[0, 0].numel())
+
+    with torch.inference_mode(), recording(model, {"stage2.affinity": equal, "stage3.affinity": equal}):
+        after = model(normalise(images)).argmax(1)
+    said = int(re.search(r"of 200 test pictures, (\d+) got the same answer", GUIDE)[1])
+    assert abs(int((before == after).sum()) - said) <= 1  # a close call may fall otherwise on another machine
+
+
+def test_the_guide_says_of_se_what_the_shipped_network_does(examples):
+    def change(block: str) -> float:
+        gates = [seen.maps[f"{block}.refine.gate"].values for seen in found]
+        return float(np.ptp(gates, axis=0).max())
+
+    found = [inspect(load("se"), examples[name], stage="layer4.1") for name in ("cat", "truck", "ship")]
+    assert change("layer2.1") < 0.1  # on a scale from 0 to 1
+    assert change("layer4.1") > 0.5
