@@ -5,10 +5,14 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from models import CATALOGUE, CheckpointError, build
 from models.checkpoint import CHECKPOINTS, read_facts, restore
+from models.recording import Record, recording
 from models.table import wilson
+
+from .untrained import untrained
 
 TEST_IMAGES = 10_000
 MODELS = Path(__file__).parent.parent / "models"
@@ -107,21 +111,21 @@ def _fault(name: str, folder: Path, stamps: tuple) -> str | None:
 
 
 def card(name: str, folder: Path = CHECKPOINTS) -> str:
-    """Markdown about one mechanism: its explanation, the paper, its place, and the measured figures.
+    """Markdown about one mechanism: explanation, measured figures beside plain, limits, place, paper, source.
 
     Raises:
         KeyError: no such entry.
     """
     entry = CATALOGUE[name]
+    explanation, _, shapes = entry.explanation.partition("**Shapes.**")
     paper = re.sub(r"https?://[^\s,;]+", lambda link: f"<{link[0]}>", entry.paper)
-    parts = {
-        "Paper": paper,
-        "Place": place(name),
-        "Source": f"`{sources()[name]}`",
-        "Measured": figures(name, folder),
-    }
-    lines = "\n\n".join(f"**{title}.** {text}" for title, text in parts.items())
-    return f"### {entry.title}\n\n{entry.explanation}\n\n{lines}\n"
+    parts = [f"### {entry.title}", explanation.strip(), figures(name, folder)]
+    if found := limits(name, folder):
+        parts.append("**Limits.**\n\n" + "\n".join(f"- {limit}" for limit in found))
+    parts += [f"**Place.** {place(name)}", f"**Paper.** {paper}", f"**Source.** `{sources()[name]}`"]
+    if shapes:
+        parts.append(f"**Shapes.** {shapes.strip()}")
+    return "\n\n".join(parts) + "\n"
 
 
 def place(name: str) -> str:
@@ -148,25 +152,139 @@ def sources() -> dict[str, str]:
 
 
 def figures(name: str, folder: Path = CHECKPOINTS) -> str:
-    """The measured figures in one sentence, or what can be said without a checkpoint."""
+    """Markdown: a table of what was measured, beside plain, or what is known without a checkpoint."""
     if name not in networks():
-        return "Nothing: it has no place in a classifier, so there is no network to measure."
+        return "**Measured.** Nothing: it has no place in a classifier, so there is no network to measure."
     if not is_trained(name, folder):
-        return f"{parameters(name):,} parameters; not trained yet."
+        text = f"{parameters(name):,}"
+        if name != "plain":
+            text += f", {compared(parameters(name), parameters('plain'))} the plain network"
+        return f"**Parameters.** {text}. It is not trained yet, so nothing else was measured."
     try:
         facts = read_facts(name, folder)
     except CheckpointError as error:
-        return str(error)
-    measured, parts = accuracy(facts), [f"{parameters(name):,} parameters"]
-    if measured["value"] is not None:
-        text = f"{measured['value']:.2f} % of {TEST_IMAGES:,} test images right"
-        text += f" (95 % interval {measured['low']:.2f} to {measured['high']:.2f}"
-        if facts.get("accuracy_mirror") is not None:
-            text += f"; {facts['accuracy_mirror']:.2f} % with mirror averaging"
-        parts.insert(0, text + ")")
-    if facts.get("flops") is not None:
-        parts.append(f"{facts['flops'] / 1e9:.2f} GFLOPs a picture")
-    if facts.get("latency_ms") is not None:
-        parts.append(f"{facts['latency_ms']:.0f} ms a picture on the CPU that measured it")
-    trained = f"trained with the `{facts.get('recipe')}` recipe, {facts.get('epochs')} epochs"
-    return "; ".join([*parts, f"{trained}, seed {facts.get('seed')}"]) + "."
+        return f"**Measured.** {error}"
+    try:
+        plain = read_facts("plain", folder) if name != "plain" else {}
+    except CheckpointError:
+        plain = {}
+    columns = [{"parameters": parameters(name), **facts}]
+    if name != "plain":
+        columns.append({"parameters": parameters("plain"), **plain})
+    rows = [(label, [show(column) for column in columns]) for label, show in ROWS.items()]
+    head = ["**Measured**", CATALOGUE[name].title, "Plain"][: 1 + len(columns)]
+    lines = [
+        head,
+        ["---", *["---:"] * len(columns)],
+        *([label, *cells] for label, cells in rows if any(cells)),
+    ]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([table, *filter(None, [verdict(facts, plain)])])
+
+
+def share_right(facts: dict) -> str:
+    found = accuracy(facts)
+    if found["value"] is None:
+        return ""
+    return f"{found['value']:.2f} % ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def training(facts: dict) -> str:
+    words = [known(facts, "recipe", "`{}` recipe"), known(facts, "epochs", "{} epochs")]
+    return ", ".join(filter(None, [*words, known(facts, "seed", "seed {}")]))
+
+
+ROWS = {  # of the table of figures: label, and what stands in a network's cell
+    f"{TEST_IMAGES:,} test images: right (95 % interval)": share_right,
+    "with mirror averaging": lambda facts: known(facts, "accuracy_mirror", "{:.2f} %"),
+    "Parameters": lambda facts: known(facts, "parameters", "{:,}"),
+    "MFLOPs a picture": lambda facts: known(facts, "flops", "{:,.1f}", 1e-6),
+    "Time a picture, one CPU": lambda facts: known(facts, "latency_ms", "{:.1f} ms"),
+    "Trained": training,
+}
+
+
+def known(facts: dict, key: str, form: str, factor: float | None = None) -> str:
+    """A fact in words; "" where nobody measured it."""
+    value = facts.get(key)
+    return "" if value is None else form.format(value * factor if factor else value)
+
+
+def compared(count: int, plain: int) -> str:
+    """How many more or fewer parameters: "89,080 (0.8 %) more than"."""
+    if count == plain:
+        return "as many as"
+    share = 100 * abs(count - plain) / plain
+    size = f"{share:.1f} %" if share >= 0.05 else "less than 0.1 %"
+    return f"{abs(count - plain):,} ({size}) {'more' if count > plain else 'fewer'} than"
+
+
+def verdict(facts: dict, plain: dict) -> str:
+    """What the figures say about the difference from the plain network, which is often nothing."""
+    parts, ours, theirs = [], accuracy(facts), accuracy(plain)
+    if plain.get("parameters") and facts.get("parameters"):
+        parts.append(f"Parameters: {compared(facts['parameters'], plain['parameters'])} plain.")
+    if None not in (ours["value"], theirs["value"]):
+        if facts.get("recipe") != plain.get("recipe"):
+            parts.append("Plain was trained with another recipe, so the accuracies do not compare.")
+        elif ours["low"] <= theirs["high"] and theirs["low"] <= ours["high"]:
+            parts.append("The intervals overlap: **no difference in accuracy from plain was measured.**")
+        else:
+            side = "above" if ours["value"] > theirs["value"] else "below"
+            parts.append(f"The whole interval lies {side} that of plain, for this one seed.")
+    return " ".join(parts)
+
+
+def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
+    """What cannot be read from a mechanism's maps and figures, in sentences."""
+    if not CATALOGUE[name].is_network:
+        return []
+    maps, found = recorded(name), []
+    moving = [axes for axes, _, static in maps if not static]
+    sides = [size[axes.index("h")] for axes, size, static in maps if {"h", "w"} <= {*axes} and not static]
+    places = {"h", "w", "q"}
+    if not maps:
+        found.append("It has no maps of its own: only its answers and its Grad-CAM can be compared.")
+    elif moving and not any(places & {*axes} or axes == ["c", "k"] for axes in moving):
+        found.append("Its numbers belong to no place: it never says where in the picture.")
+    if any({"q", "cross"} & {*axes} for axes in moving):
+        found.append(
+            "Weights that are shares (1×) add up to one, so something always stands out, also where nothing "
+            "matters."
+        )
+    if CATALOGUE[name].slot == "stage":
+        found.append("A sharp map may do little: the strength says how much the features are changed.")
+    if sides:
+        side = min(sides)
+        found.append(
+            f"Its coarsest map has {side} × {side} = {side * side} cells, each {32 // side} pixels wide. "
+            "What a cell knows comes from a larger part of the picture."
+        )
+    if any(static for *_, static in maps):
+        found.append("What is labelled as learnt belongs to the network and is the same for every picture.")
+    if is_trained(name, folder):
+        found.append("One training run: the interval is about the test images alone, not about another seed.")
+    return found
+
+
+@cache  # bounded by the catalogue
+def recorded(name: str) -> list[tuple[list[str], list[int], bool]]:
+    """Axes, shape and `static` of everything a mechanism records; the batch axis is left out."""
+    try:
+        with torch.device("meta"):  # shapes only
+            records = records_of(build(name), torch.zeros(1, 3, 32, 32))
+    except RuntimeError:  # some modules ask for autocast, which knows no such device
+        records = records_of(untrained(name), torch.zeros(1, 3, 32, 32))
+    found = []
+    for path, record in records.items():
+        if not path.endswith(".output"):
+            axes, shape = record.axes.split(), list(record.tensor.shape)
+            start = int(axes[0] == "b")
+            found.append((axes[start:], shape[start:], record.static))
+    return found
+
+
+def records_of(network: nn.Module, images: torch.Tensor) -> dict[str, Record]:
+    with torch.inference_mode(), recording(network.eval()) as records:
+        network(images)
+    return records
