@@ -1,4 +1,4 @@
-"""Measured figures of the app, each with its bar, the day and the machine: figures.json, written by `store`."""
+"""What was measured of the app, each figure with its bar, the day and the machine: figures.json."""
 
 import json
 import os

@@ -107,6 +107,7 @@ def refused_files() -> dict[str, tuple[bytes, Expected]]:
         "bomb": (png((13_300, 13_300), 1, 0, bytes(13_300 * 1664)), "12000"),
         "1x20000": (png((1, 20_000), 8, 0, bytes(40_000)), "12000"),
         "26 megapixels": (png((5200, 5000), 1, 0, b""), "megapixels"),
+        "13 megapixels of 16 bits": (png((5200, 2500), 16, 6, b""), "megapixels"),
         "jpeg of 110 megapixels": (with_jpeg_size(photo("JPEG"), 12_000, 9200), "megapixels"),
         "progressive of 25": (
             with_jpeg_size(photo("JPEG", progressive=True), 5100, 5000),
@@ -165,15 +166,15 @@ def worst_files() -> dict[str, bytes]:
     grain = np.random.default_rng(0).integers(0, 256, (1000, 1250, 3), np.uint8)
     soft = np.asarray(Image.fromarray(grain).resize((5000, 5000), Image.BICUBIC))  # 25 megapixels
     image = Image.fromarray(soft)
-    ramp = np.tile(np.arange(250, dtype=np.uint8), 80)  # 5000 pixels of red, green, blue and alpha
-    rows = Image.fromarray(np.broadcast_to(ramp.reshape(1, 5000, 4), (5000, 5000, 4)).copy(), "RGBA")
     small = image.resize((3160, 3160))
+    row = b"\4" + np.random.default_rng(0).bytes(500) * 40  # Paeth's filter is the slowest
     return {
-        "PNG": encode(rows, "PNG", compress_level=1),
+        "PNG": png((5000, 5000), 8, 6, row * 5000),  # red, green, blue and alpha
+        "16-bit PNG": png((2500, 5000), 16, 6, row * 5000),
         "JPEG": encode(image, "JPEG", quality=85),
         "progressive JPEG": encode(image, "JPEG", quality=85, progressive=True, subsampling=0),
         "JPEG of 108 megapixels": encode(image.resize((12_000, 9000)), "JPEG", quality=70),
         "WebP": encode(small, "WEBP", quality=80, method=0),
-        "GIF": encode(rows.convert("RGB").quantize(64), "GIF"),
+        "GIF": encode(image.quantize(64), "GIF"),
         "BMP": encode(image.resize((2600, 2600)), "BMP"),
     }
