@@ -20,6 +20,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from models.checkpoint import save
 from tests.health import EXAMPLE, check, client_of, start, stop
+from tests.hostile import wrong_files
 from tests.networks import randomised
 from tests.screenshots import ROOT
 from visualize.images import ImageError, load_image
@@ -184,6 +185,10 @@ def test_refusals_keep_their_own_words(tmp_path: Path):
     with pytest.raises(ImageError) as caught:
         load_image(tmp_path / "text.png")
     assert refusal(caught.value).message == str(caught.value) != ""
+
+
+def test_hostile_files_give_the_right_picture_or_a_sentence(tmp_path: Path):
+    assert wrong_files(tmp_path) == []
 
 
 # What stays behind.

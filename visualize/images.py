@@ -238,7 +238,8 @@ def _png(data: bytes) -> _Still:
         position += length + 12
         if name == b"IEND" or position >= len(data):
             depth = data[24] if len(data) > 24 else 8
-            return _Still(b"".join(kept), MAX_PIXELS["PNG"], exif, animated, depth)
+            max_pixels = MAX_PIXELS["PNG"] * 8 / max(depth, 8)  # 16 bits a sample take twice as long
+            return _Still(b"".join(kept), max_pixels, exif, animated, depth)
     raise ImageError("This PNG picture consists of too many pieces.")
 
 

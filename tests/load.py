@@ -1,0 +1,359 @@
+"""How much the app stands: python -m tests.load [NAME ...] [--write README.md]
+
+Without a name, everything is measured, with the networks that ship; that takes about half an hour on two
+cores that do nothing else. Results are kept in tests/figures.json; exit status 1 says that a bar is missed.
+With `--write`, nothing is measured: the table of what is in that file replaces what stands between the lines
+`<!-- load -->` and `<!-- /load -->`.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import httpx
+import numpy as np
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from gradio_client.utils import QueueError
+from PIL import Image
+
+from models import load
+from tests.figures import markdown, store, write_into
+from tests.health import ROOT, client_of, start, stop
+from tests.hostile import hostile_files, is_right, worst_files
+from tests.test_images import fuzz
+from visualize.cards import mechanisms_table
+from visualize.inspection import Inspection, inspect
+from visualize.record import CACHE_BYTES, picture_of
+
+MB = 2**20
+SETTINGS = {
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+}  # for a server: two answers at once share the cores
+PREFERRED = ("plain", "se", "cbam", "non_local", "sk", "danet", "self_attention")
+
+
+# Without a server.
+
+
+def loader_fuzz() -> dict:
+    """300,000 mutated pictures, fixed seed"""
+    count = int(os.environ.get("ATTNSCOPE_FUZZ", "300000"))
+    with tempfile.TemporaryDirectory() as folder:
+        pictures, _, strays = fuzz(Path(folder) / "upload", count)
+    for stray in strays[:3]:
+        print(stray)
+    return {
+        "files": count,
+        "pictures": pictures,
+        "stray_exceptions": len(strays),
+        "bar": "0 stray exceptions of 300,000",
+        "holds": not strays and count >= 300_000,
+    }
+
+
+COST = """import re, sys, time
+from images import load_image, to_network
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+before, started = peak(), time.perf_counter()
+to_network(load_image(sys.argv[1]))
+print(time.perf_counter() - started, (peak() - before) / 1024)"""
+
+
+def worst_upload() -> dict:
+    """The largest pictures that are taken, format by format"""
+    costs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, content in worst_files().items():
+            (file := Path(folder) / "upload").write_bytes(content)
+            command = [sys.executable, "-c", COST, str(file)]
+            done = subprocess.run(command, cwd=ROOT / "visualize", capture_output=True, text=True, check=True)
+            seconds, megabytes = map(float, done.stdout.split())
+            print(f"  {kind} of {len(content) / MB:.1f} MB: {seconds:.2f} s, {megabytes:.0f} MB")
+            costs.append((seconds, megabytes))
+    seconds, megabytes = (max(column) for column in zip(*costs))
+    return {
+        "slowest_s": round(seconds, 2),
+        "largest_MB": round(megabytes),
+        "bar": "at most 1 s and 200 MB",
+        "holds": seconds <= 1 and megabytes <= 200,
+    }
+
+
+def wrong_maps() -> dict:
+    """8 threads, each with the same 100 pictures, share a network without a lock"""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same sums in the same order
+    images = [random_picture(seed) for seed in range(100)]
+    wrong, names = 0, available()
+    for name in names:
+        network = load(name)
+        alone = [inspect(network, image) for image in images]
+
+        def differing(offset: int, network=network, alone=alone) -> int:
+            order = [(offset * 13 + index) % len(images) for index in range(len(images))]
+            return sum(not same(inspect(network, images[index]), alone[index]) for index in order)
+
+        with ThreadPoolExecutor(8) as pool:
+            wrong += sum(pool.map(differing, range(8)))
+    torch.set_num_threads(threads)
+    answers = 8 * len(images) * len(names)
+    return {
+        "networks": len(names),
+        "answers": answers,
+        "wrong": wrong,
+        "bar": "0 wrong",
+        "holds": answers > 0 and not wrong,
+    }
+
+
+def same(one: Inspection, other: Inspection) -> bool:
+    """Bit by bit."""
+    maps = all(np.array_equal(one.maps[path].values, other.maps[path].values) for path in other.maps)
+    cams = all(np.array_equal(one.cams[block], other.cams[block]) for block in other.cams)
+    return maps and cams and np.array_equal(one.probabilities, other.probabilities)
+
+
+# With one.
+
+
+def hostile() -> dict:
+    """Odd and hostile files, uploaded to the server"""
+    wrong, files = [], hostile_files()
+    with server() as (_, address, folder):
+        client = client_of(address)
+        for name, (content, expected) in files.items():
+            picture = sentence = None
+            sent = httpx.post(f"{address}gradio_api/upload", files={"files": ("upload.png", content)})
+            try:
+                if sent.status_code != 200:
+                    raise AppError(sent.text)
+                record = client.predict({"path": sent.json()[0]}, ["plain"], api_name="/compare")
+                picture = picture_of(record)
+            except AppError as error:
+                sentence = str(error)
+            if not is_right(expected, picture, sentence):
+                print(f"  {name}: {sentence}")
+                wrong.append(name)
+    return {"files": len(files), "wrong": len(wrong), "bar": "0 wrong", "holds": not wrong}
+
+
+def twenty_clients() -> dict:
+    """20 clients with 10 requests each, four networks with CAMs"""
+    names = available()[:4]
+    with server() as (_, address, folder):
+        outcomes, times, seconds = crowd(address, folder, 20, 10, names)
+    rate, slow = outcomes["answer"] / seconds, float(np.percentile(times, 95))
+    return {
+        "networks": len(names),
+        "answers_per_s": round(rate, 2),
+        "p95_s": round(slow, 2),
+        "lost": 200 - outcomes["answer"],
+        "bar": "at least 4 answers per s, p95 at most 5 s, 0 lost",
+        "holds": rate >= 4 and slow <= 5 and outcomes["answer"] == 200 and len(names) == 4,
+    }
+
+
+def fifty_at_once() -> dict:
+    """50 clients at once, and somebody who opens the page meanwhile"""
+    slowest, done = [], threading.Event()
+    with server() as (_, address, folder), ThreadPoolExecutor(1) as visitor:
+
+        def open_the_page() -> None:
+            while not done.wait(0.1):
+                started = time.perf_counter()
+                urlopen(address, timeout=60).read()
+                slowest.append(time.perf_counter() - started)
+
+        visiting = visitor.submit(open_the_page)
+        outcomes, _, _ = crowd(address, folder, 50, 1, available()[:4])
+        done.set()
+        visiting.result()
+    lost = 50 - outcomes["answer"] - outcomes["busy"]
+    return {
+        "answers": outcomes["answer"],
+        "busy": outcomes["busy"],
+        "lost": lost,
+        "slowest_page_s": round(max(slowest), 2),
+        "bar": "an answer or an honest refusal for each, the page within 1 s",
+        "holds": not lost and outcomes["answer"] > 0 and max(slowest) <= 1,
+    }
+
+
+def five_hundred() -> dict:
+    """500 requests in a row, all networks, another picture each"""
+    names, resident = available(), []
+    with server() as (app, address, folder):
+        for number in range(500):
+            if number % 10 == 0:
+                client = client_of(address)  # another visitor
+            if (outcome := ask(client, save_picture(folder, number), names)) != "answer":
+                raise RuntimeError(f"request {number}: {outcome}")
+            resident.append(resident_bytes(app.pid) / MB)
+    growth = max(resident[-20:]) - max(resident[80:100])
+    return {
+        "networks": len(names),
+        "resident_after_100_MB": round(resident[99]),
+        "resident_MB": round(resident[-1]),
+        "growth_MB": round(growth),
+        "map_cache_at_most_MB": CACHE_BYTES // MB,
+        "bar": "growth at most 50 MB, resident at most 1,600 MB with seven networks",
+        "holds": growth <= 50 and resident[-1] <= 1600 and len(names) >= 7,
+    }
+
+
+def sigterm() -> dict:
+    """SIGTERM while 20 clients ask"""
+    with server() as (app, address, folder):
+        names = available()[:4]
+        clients = [client_of(address) for _ in range(20)]
+        threading.excepthook = lambda _: None  # the clients' own threads complain about a server that is gone
+        file, answers = save_picture(folder, 0), []
+
+        def keep_asking(client: Client) -> None:
+            while ask(client, file, names) == "answer":
+                answers.append(1)
+
+        for client in clients:
+            threading.Thread(target=keep_asking, args=[client], daemon=True).start()
+        while len(answers) < 40:
+            time.sleep(0.1)
+        try:
+            seconds, left = stop(app, folder / "app"), "nothing"
+        except RuntimeError as error:
+            print(error)
+            seconds, left = None, "something"
+    return {
+        "stopped_after_s": None if seconds is None else round(seconds, 2),
+        "left": left,
+        "bar": "at most 5 s, status 0, no temporary file left",
+        "holds": seconds is not None and seconds <= 5,
+    }
+
+
+@contextmanager
+def server() -> Iterator[tuple[subprocess.Popen, str, Path]]:
+    """The running app: its process, its address, and a folder for the caller's files."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        app, address = start(ROOT, folder / "app", SETTINGS)
+        try:
+            yield app, address, folder
+        finally:
+            if app.poll() is None:
+                stop(app, folder / "app")
+
+
+def crowd(address: str, folder: Path, count: int, each: int, names: list[str]) -> tuple[Counter, list, float]:
+    """So many clients at once, each with so many requests: outcomes of `ask`, seconds of each and in all."""
+    files = [save_picture(folder, number) for number in range(count * each)]
+    clients = [client_of(address) for _ in range(count)]
+    ready = threading.Barrier(count + 1)
+
+    def work(index: int) -> list[tuple[str, float]]:
+        found = []
+        ready.wait()
+        for file in files[index * each : (index + 1) * each]:
+            started = time.perf_counter()
+            found.append((ask(clients[index], file, names), time.perf_counter() - started))
+        return found
+
+    with ThreadPoolExecutor(count) as pool:
+        working = [pool.submit(work, index) for index in range(count)]
+        ready.wait()
+        started = time.perf_counter()
+        found = [pair for job in working for pair in job.result()]
+        seconds = time.perf_counter() - started
+    outcomes = Counter(outcome for outcome, _ in found)
+    for outcome in outcomes - Counter(answer=count * each, busy=count * each):
+        print(f"  lost {outcomes[outcome]}: {outcome}")
+    return outcomes, [taken for _, taken in found], seconds
+
+
+def ask(client: Client, file: Path, names: list[str]) -> str:
+    """One comparison: "answer", "busy" for an honest refusal, or else what went wrong."""
+    try:
+        record = client.predict(handle_file(file), names, api_name="/compare")
+    except QueueError:
+        return "busy"
+    except Exception as error:  # of many kinds
+        return repr(error)
+    return "answer" if [column["key"] for column in record["mechanisms"]] == names else "columns are missing"
+
+
+def available() -> list[str]:
+    """The networks that ship, the best known first."""
+    names = [row["key"] for row in mechanisms_table() if row["available"]]
+    return sorted(names, key=lambda name: (*PREFERRED, name).index(name))
+
+
+def random_picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8))
+
+
+def save_picture(folder: Path, seed: int) -> Path:
+    """A photograph's size, another content for each seed."""
+    file = folder / f"{seed}.jpg"
+    random_picture(seed).resize((640, 480), Image.BICUBIC).save(file, quality=90)
+    return file
+
+
+def resident_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+
+MEASURED: dict[str, Callable[[], dict]] = {
+    function.__name__: function
+    for function in (
+        hostile,
+        loader_fuzz,
+        worst_upload,
+        wrong_maps,
+        twenty_clients,
+        fifty_at_once,
+        five_hundred,
+        sigterm,
+    )
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.load", description="Measure how much the app stands."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURED)}; by default all")
+    parser.add_argument("--write", type=Path, help="a Markdown file with the two marks; nothing is measured")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(MEASURED):
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    if arguments.write:
+        arguments.write.write_text(write_into(arguments.write.read_text(), markdown()))
+        return
+    warnings.simplefilter("ignore")  # Pillow warns about what it overlooks
+    all_hold = True
+    for name in arguments.names or MEASURED:
+        entry = {"what": MEASURED[name].__doc__} | MEASURED[name]()
+        store(name, entry)
+        all_hold = all_hold and entry["holds"]
+        print(f"{name}: {json.dumps({key: value for key, value in entry.items() if key != 'what'})}")
+    sys.exit(0 if all_hold else 1)
+
+
+if __name__ == "__main__":
+    main()
