@@ -72,10 +72,13 @@ def build_page() -> gr.Blocks:
             titles.sort(key=lambda choice: choice[0].lower())
             which = gr.Dropdown(titles, value=FIRST_CARD, label="Mechanism", show_label=False)
             dollars = [{"left": mark, "right": mark, "display": mark == "$$"} for mark in ("$$", "$")]
-            words, drawing = events.show_card(FIRST_CARD)
+            words, place, numbers = events.show_card(FIRST_CARD)
             with gr.Row(elem_id="card"):
-                text = gr.Markdown(words, latex_delimiters=dollars)
-                drawing = gr.HTML(drawing, elem_id="placement")
+                with gr.Column():
+                    words = gr.Markdown(words, latex_delimiters=dollars)
+                with gr.Column():
+                    place = gr.HTML(place, elem_id="placement")
+                    numbers = gr.Markdown(numbers)
         with gr.Accordion("How to read this", open=False, elem_id="reading"):
             gr.Markdown(asset("reading.md"))
         file = gr.File(visible="hidden")
@@ -85,7 +88,7 @@ def build_page() -> gr.Blocks:
         job |= {"show_progress": "minimal", "show_progress_on": run, "api_visibility": "private"}
         light = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         groups += random_groups
-        asked, shown, detail = [view, *groups], [view, grid], [cards, which, text, drawing]
+        asked, shown, detail = [view, *groups], [view, grid], [cards, which, words, place, numbers]
         run.click(GPU(events.look), asked, shown, **job)
         job["trigger_mode"] = "always_last"  # of quick clicks, the last one counts
         gr.on([group.input for group in groups], GPU(events.look), asked, shown, **job)
@@ -98,7 +101,7 @@ def build_page() -> gr.Blocks:
         taken.success(None, file, js=DOWNLOAD)
         for failed in (again, linked, taken):
             failed.failure(None, js=REFUSED)
-        which.input(events.show_card, which, [text, drawing], **light)
+        which.input(events.show_card, which, [words, place, numbers], **light)
         grid.card(events.open_card, None, detail, **light)
         shut = switch.input(events.show_untrained, [switch, *random_groups], random_groups, **light)
         shut.success(GPU(events.look_if_shut), [switch, *asked], shown, **job)

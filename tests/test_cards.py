@@ -60,7 +60,7 @@ def test_table_and_card_of_stored_networks(tmp_path):
     assert rows["cbam"]["reason"] == "The weights of cbam are an empty file."
     json.dumps(list(rows.values()), allow_nan=False)
 
-    text = cards.card("se", tmp_path)
+    text = cards.card("se") + cards.measured("se", tmp_path)
     for part in (
         "### Squeeze-and-Excitation",
         "$$",
@@ -80,11 +80,11 @@ def test_table_and_card_of_stored_networks(tmp_path):
 
 def test_every_entry_has_a_card(tmp_path):
     for name, entry in CATALOGUE.items():
-        text = cards.card(name, tmp_path)
+        text = cards.card(name)
         assert text.startswith(f"### {entry.title}\n")
         assert (ROOT / cards.sources()[name]).is_file()
         assert f'"{name}"' in (ROOT / cards.sources()[name]).read_text() or name == "plain"
-        assert ("not trained yet" in text) == (name in cards.networks())
+        assert ("not trained yet" in cards.measured(name, tmp_path)) == (name in cards.networks())
 
 
 def test_a_repaired_checkpoint_is_seen_without_a_restart(tmp_path):

@@ -110,8 +110,8 @@ def _fault(name: str, folder: Path, stamps: tuple) -> str | None:
     return None
 
 
-def card(name: str, folder: Path = CHECKPOINTS) -> str:
-    """Markdown about one mechanism: explanation, measured figures beside plain, limits, place, paper, source.
+def card(name: str) -> str:
+    """Markdown about one mechanism in words: explanation, place, paper, source, shapes.
 
     Raises:
         KeyError: no such entry.
@@ -119,12 +119,22 @@ def card(name: str, folder: Path = CHECKPOINTS) -> str:
     entry = CATALOGUE[name]
     explanation, _, shapes = entry.explanation.partition("**Shapes.**")
     paper = re.sub(r"https?://[^\s,;]+", lambda link: f"<{link[0]}>", entry.paper)
-    parts = [f"### {entry.title}", explanation.strip(), figures(name, folder)]
-    if found := limits(name, folder):
-        parts.append("**Limits.**\n\n" + "\n".join(f"- {limit}" for limit in found))
-    parts += [f"**Place.** {place(name)}", f"**Paper.** {paper}", f"**Source.** `{sources()[name]}`"]
+    parts = [f"### {entry.title}", explanation.strip(), f"**Place.** {place(name)}", f"**Paper.** {paper}"]
+    parts.append(f"**Source.** `{sources()[name]}`")
     if shapes:
         parts.append(f"**Shapes.** {shapes.strip()}")
+    return "\n\n".join(parts) + "\n"
+
+
+def measured(name: str, folder: Path = CHECKPOINTS) -> str:
+    """Markdown about one mechanism in numbers: the figures beside plain, and the limits of figures and maps.
+
+    Raises:
+        KeyError: no such entry.
+    """
+    parts = [figures(name, folder)]
+    if found := limits(name, folder):
+        parts.append("**Limits.**\n\n" + "\n".join(f"- {limit}" for limit in found))
     return "\n\n".join(parts) + "\n"
 
 

@@ -16,7 +16,7 @@ import gradio as gr
 
 from models import CATALOGUE, CLASSES, CheckpointError
 
-from .cards import card, mechanisms_table
+from .cards import card, measured, mechanisms_table
 from .export import export, look_of
 from .images import ImageError, load_image, load_with_notes, thumbnail, to_network
 from .inspection import NotFiniteError
@@ -135,10 +135,10 @@ def restore(event: gr.EventData) -> Iterator[tuple]:
     random = any(chosen[len(groups) :])
     boxes = [gr.update(value=keys) for keys in chosen[: len(groups)]]
     boxes += [gr.update(value=keys, interactive=random) for keys in chosen[len(groups) :]]
-    detail = [gr.update(open=True), shown, *show_card(shown)] if shown else [gr.skip()] * 4
+    detail = [gr.update(open=True), shown, *show_card(shown)] if shown else [gr.skip()] * 5
     yield view, gr.skip(), view["file"], random, *detail, *boxes
     for _, record in look(view, names):
-        yield gr.skip(), record, *[gr.skip()] * (6 + len(boxes))
+        yield gr.skip(), record, *[gr.skip()] * (7 + len(boxes))
 
 
 def linked_picture(text: str) -> str:
@@ -173,15 +173,15 @@ def show_untrained(shown: bool, *groups: list[str]) -> list[dict]:
     return [gr.update(interactive=shown, **({} if shown else {"value": []})) for _ in groups]
 
 
-def show_card(name: str) -> tuple[str, str]:
-    """The text of a mechanism, and the drawing of its place."""
+def show_card(name: str) -> tuple[str, str, str]:
+    """A mechanism in words, the drawing of its place, and what was measured."""
     try:
-        return card(name), placement(name)
+        return card(name), placement(name), measured(name)
     except (KeyError, TypeError):
         raise refusal(RequestError("There is no such mechanism.")) from None
 
 
-def open_card(event: gr.EventData) -> tuple[dict, str, str, str]:
+def open_card(event: gr.EventData) -> tuple[dict, str, str, str, str]:
     """The name of a mechanism was chosen inside the grid."""
     name = event._data.get("name")
     return gr.update(open=True), name, *show_card(name)
