@@ -116,7 +116,7 @@ class Shown:
             one, NaN where there is no number.
         scale: as `record.scale_of` says.
         ends: values at the two ends of the colours.
-        others: sorted curves of other networks, drawn in grey behind this one.
+        others: weights of other networks on the same scale, drawn in grey behind a curve.
     """
 
     column: Column
