@@ -116,7 +116,7 @@ class Shown:
             one, NaN where there is no number.
         scale: as `record.scale_of` says.
         ends: values at the two ends of the colours.
-        others: sorted curves of other networks, drawn in grey behind this one.
+        others: weights of other networks on the same scale, drawn in grey behind a curve.
     """
 
     column: Column
@@ -532,7 +532,7 @@ def caption(
         said.append(f"Random weights, not trained: {', '.join(random)}; what they show means nothing.")
     said += missing.values()
     said += ["An attention map shows where a factor is large, not why the network decides.", "AttnScope."]
-    return " ".join(part for part in said if part)
+    return " ".join(part for part in said if part).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def has_heads(column: Column) -> bool:
