@@ -146,7 +146,7 @@ def place(name: str) -> str:
         return f"{family}; the network that all the others are built on."
     if entry.slot is None:
         return f"{family}; no place in a classifier."
-    sites = ", ".join(entry.sites)
+    sites = ", ".join(site.replace("stage", "after layer") for site in entry.sites)
     where = f": {'all eight blocks' if len(entry.sites) == 8 else sites}" if sites else ""
     return f"{family}; slot `{entry.slot}`, {PLACES[entry.slot]}{where}."
 
@@ -205,7 +205,7 @@ def training(facts: dict) -> str:
 
 
 ROWS = {  # of the table of figures: label, and what stands in a network's cell
-    f"{TEST_IMAGES:,} test images: right (95 % interval)": share_right,
+    f"Right of {TEST_IMAGES:,} test images (95 % interval)": share_right,
     "with mirror averaging": lambda facts: known(facts, "accuracy_mirror", "{:.2f} %"),
     "Parameters": lambda facts: known(facts, "parameters", "{:,}"),
     "MFLOPs a picture": lambda facts: known(facts, "flops", "{:,.1f}", 1e-6),
@@ -263,7 +263,7 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
             "matters."
         )
     if CATALOGUE[name].slot == "stage":
-        found.append("A sharp map may do little: the strength says how much the features are changed.")
+        found.append("A sharp map may do little: the feature change beside it says how much.")
     if sides:
         side = min(sides)
         found.append(
