@@ -170,6 +170,7 @@ def temporary_folder() -> Iterator[Path]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     folder = Path(tempfile.mkdtemp(prefix=FOLDER)).resolve()
     os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(folder)
+    os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")  # for its list of fonts
     try:
         yield folder
     finally:

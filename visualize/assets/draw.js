@@ -39,13 +39,17 @@ function scaleOf(figure, row) {
   if (mode === "fixed" && FIXED[map.scale]) return FIXED[map.scale];
   const stats = statistics(values);
   let [low, high] = mode === "shared" ? row : [stats.least, stats.most];
+  if (map.scale === "uniform=1") { // equal steps are equal factors here, too
+    low = Math.max(low, 1 / 256);
+    const position = (x) => linear(Math.log2(low), Math.log2(high))(Math.log2(Math.max(x, 1e-9)));
+    return { position, ends: [times(map, low), times(map, high)], neutral: low < 1 && high > 1 && position(1) };
+  }
   if (map.scale === "signed") { // zero in the middle, but at one end for sizes, which have no sign
-    high = Math.max(1e-9, -low, high);
+    high = Math.max(-low, high) || 1;
     low = map.kind === "views" ? 0 : -high;
   }
-  const neutral = { signed: 0, "uniform=1": 1 }[map.scale], position = linear(low, high);
-  const shown = neutral !== undefined && low < neutral && neutral < high;
-  return { position, ends: [times(map, low), times(map, high)], neutral: shown ? position(neutral) : undefined };
+  const position = linear(low, high);
+  return { position, ends: [number(low), number(high)], neutral: map.scale === "signed" && low < 0 && 0.5 };
 }
 const limited = (x) => Math.max(0, Math.min(1, x));
 
@@ -190,9 +194,10 @@ function drawPager(figure, pages) {
   const parts = text ? [step(-1, "‹", "previous"), make("span", "", text), step(1, "›", "next")] : [];
   figure.pager.replaceChildren(...parts);
 }
-function drawBars({ canvas, values, scale: { position, neutral: base = 0 } }) { // from zero, or from an equal share
+function drawBars({ canvas, values, scale: { position, neutral } }) { // from zero, or from an equal share
   resize(canvas, 640, 200);
   const context = canvas.getContext("2d"), step = 640 / values.length, colours = getComputedStyle($(".scope"));
+  const base = neutral || 0;
   const y = (place) => 198 - 196 * limited(place);
   context.fillStyle = colours.getPropertyValue("--border-color-primary");
   context.fillRect(0, y(base) - 1, 640, 2);
@@ -297,8 +302,8 @@ function drawLegend(figure) {
   mean.style.left = place(stats.mean);
   figure.mark = make("i", "mark");
   figure.mark.hidden = true;
-  if (scale.neutral !== undefined) bar.append(make("i", "one"));
-  if (scale.neutral !== undefined) bar.firstChild.style.left = 100 * scale.neutral + "%";
+  if (scale.neutral) bar.append(make("i", "one"));
+  if (scale.neutral) bar.firstChild.style.left = 100 * scale.neutral + "%";
   bar.append(range, mean, figure.mark);
   figure.legend.replaceChildren(make("span", "", scale.ends[0]), bar, make("span", "", scale.ends[1]));
   const flat = stats.most - stats.least < 1e-4 * Math.max(1e-9, Math.abs(stats.most));
