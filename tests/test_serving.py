@@ -266,3 +266,16 @@ def written_in(tree: Path) -> list[Path]:
         path for folder in (tree, *(tree / name for name in os.listdir(tree))) for path in folder.rglob("*")
     ]
     return [path for path in found if "__pycache__" not in path.parts]
+
+
+# A Hugging Face Space.
+
+
+def test_front_matter_is_what_the_hub_takes():
+    head = re.match(r"---\n(.*?)\n---\n", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    facts = dict(line.split(": ", 1) for line in head.split("\n"))
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert facts["sdk"] == "gradio" and (ROOT / facts["app_file"]).is_file()
+    assert {facts["colorFrom"], facts["colorTo"]} <= colours
+    assert len(facts["short_description"]) <= 60
+    assert facts["python_version"] in ('"3.11"', '"3.12"', '"3.13"')  # a string: 3.10 would be 3.1
