@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import gradio as gr
 
@@ -36,6 +37,7 @@ ASSETS = Path(__file__).parent / "assets"
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.png") for name in CLASSES}
 FIRST_VIEW = {"file": EXAMPLES["cat"], "target": "predicted", "cam": "GradCAM", "crop": "centre"}
 MOST_UPDATES = 12  # of the grid in one comparison
+rows_at_once = BoundedSemaphore(2)  # a row may cost a forward pass, and Gradio does not queue these requests
 GROUPS = {  # family: what its mechanisms weigh
     "module": "Control and modules",
     "channel": "Channels",
@@ -191,7 +193,8 @@ def map_row(request: dict) -> dict | None:
     """Server function of the grid: a part of a map that is too large to travel with the record."""
     try:
         picture = picture_of(request)
-        return affinity_row(picture, request.get("mechanism"), request.get("path"), request.get("query"))
+        with rows_at_once:
+            return affinity_row(picture, request.get("mechanism"), request.get("path"), request.get("query"))
     except (RequestError, CheckpointError) as error:
         log.warning("refused: %s", error)
         return None

@@ -79,7 +79,7 @@ def refusal(error: Exception) -> gr.Error:
     """What a visitor reads of an error, and a line in the log."""
     message = str(error)
     if isinstance(error.__cause__, FileNotFoundError):  # an upload's place is known, so it was there once
-        message = "This picture was deleted, as all are after half an hour: choose it again."
+        message = "This picture was deleted, as all are after half an hour or so: choose it again."
     log.warning("refused: %s", message)
     return gr.Error(message, print_exception=False)
 
