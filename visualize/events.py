@@ -138,8 +138,10 @@ def restore(event: gr.EventData) -> Iterator[tuple]:
     boxes = [gr.update(value=keys) for keys in chosen[: len(groups)]]
     boxes += [gr.update(value=keys, interactive=random) for keys in chosen[len(groups) :]]
     detail = [gr.update(open=True), shown, *show_card(shown)] if shown else [gr.skip()] * 5
-    yield view, gr.skip(), view["file"], random, *detail, *boxes
-    for _, record in look(view, names):
+    records = look(view, names)
+    _, record = next(records)  # before anything is kept of a link that cannot be shown
+    yield view, record, view["file"], random, *detail, *boxes
+    for _, record in records:
         yield gr.skip(), record, *[gr.skip()] * (7 + len(boxes))
 
 
