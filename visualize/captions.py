@@ -13,17 +13,15 @@ from .shown import FLAT, Section, Shown, branch_names, kind_of, number, times, w
 
 def lines_about(shown: Shown, look: Look, cam: str) -> list[str]:
     """The range of a map, and what else is to be said about it."""
-    seen, kind, axes = shown.column.seen, shown.kind, shown.map.axes
+    seen, kind = shown.column.seen, shown.kind
     said = [] if kind == "grid" else [range_of(shown)]
     if kind == "cam" and cam != "EigenCAM":  # which knows no class
         said.append(f"for {CLASSES[seen.target]}, {percent(seen.probabilities[seen.target])}")
     if kind in ("channel", "branch"):
-        said.append(
-            f"{shown.map.values.shape[axes.split().index('c' if 'c' in axes.split() else 'k')]} channels"
-        )
+        said.append(f"{shown.map.values.shape[1 if kind == 'branch' else 0]} channels")
     if kind == "branch":
         said.append(f"below: {branch_names(shown)[-1]}")
-    if axes.startswith("head q"):
+    if shown.map.axes.startswith("head q"):
         heads = len(shown.map.values)
         which = "mean" if look.head == "mean" else f"head {min(look.head, heads - 1) + 1}"
         said.append(f"{which} of {heads}" + (" heads" if which == "mean" else ""))

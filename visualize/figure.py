@@ -25,11 +25,8 @@ from .shown import Section, Shown, maps_of, scale, sections, site_of
 EDGE, GAP = 0.3, 0.3  # in inches: around everything, between columns
 UNDER_HEADER, UNDER_ROW = 0.24, 0.26
 ANSWER = 0.25  # a line of an answer and its bar
-UNTRAINED, ABSENT, WINNER = (
-    NOTE._replace(colour="#b45309"),
-    NOTE._replace(colour="#8b929e"),
-    BODY._replace(colour=INK),
-)
+WINNER, UNTRAINED = BODY._replace(colour=INK), NOTE._replace(colour="#b45309")
+ABSENT = NOTE._replace(colour="#8b929e")
 MIN_WIDTH = 6.3
 BAND = 12  # networks side by side at most; more go on in a second band below
 PER_LINE = 4  # maps side by side, where there is one network alone

@@ -1,7 +1,7 @@
 """A white sheet that is filled from top to bottom, in inches from its top left corner.
 
-Whatever is put on it says where it ends, so the next thing can start there, and the last one tells how high
-the sheet must be: nothing is measured before it is drawn.
+What is put on it says where it ends: there the next thing starts, and the last one tells how high the sheet
+must be, so that nobody has to work out heights beforehand.
 """
 
 import re
@@ -9,8 +9,8 @@ from functools import lru_cache
 from math import inf
 from typing import NamedTuple
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
@@ -18,6 +18,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D, ScaledTranslation
 
 from .export import Look
+from .shown import words
 
 DPI, MOST_PIXELS = 200, 24e6
 INK, GREY, ACCENT = "#1f2328", "#6b7280", "#4f46e5"
@@ -68,7 +69,8 @@ class Sheet:
 
     def __init__(self, width: float, look: Look):
         self.width, self.look = width, look
-        self.colours = colormaps["gray" if look.colours == "grey" else look.colours]
+        anchors = [f"#{colour}" for colour in words()["colours"][look.colours].split()]
+        self.colours = LinearSegmentedColormap.from_list(look.colours, anchors)
         self.figure = Figure(figsize=(width, 1), facecolor="white")
         top = ScaledTranslation(0, 1, self.figure.transFigure)  # wherever that will be
         self.inches = Affine2D().scale(1, -1) + self.figure.dpi_scale_trans + top
