@@ -1,9 +1,11 @@
 """The figure: what it draws are the recorded numbers, on the scales it names, and nothing overlaps."""
 
 import gc
+import json
 import re
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,20 +14,20 @@ import numpy as np
 import pytest
 from matplotlib._pylab_helpers import Gcf
 from matplotlib.axes import Axes
-from matplotlib.backends import backend_pdf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from models import CATALOGUE
 from tests.networks import picture, randomised
+from visualize import record
 from visualize.export import Column, Look
-from visualize.figure import BRANCHES, figure, save
+from visualize.figure import figure, save
 from visualize.inspection import inspect
 from visualize.record import KINDS, kind_of
 
-ASSETS = Path(__file__).parent.parent / "visualize" / "assets"
+WORDS = json.loads((Path(record.__file__).parent / "assets" / "words.json").read_text(encoding="utf-8"))
 SEVEN = ("plain", "se", "cbam", "sk", "non_local", "self_attention", "danet")
 EVERY_KIND = (
     "ms_cam",
@@ -111,8 +113,8 @@ def test_one_head_and_another_site():
 
 def test_a_cross_has_no_number_off_the_cross():
     data, _ = image_of(drawn(("ccnet", "plain"), Look(query=(0, 31))), "ccnet/stage3.affinity_1")
-    record = column("ccnet").seen.maps["stage3.affinity_1"].values[7, 0]  # of the cell: its column, its row
-    assert np.allclose(data[:7, 0], record[:7] * 16) and np.allclose(data[7], record[8:] * 16)
+    read = column("ccnet").seen.maps["stage3.affinity_1"].values[7, 0]  # of the cell: its column, its row
+    assert np.allclose(data[:7, 0], read[:7] * 16) and np.allclose(data[7], read[8:] * 16)
     assert np.isnan(data[:7, 1:]).all()
 
 
@@ -152,18 +154,37 @@ def test_what_has_no_end_is_symmetric_about_zero():
     assert high == -low == np.abs(values).max()
 
 
-def test_a_constant_gate_looks_constant_on_every_scale():
-    seen = column("cbam").seen
-    path = "layer3.1.refine.spatial_gate"
-    flat = seen.maps[path].values * 0 + 0.5
+@pytest.mark.parametrize("scale", ["shared", "own"])
+def test_shares_stay_logarithmic_and_zero_stays_in_the_middle(scale):
+    look, path = Look(scale=scale), "layer3.1.refine.global_logit"
+    made = drawn(("danet", "apnb", "ms_cam"), look)
+    image = axes_of(made, "danet/stage3.channel").images[-1]
+    assert isinstance(image.norm, LogNorm) and image.norm.vmin == 1 / 256  # of shares that are almost zero
+    assert image.norm.vmax == pytest.approx(column("danet").seen.maps["stage3.channel"].values.max() * 256)
+    bars = axes_of(made, "apnb/stage3.affinity")
+    assert bars.get_ylim() == (1 / 16, 16) and bars.get_yscale() == "log"  # bars stand on a line that stays
+    curve, most = axes_of(made, f"ms_cam/{path}"), np.abs(column("ms_cam").seen.maps[path].values).max()
+    assert curve.get_ylim() == (pytest.approx(-most), pytest.approx(most))
+
+
+def changed(name: str, path: str, values: np.ndarray) -> Column:
+    """A column in which one map holds other values."""
+    old = column(name)
+    maps = old.seen.maps | {path: replace(old.seen.maps[path], values=values)}
+    return replace(old, seen=replace(old.seen, maps=maps))
+
+
+@pytest.mark.parametrize("scale", ["fixed", "shared", "own"])
+def test_constant_maps_look_constant_on_every_scale(scale):
+    path, logit = "layer3.1.refine.spatial_gate", "layer3.1.refine.local_logit"
+    flat = column("cbam").seen.maps[path].values * 0 + 0.5
     flat[0, 0, 0] += 1e-6
-    maps = seen.maps | {path: type(seen.maps[path])("1 h w", flat, False)}
-    constant = Column("cbam", "CBAM", False, MEASURED, 1, None, type(seen)(**{**vars(seen), "maps": maps}))
-    for scale in ("fixed", "shared", "own"):
-        made = figure([constant, column("plain")], Look(scale=scale))
-        image = axes_of(made, f"cbam/{path}").images[-1]
-        assert np.ptp(image.norm(image.get_array())) < 1e-3
-        assert "flat: 0.50 everywhere" in words_of(made)
+    zero = column("ms_cam").seen.maps[logit].values * 0
+    made = figure([changed("cbam", path, flat), changed("ms_cam", logit, zero)], Look(scale=scale))
+    image = axes_of(made, f"cbam/{path}").images[-1]
+    assert np.ptp(image.norm(image.get_array())) < 1e-3
+    assert "flat: 0.50 everywhere" in words_of(made)
+    assert image_of(made, f"ms_cam/{logit} mean")[1] == (-1, 1)
 
 
 def test_opacity_and_cells():
@@ -171,7 +192,8 @@ def test_opacity_and_cells():
         photo, image = axes_of(drawn(("plain", "se"), look), "plain/layer3.1.cam").images
         assert image.get_cmap()(0.7)[3] == 0.3 and image.get_alpha() is None
         assert image.get_interpolation() == ("nearest" if look.cells == "true" else "bilinear")
-        assert image.get_cmap()(0.7)[:3] == matplotlib.colormaps[look.colours](0.7)[:3]
+        anchors = WORDS["colours"][look.colours].split()  # 17 of them, as on the page
+        assert np.allclose(image.get_cmap()(3 / 16)[:3], to_rgb(f"#{anchors[3]}"), atol=0.01)
         assert photo.get_interpolation() == "nearest" and np.ptp(photo.get_array(), axis=2).max() == 0
     photo, _ = axes_of(drawn(("plain", "se"), Look(overlay=0)), "plain/layer3.1.cam").images
     assert np.array_equal(photo.get_array(), np.array(picture()))
@@ -273,8 +295,7 @@ def test_a_pdf_has_truetype_fonts_and_nothing_personal(tmp_path):
     assert content.startswith(b"%PDF-")
     assert b"/FontFile2" in content and b"/CIDFontType2" in content and b"/Type3" not in content
     assert re.search(rb"/(CreationDate|Author|Title|Producer)", content) is None
-    assert dict(matplotlib.rcParams) == before and before["pdf.fonttype"] == 3
-    assert backend_pdf.FigureCanvas is backend_pdf.FigureCanvasPdf  # the library's own is what it was
+    assert dict(matplotlib.rcParams) == before | {"pdf.fonttype": 42}
 
 
 @pytest.mark.parametrize("form", ["png", "pdf"])
@@ -300,9 +321,12 @@ def test_nothing_stays(tmp_path):
     assert not Gcf.figs  # pyplot's open figures
 
 
-def test_branches_have_the_names_of_the_page():
-    script = (ASSETS / "grid.js").read_text(encoding="utf-8")
-    for name, words in BRANCHES.items():
-        assert re.search(
-            rf"\b{name}: \[{', '.join(re.escape(chr(34) + word + chr(34)) for word in words)}\]", script
-        )
+def test_words_are_those_of_the_page():
+    made, said = drawn(("acblock", "sk")), words_of(drawn(("acblock", "sk")))
+    for branch in WORDS["branches"]["acblock"]:
+        axes_of(made, f"acblock/layer3.1.conv1.views {branch}")
+    assert f"below: {WORDS['branches']['sk'][-1]}" in said and WORDS["scales"]["fixed"] in said
+    titles = [
+        entry["figure"]["title"] for entry in WORDS["sections"] if {"views", "branch"} & {*entry["kinds"]}
+    ]
+    assert len(titles) == 2 and all(title in said for title in titles)

@@ -1,0 +1,107 @@
+"""A white sheet that is filled from top to bottom, in inches from its top left corner.
+
+What is put on it says where it ends: there the next thing starts, and the last one tells how high the sheet
+must be, so that nobody has to work out heights beforehand.
+"""
+
+import re
+from functools import lru_cache
+from math import inf
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
+from matplotlib.transforms import Affine2D, ScaledTranslation
+
+from .export import Look
+from .shown import words
+
+DPI, MOST_PIXELS = 200, 24e6
+INK, GREY, ACCENT = "#1f2328", "#6b7280", "#4f46e5"
+
+
+class Style(NamedTuple):
+    """Of type: its size in points, its colour, and one of the typefaces that come with matplotlib."""
+
+    size: float
+    colour: str = INK
+    bold: bool = False
+    mono: bool = False
+
+    @property
+    def leading(self) -> float:
+        """Inches from line to line."""
+        return 1.3 * self.size / 72
+
+
+TITLE, HEADING, BODY = Style(11.0, bold=True), Style(9.5, bold=True), Style(9.5, GREY)
+NOTE, NUMBERS, TINY, PATH = Style(8.5, GREY), Style(8.5), Style(7.5, GREY), Style(7.5, GREY, mono=True)
+
+
+def font(style: Style) -> FontProperties:
+    family = "DejaVu Sans Mono" if style.mono else "DejaVu Sans"
+    return FontProperties(family=family, size=style.size, weight="bold" if style.bold else "normal")
+
+
+@lru_cache(maxsize=8192)
+def text_width(text: str, style: Style) -> float:
+    return text_to_path.get_text_width_height_descent(text, font(style), ismath=False)[0] / 72
+
+
+def wrapped(text: str, width: float, style: Style) -> list[str]:
+    """Lines that fit a width, broken at spaces; titles also at hyphens, paths at dots and underscores."""
+    lines, breaks = [], r"(?<=[._ ])" if style.mono else r"(?<=[ -])" if style.bold else r"(?<= )"
+    for line in text.split("\n"):
+        lines.append("")
+        for piece in re.split(breaks, line):
+            if lines[-1] and text_width((lines[-1] + piece).rstrip(), style) > width:
+                lines.append("")
+            lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+class Sheet:
+    """A figure of some width, for maps that look as `look` says."""
+
+    def __init__(self, width: float, look: Look):
+        self.width, self.look = width, look
+        anchors = [f"#{colour}" for colour in words()["colours"][look.colours].split()]
+        self.colours = LinearSegmentedColormap.from_list(look.colours, anchors)
+        self.figure = Figure(figsize=(width, 1), facecolor="white")
+        top = ScaledTranslation(0, 1, self.figure.transFigure)  # wherever that will be
+        self.inches = Affine2D().scale(1, -1) + self.figure.dpi_scale_trans + top
+        self.boxes: dict[Axes, tuple[float, float, float, float]] = {}
+
+    def axes(self, x: float, y: float, width: float, height: float, label: str = "") -> Axes:
+        """Axes without a frame."""
+        made = self.figure.add_axes((0, 0, 1, 1), label=label)
+        made.set_axis_off()
+        self.boxes[made] = x, y, width, height
+        return made
+
+    def bar(self, x: float, y: float, width: float, colour: str) -> None:
+        self.figure.add_artist(Rectangle((x, y), width, 0.035, color=colour, lw=0, transform=self.inches))
+
+    def write(
+        self, x: float, y: float, text: str, style: Style, width: float = inf, align: str = "left"
+    ) -> float:
+        """Lines below y, as wide as `width` allows; returns where they end."""
+        for line in wrapped(text, width, style):
+            y += style.leading
+            base = y - 0.28 * style.size / 72
+            written = self.figure.text(x, base, line, transform=self.inches, color=style.colour, ha=align)
+            written.set(fontproperties=font(style), parse_math=False)
+        return y
+
+    def cut(self, height: float) -> Figure:
+        """The finished figure: its height is known now."""
+        self.figure.set_size_inches(self.width, height)
+        self.figure.set_dpi(min(DPI, (MOST_PIXELS / (self.width * height)) ** 0.5))
+        for axes, (x, y, wide, high) in self.boxes.items():
+            at = x / self.width, 1 - (y + high) / height
+            axes.set_position((*at, wide / self.width, high / height))
+        return self.figure
