@@ -36,7 +36,7 @@ COLOURS = ("viridis", "cividis", "magma", "grey")
 CELLS = ("true", "smooth")
 SCALES = ("fixed", "shared", "own")
 MOST_HEADS = 64
-MOST_IN_FIGURE = 24  # networks: three bands of eight columns; more would be too small to read
+MOST_IN_FIGURE = 24  # networks: two bands of twelve columns; more would be too small to read
 PACKAGES = ("torch", "torchvision", "numpy", "gradio", "grad-cam", "matplotlib")
 
 

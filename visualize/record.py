@@ -48,7 +48,7 @@ MAX_VALUES = 16_384
 MAX_PICTURES = 4_096  # of a map that is one picture for each channel: there are many of those
 CACHE_BYTES = 64 * 2**20
 
-# What the page draws, by axes; the kinds are those of `SECTIONS` in assets/grid.js.
+# What the page draws, by axes; the kinds are those of the sections in assets/words.json.
 KINDS = {
     "h w": "cam",
     "1 h w": "spatial",  # one picture

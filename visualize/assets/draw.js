@@ -38,7 +38,8 @@ function scaleOf(figure, row) {
   const { map, values } = figure, mode = scalable(figure) ? state.scale : "fixed";
   if (mode === "fixed" && FIXED[map.scale]) return FIXED[map.scale];
   const stats = statistics(values);
-  let [low, high] = mode === "shared" ? row : [stats.least, stats.most];
+  let [low, high] = mode === "shared" ? row : [stats.least, stats.most]; // a constant gate looks constant
+  if (high - low < 1e-4 * Math.abs(high)) [low, high] = [low - 0.05 * Math.abs(low), high + 0.05 * Math.abs(high)];
   if (map.scale === "uniform=1") { // equal steps are equal factors here, too
     low = Math.max(low, 1 / 256);
     const position = (x) => linear(Math.log2(low), Math.log2(high))(Math.log2(Math.max(x, 1e-9)));
