@@ -17,14 +17,6 @@ from visualize import events
 from visualize.cards import mechanisms_table
 from visualize.serving import MIDDLEWARE, leave, refuse_urls, temporary_folder, wait_until_stopped
 
-try:
-    from spaces import GPU  # a Space that lends its GPU for one call at a time
-except ImportError:
-
-    def GPU(function):
-        return function
-
-
 ASSETS = events.ASSETS
 SCRIPTS = ("record", "draw", "tools", "grid")  # one script in four parts
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
@@ -40,11 +32,11 @@ DOWNLOAD = """(file) => {
 def build_page() -> gr.Blocks:
     table = mechanisms_table()
     with gr.Blocks(title="AttnScope", analytics_enabled=False, delete_cache=(600, 1800)) as page:
-        view = gr.State(events.FIRST_VIEW)
+        view = gr.State(events.View())
         gr.HTML(asset("header.html"), elem_id="header")
         with gr.Row(elem_id="inputs"):
             image = gr.Image(
-                events.FIRST_VIEW["file"],
+                events.View.file,
                 type="filepath",
                 sources=["upload", "clipboard", "webcam"],
                 show_label=False,
@@ -62,7 +54,7 @@ def build_page() -> gr.Blocks:
                     run = gr.Button("Compare", variant="primary", elem_id="compare")
         grid = component(
             "grid",
-            first_record(table),
+            events.first_record(first_networks(table)),
             SCRIPTS,
             server_functions=[events.map_row],
             words=json.loads(asset("words.json")),
@@ -86,26 +78,27 @@ def build_page() -> gr.Blocks:
         model = {"concurrency_id": "model", "concurrency_limit": 2}
         job = model | {"preprocess": False}  # or Gradio opens the file before our guard does
         job |= {"show_progress": "minimal", "show_progress_on": run, "api_visibility": "private"}
+        job |= {"trigger_mode": "multiple"}  # the newest wish stops the older ones
         light = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        light |= {"trigger_mode": "multiple"}
         groups += random_groups
-        asked, shown, detail = [view, *groups], [view, grid], [cards, which, words, place, numbers]
-        run.click(GPU(events.look), asked, shown, **job)
-        job["trigger_mode"] = "always_last"  # of quick clicks, the last one counts
-        gr.on([group.input for group in groups], GPU(events.look), asked, shown, **job)
-        examples.choose(GPU(events.look_at_example), asked, [*shown, image], **job)
-        upload = image.change(GPU(events.look_at_upload), [image, *asked], shown, **job)
-        upload.failure(lambda view: view["file"], view, image, api_visibility="private")  # the last good one
-        again = grid.ask(GPU(events.look_again), asked, shown, **job)
-        linked = grid.restore(GPU(events.restore), None, [*shown, image, switch, *detail, *groups], **job)
-        taken = grid.take(GPU(events.take), None, file, **job)
+        asked, detail = [view, *groups], [cards, which, words, place, numbers]
+        run.click(events.look, asked, grid, **job)
+        gr.on([group.input for group in groups], events.look_at_choice, asked, grid, **job)
+        example = examples.choose(events.look_at_example, asked, [grid, image], **job)
+        upload = image.input(events.look_at_upload, [image, *asked], grid, **job)
+        upload.failure(lambda view: view.file, view, image, api_visibility="private")  # the last good one
+        again = grid.ask(events.look_again, asked, grid, **job)
+        linked = grid.restore(events.restore, view, [grid, image, switch, *detail, *groups], **job)
+        taken = grid.take(events.take, None, file, **job)
         taken.success(None, file, js=DOWNLOAD)
-        for failed in (again, linked, taken):
+        for failed in (example, again, linked, taken):
             failed.failure(None, js=REFUSED)
         which.input(events.show_card, which, [words, place, numbers], **light)
         grid.card(events.open_card, None, detail, **light)
         shut = switch.input(events.show_untrained, [switch, *random_groups], random_groups, **light)
-        shut.success(GPU(events.look_if_shut), [switch, *asked], shown, **job)
-        gr.api(GPU(events.compare), api_name="compare", **model)
+        shut.success(events.look_if_shut, [switch, *asked], grid, **job)
+        gr.api(events.compare, api_name="compare", **model)
         gr.api(events.mechanisms, api_name="mechanisms")
     refuse_urls(page)
     return page
@@ -158,6 +151,12 @@ def check_boxes(
         ]
 
 
+def first_networks(table: list[dict]) -> list[str]:
+    """Those of the first screen that are trained, broken ones too: the page says what is wrong with them."""
+    first = [row["key"] for row in table if row["key"] in FIRST_MECHANISMS]
+    return [row["key"] for row in table if row["key"] in first and row["trained"]] or first
+
+
 def example_pictures() -> dict[str, str]:
     """The PNG files themselves, so that the strip of examples is there without a request."""
     return {
@@ -165,19 +164,15 @@ def example_pictures() -> dict[str, str]:
     }
 
 
-def first_record(table: list[dict]) -> dict:
-    """What is in the page before any request: the trained networks, and what is wrong with broken ones."""
-    first = [row["key"] for row in table if row["key"] in FIRST_MECHANISMS]
-    there = [row["key"] for row in table if row["key"] in first and row["trained"]]
-    *_, (_, record) = events.look(events.FIRST_VIEW, there or first, random_weights=False)
-    return record
-
-
 def main() -> None:
     logging.basicConfig(format="%(message)s")
     theme = gr.themes.Default(
         primary_hue="indigo", neutral_hue="zinc", font="system-ui", font_mono="monospace"
-    ).set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
+    )
+    theme.set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
+    theme.set(
+        color_accent="*primary_600", button_primary_background_fill="*primary_600"
+    )  # to be read in light
     with temporary_folder() as folder:
         page = build_page().queue(max_size=20, api_open=False)
         page.launch(

@@ -27,6 +27,7 @@ from models import CATALOGUE, CheckpointError
 from models.checkpoint import save
 from tests.networks import randomised
 from tests.screenshots import ROOT, choose_file, find_chromium, launched, new_record, photograph, running_app
+from visualize import events
 from visualize.cards import mechanisms_table
 from visualize.record import KINDS, decode
 
@@ -254,12 +255,12 @@ def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr("visualize.record.read_facts", read)
     monkeypatch.setattr("visualize.record.is_trained", lambda name: False)
-    record = app.first_record(mechanisms_table(tmp_path))
+    record = events.first_record(app.first_networks(mechanisms_table(tmp_path)))
     assert record["mechanisms"] == []
     assert {entry["key"] for entry in record["unavailable"]} == {*app.FIRST_MECHANISMS}
 
     (tmp_path / "se.json").write_text("{}")  # broken, and the only one that there is
-    record = app.first_record(mechanisms_table(tmp_path))
+    record = events.first_record(app.first_networks(mechanisms_table(tmp_path)))
     assert [entry["key"] for entry in record["unavailable"]] == ["se"]
 
 
@@ -273,7 +274,7 @@ def test_first_screen_is_there_without_a_request(visit: callable):
     assert len(names) == len(TRAINED) and names[0] == "Plain ResNet18"
     for kind, count in {"cam": 6, "spatial": 1, "pairwise": PAIRWISE, "channel": 2, "matrix": 1}.items():
         assert len(seen.texts(f'[data-kind="{kind}"] .name')) == count, kind
-    assert seen.texts('[data-kind="cam"] .path')[0] == "layer3.1.cam"
+    assert seen.texts('[data-kind="cam"] .path')[0] == "layer4.1.cam"
     picture = seen.page.locator("#grid .picture").evaluate(
         "(c) => [...c.getContext('2d').getImageData(0, 0, 256, 256).data]"
     )
@@ -290,7 +291,7 @@ def test_block_slider_and_looks_need_no_request(visit: callable):
     slider = seen.page.locator("#scope-block")
     before = seen.canvases("cam")
     slider.focus()
-    for _ in range(5):
+    for _ in range(7):
         slider.press("ArrowLeft")
     seen.page.wait_for_timeout(200)
     assert seen.texts('[data-kind="cam"] .path') == ["layer1.0.cam"] * 6
@@ -311,6 +312,7 @@ def test_block_slider_and_looks_need_no_request(visit: callable):
 @pytest.mark.browser
 def test_click_moves_the_question(visit: callable):
     seen = visit()
+    seen.page.get_by_role("button", name="after layer3").click()
     seen.scroll_to("pairwise")
     seen.requests.clear()
     before, answers = seen.canvases("pairwise"), seen.texts('[data-kind="pairwise"] .numbers')
@@ -344,6 +346,7 @@ def test_click_moves_the_question(visit: callable):
 @pytest.mark.browser
 def test_large_map_comes_into_view_and_stays(visit: callable):
     seen = visit()
+    seen.page.get_by_role("button", name="after layer3").click()  # small enough to be in the record
     assert seen.to_model() == []
     seen.scroll_to("matrix")
     assert len(seen.to_model()) == 1
@@ -360,11 +363,14 @@ def test_colours_tell_the_true_values(visit: callable, client: Client):
     """Gates on a fixed scale from 0 to 1, shares as multiples of an equal one from 1/16 to 16, in viridis."""
     record = client.predict(handle_file(CAT), ["cbam", "non_local"], api_name="/compare")
     maps = {found["path"]: found for column in record["mechanisms"] for found in column["maps"]}
-    query = 4 * 8 + 4  # where the mark stands at first
+    query = 5 * 8 + 3  # where the mark stands at first
     gate = decode(maps["layer3.1.refine.spatial_gate"])[0]
     share = decode(maps["stage3.affinity"])[query] * 64
     seen = visit()
+    seen.page.locator("#scope-block").fill("5")
+    seen.page.get_by_role("button", name="after layer3").click()
     seen.page.locator('#grid [data-set="overlay"]').fill("1")
+    seen.page.mouse.move(0, 0)
     seen.page.wait_for_timeout(200)
     for kind, position in {"spatial": gate, "pairwise": (np.log2(share) + 4) / 8}.items():
         pixels = seen.page.locator(f'#grid [data-kind="{kind}"] canvas').first.evaluate(
@@ -378,6 +384,7 @@ def test_colours_tell_the_true_values(visit: callable, client: Client):
 @pytest.mark.browser
 def test_hover_reads_the_same_place_everywhere(visit: callable):
     seen = visit()
+    seen.page.get_by_role("button", name="after layer3").click()  # small enough to be in the record
     seen.page.locator('#grid [data-kind="cam"] canvas').nth(2).hover(position={"x": 50, "y": 50})
     seen.page.wait_for_timeout(200)
     read = seen.texts(".value.here")
@@ -429,6 +436,30 @@ def test_example_and_choice_of_mechanisms(visit: callable):
     assert seen.page.locator('#grid [data-kind="matrix"]').count() == 0  # none of these has one
 
 
+@pytest.mark.browser
+def test_of_quick_wishes_the_last_one_counts(visit: callable):
+    seen = visit()
+    for name in ("dog", "frog", "airplane", "ship"):
+        seen.page.locator(f'#examples [data-name="{name}"]').click()
+    seen.page.wait_for_function(SHOWS, arg=["ship", "predicted", "GradCAM"])
+    target, method = (seen.page.locator('#grid [data-kind="cam"] select').nth(i) for i in (0, 1))
+    target.select_option("dog")
+    method.select_option("LayerCAM")
+    seen.page.wait_for_function(SHOWS, arg=["ship", "dog", "LayerCAM"])
+    seen.page.wait_for_timeout(1500)  # nothing older comes after it
+    assert seen.page.evaluate(SHOWS, ["ship", "dog", "LayerCAM"])
+    assert seen.page.evaluate(SEEN_PIXEL, [0, 0]) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+
+
+SHOWS = """([example, target, method]) => {
+    const chosen = [...document.querySelectorAll("#grid [data-kind=cam] select")].map((select) => select.value);
+    const pressed = document.querySelector("#examples [aria-pressed=true]")?.dataset.name;
+    return pressed === example && chosen.join() === [target, method].join()
+        && !document.querySelector("#grid .pending")
+        && !document.querySelector("#grid .status").textContent.includes("…");
+}"""
+
+
 UNTRAINED = ["aspp", "stn", "sge", "ccnet", "san_pairwise", "apnb", "bam", "coord_attention"]
 UNTRAINED += ["dynamic_conv", "dgc", "dwsep_conv", "spconv"]
 
@@ -437,6 +468,8 @@ UNTRAINED += ["dynamic_conv", "dgc", "dwsep_conv", "spconv"]
 def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
     """A handful of networks that have every kind of map between them, most of them untrained."""
     seen = visit()
+    seen.page.locator("#scope-block").fill("5")
+    seen.page.get_by_role("button", name="after layer3").click()  # small enough to be in the record
     box = seen.page.locator("#mechanisms")
     seen.page.get_by_role("button", name="Mechanisms").click()
     label = seen.page.get_by_label(CATALOGUE["bam"].title, exact=True)
@@ -553,6 +586,7 @@ SEEN_PIXEL = """([x, y]) => [...document.querySelector("#grid .picture").getCont
 @pytest.mark.browser
 def test_scale_is_fixed_or_shared_or_own(visit: callable):
     seen = visit()
+    seen.page.get_by_role("button", name="after layer3").click()  # small enough to be in the record
 
     def ends() -> list[str]:
         legends = seen.texts('[data-kind="pairwise"] .legend')
@@ -672,14 +706,19 @@ def test_link_restores_the_view(visit: callable, server: str, tmp_path: Path, ow
         "?view=1&picture=cat&mechanisms=plain,nonsense",
         "?view=1&picture=AAAA&mechanisms=plain",
         "?view=1&picture=cat&mechanisms=plain&crop=1,2,nan&block=layer9.9&place=a,b&overlay=NaN&detail=<b>",
-        "?view=1&picture=/etc/passwd&mechanisms=plain&class=goat",
+        "?view=1&picture=/etc/passwd&mechanisms=plain",
+        "?view=1&picture=cat&mechanisms=plain&class=goat",
+        "?view=1&picture=cat&mechanisms=plain&crop=foo",
     ],
 )
 def test_damaged_link_says_so(visit: callable, query: str):
     seen = visit(query=query)
     assert_plain_sentence(seen.page.locator(".toast-body").first.inner_text().strip().splitlines()[-1])
     assert len(seen.texts('[data-kind="cam"] .name')) == len(TRAINED)  # the first view stays
-    assert seen.page.locator("#scope-block").input_value() == "5"
+    assert seen.page.locator("#scope-block").input_value() == "7"
+    with new_record(seen.page):  # and nothing of the link is left behind
+        seen.page.locator('#examples [data-name="ship"]').click()
+    assert seen.page.evaluate(SEEN_PIXEL, [0, 0]) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
 
 
 @pytest.mark.browser
@@ -703,17 +742,17 @@ def test_files_to_take_along(visit: callable, tmp_path: Path):
 @pytest.mark.browser
 def test_keys_and_words_for_who_cannot_see(visit: callable):
     seen = visit()
-    seen.page.keyboard.press("ArrowRight")
+    seen.page.keyboard.press("ArrowLeft")
     seen.page.wait_for_timeout(200)
     assert seen.texts('[data-kind="cam"] .path')[0] == "layer4.0.cam"
-    seen.page.keyboard.press("ArrowLeft")
+    seen.page.keyboard.press("ArrowRight")
     labels = seen.page.locator("#grid .sections canvas").evaluate_all(
         "(nodes) => nodes.map((node) => node.getAttribute('aria-label'))"
     )
     seen.page.wait_for_timeout(200)
     spatial = seen.page.locator('#grid [data-kind="spatial"] canvas').first.get_attribute("aria-label")
     found = re.fullmatch(
-        r"CBAM, layer3.1.refine.spatial_gate: strongest at row (\d), column (\d): ([\d.]+); "
+        r"CBAM, How much each place passes, layer4.1.refine.spatial_gate: strongest at row (\d), column (\d): ([\d.]+); "
         r"the top fifth of the cells holds ([\d.]+) %",
         spatial,
     )
@@ -722,10 +761,10 @@ def test_keys_and_words_for_who_cannot_see(visit: callable):
         handle_file(CAT), ["cbam"], api_name="/compare"
     )
     maps = {one["path"]: one for one in record["mechanisms"][0]["maps"]}
-    gate = decode(maps["layer3.1.refine.spatial_gate"])[0]
+    gate = decode(maps["layer4.1.refine.spatial_gate"])[0]
     row, column = np.unravel_index(gate.argmax(), gate.shape)
     assert (int(found[1]), int(found[2])) == (row + 1, column + 1)
-    top = np.sort(gate.ravel())[::-1][:13].sum() / gate.sum()
+    top = np.sort(gate.ravel())[::-1][:4].sum() / gate.sum()
     assert abs(float(found[4]) - 100 * top) < 1
     assert all(labels)
 
@@ -737,9 +776,17 @@ def test_keys_and_words_for_who_cannot_see(visit: callable):
     assert {"Copy link", "Figure PNG", "Report JSON"} <= reached
 
 
+SHIFT_ON_ARRIVAL = """() => new Promise((resolve) => {
+    const sum = (list) => list.getEntries().reduce((all, entry) => all + entry.value, 0);
+    new PerformanceObserver((list) => resolve(sum(list))).observe({type: "layout-shift", buffered: true});
+    setTimeout(() => resolve(0), 1000);  // none at all
+})"""
+
+
 @pytest.mark.browser
 def test_nothing_jumps(visit: callable):
     seen = visit()
+    assert seen.page.evaluate(SHIFT_ON_ARRIVAL) < 0.05
     seen.page.evaluate("""() => {
         window.shift = 0;
         const add = (list) => list.getEntries().forEach((entry) => { window.shift += entry.value; });

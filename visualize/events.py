@@ -1,15 +1,16 @@
 """What happens when a visitor does something: the page's events, and the two functions of the public API.
 
-A view is what a visitor looks at, {"file", "target", "cam", "crop"}; the choice of mechanisms comes as a list
-for each group of boxes. What an event carries may come from anybody and is checked here or by what it calls.
+The choice of mechanisms comes as a list for each group of boxes. What an event carries may come from anybody
+and is checked here or by what it calls.
 """
 
-import filecmp
 import logging
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import BoundedSemaphore
 
@@ -30,14 +31,15 @@ from .record import (
     picture_of,
     stream_record,
 )
-from .serving import refusal, uploaded
+from .serving import check_room, refusal, uploaded
 
 log = logging.getLogger("attnscope")
 ASSETS = Path(__file__).parent / "assets"
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.png") for name in CLASSES}
-FIRST_VIEW = {"file": EXAMPLES["cat"], "target": "predicted", "cam": "GradCAM", "crop": "centre"}
 MOST_UPDATES = 12  # of the grid in one comparison
-rows_at_once = BoundedSemaphore(2)  # a row may cost a forward pass, and Gradio does not queue these requests
+BAD_LINK = "This link could not be opened, for it is damaged or too old: the cat is shown instead."
+ROWS_AT_ONCE = BoundedSemaphore(2)  # a row may cost a forward pass, and Gradio does not queue these requests
+ROWS_WAITING = BoundedSemaphore(8)  # the others are refused: threads that wait here serve nothing else
 GROUPS = {  # family: what its mechanisms weigh
     "module": "Control and modules",
     "channel": "Channels",
@@ -46,6 +48,21 @@ GROUPS = {  # family: what its mechanisms weigh
     "hybrid": "Channels and places",
     "kernel": "Windows",
 }
+
+
+@dataclass
+class View:
+    """What a visitor looks at: picture, class to explain, CAM method, crop; and how often that has changed.
+
+    There is one for each visit. It is changed in place, for a visitor does not wait until the last wish is
+    fulfilled: a comparison that is not the newest any more stops at its next column.
+    """
+
+    file: str = EXAMPLES["cat"]
+    target: str = "predicted"
+    cam: str = "GradCAM"
+    crop: str | list[float] = "centre"
+    turn: int = 0
 
 
 def compare(image: dict, mechanisms: list[str], target: str = "predicted", cam: str = "GradCAM") -> dict:
@@ -70,79 +87,124 @@ def mechanisms() -> list[dict]:
     return mechanisms_table()
 
 
-def look(view: dict, *groups: list[str] | None, random_weights: bool = True) -> Iterator[tuple[dict, dict]]:
+def look(view: View, *groups: list[str] | None, **changes) -> Iterator[dict]:
     """The page's own comparison: the record grows column by column, `pending` holds the networks to come.
 
     Untrained networks are shown with random weights; their groups are empty until the visitor asks for them.
+
+    Args:
+        changes: fields of `view` that get new values, if nothing is wrong with them.
     """
+    names = chosen(groups)
+    wanted = replace(view, **changes)
     try:
-        picture, notes = load_with_notes(view["file"])
-        whole = thumbnail(picture)
-        names = [name for group in groups for name in group or ()]
-        picture = to_network(picture, view["crop"])
-        columns = stream_record(picture, names, view["target"], view["cam"], random_weights)
-        example = next((name for name, file in EXAMPLES.items() if file == view["file"]), None)
+        whole, notes = load_with_notes(wanted.file)
+        picture = to_network(whole, wanted.crop)
+        columns = stream_record(picture, names, wanted.target, wanted.cam, random_weights=True)
+        for key, value in changes.items():
+            setattr(view, key, value)
+        mine = view.turn = view.turn + 1
+        example = next((name for name, file in EXAMPLES.items() if file == wanted.file), None)
+        more = {
+            "notes": notes,
+            "example": example,
+            "source": thumbnail(whole),
+            "crop": wanted.crop,
+            "turn": mine,
+        }
         step = math.ceil(len(names) / MOST_UPDATES)  # each update sends all columns again
         for done, record in enumerate(columns, start=1):
+            if view.turn != mine:
+                break
             if done % step == 0 or done == len(names):
-                more = {"notes": notes, "example": example, "source": whole, "crop": view["crop"]}
-                yield view, record | more | {"pending": names[done:]}
+                pending = [{"key": name, "name": CATALOGUE[name].title} for name in names[done:]]
+                yield record | more | {"pending": pending}
+        yield gr.skip()  # a generator that yields nothing would empty the grid
     except (ImageError, RequestError, CheckpointError) as error:
         raise refusal(error) from None
 
 
-def look_at_upload(image: dict | None, view: dict, *groups: list[str]) -> Iterator[tuple]:
-    """Another picture is in the box: uploaded, pasted, from the camera, or put there by the page itself."""
+def first_record(names: list[str]) -> dict:
+    """What is in the page before any request: the first picture, and what these networks make of it."""
+    whole = load_image(View.file)
+    *_, record = stream_record(to_network(whole, View.crop), names, View.target, View.cam, on_gpu=False)
+    more = {"notes": [], "example": "cat", "source": thumbnail(whole), "crop": View.crop, "turn": View.turn}
+    return record | more | {"pending": []}
+
+
+def chosen(groups: tuple) -> list[str]:
+    """The ids of all groups of boxes, in their order."""
+    if not all(group is None or isinstance(group, list) for group in groups):
+        raise refusal(RequestError("The mechanisms must be lists of ids, such as plain and se."))
+    return [name for group in groups for name in group or ()]
+
+
+def data_of(event: gr.EventData) -> dict:
+    """What the browser sent along with an event."""
+    if not isinstance(event._data, dict):
+        raise refusal(RequestError("This event says nothing."))
+    return event._data
+
+
+def look_at_choice(view: View, *groups: list[str]) -> Iterator[dict]:
+    """Other mechanisms are ticked; without any, the last comparison stays."""
+    if chosen(groups):
+        yield from look(view, *groups)
+    else:
+        yield gr.skip()
+
+
+def look_at_upload(image: dict | None, view: View, *groups: list[str]) -> Iterator[dict]:
+    """Another picture is in the box: uploaded, pasted or from the camera; or the box was emptied."""
     file = uploaded(image)
-    both_there = file is not None and os.path.exists(file) and os.path.exists(view["file"])
-    if file is not None and not (both_there and filecmp.cmp(file, view["file"], shallow=False)):
-        yield from look(with_file(view, file), *groups)
-    yield gr.skip(), gr.skip()  # a generator that yields nothing would empty the grid
+    if file is None:
+        yield gr.skip()
+    else:
+        yield from look(view, *groups, file=file, crop=crop_for_another(view))
 
 
-def look_at_example(event: gr.EventData, view: dict, *groups: list[str]) -> Iterator[tuple]:
-    view = with_file(view, EXAMPLES.get(str(event._data.get("name")), view["file"]))
-    yield view, gr.skip(), view["file"]
-    for _, record in look(view, *groups):
-        yield view, record, gr.skip()
+def look_at_example(event: gr.EventData, view: View, *groups: list[str]) -> Iterator[tuple]:
+    file = EXAMPLES.get(str(data_of(event).get("name")), view.file)
+    for record in look(view, *groups, file=file, crop=crop_for_another(view)):
+        yield record, gr.skip() if view.file != file else file
 
 
-def with_file(view: dict, file: str) -> dict:
-    """A view of another picture, on which a square that was dragged over the last one means nothing."""
-    crop = view["crop"] if isinstance(view["crop"], str) else FIRST_VIEW["crop"]
-    return view | {"file": file, "crop": crop}
+def crop_for_another(view: View) -> str:
+    """A square that was dragged over one picture means nothing on another one."""
+    return view.crop if isinstance(view.crop, str) else View.crop
 
 
-def look_again(event: gr.EventData, view: dict, *groups: list[str]) -> Iterator[tuple]:
+def look_again(event: gr.EventData, view: View, *groups: list[str]) -> Iterator[dict]:
     """Another class, CAM method or crop was chosen inside the grid."""
-    yield from look(view | {key: event._data.get(key) for key in ("target", "cam", "crop")}, *groups)
+    asked = data_of(event)
+    changes = {key: asked[key] for key in ("target", "cam", "crop") if key in asked}
+    yield from look(view, *groups, **changes)
 
 
-def restore(event: gr.EventData) -> Iterator[tuple]:
+def restore(event: gr.EventData, view: View) -> Iterator[tuple]:
     """A link was opened: its picture, mechanisms, class, method and crop; the browser restores the rest."""
+    asked = {key: str(value) for key, value in data_of(event).items() if value is not None}
+    names = asked.get("mechanisms", "").split(",")
+    changes = {key: asked[key] for key in ("target", "cam", "crop") if key in asked}
     try:
-        asked = {key: str(value) for key, value in event._data.items() if value is not None}
-        names = asked.get("mechanisms", "").split(",")
         check_mechanisms(names)
-        view = FIRST_VIEW | {key: asked[key] for key in ("target", "cam", "crop") if key in asked}
-        if "," in view["crop"]:
-            view["crop"] = [float(part) for part in view["crop"].split(",")]
-        view["file"] = EXAMPLES.get(asked.get("picture")) or linked_picture(asked.get("picture", ""))
-        shown = asked.get("detail") if asked.get("detail") in CATALOGUE else None
-    except (AttributeError, ValueError) as error:
-        known = isinstance(error, RequestError)
-        raise refusal(error if known else RequestError("This link is damaged: it names no view.")) from None
-    groups, random_groups = grouped(mechanisms_table())
-    chosen = [[key for _, key in choices if key in names] for _, choices in groups + random_groups]
-    random = any(chosen[len(groups) :])
-    boxes = [gr.update(value=keys) for keys in chosen[: len(groups)]]
-    boxes += [gr.update(value=keys, interactive=random) for keys in chosen[len(groups) :]]
+        if "," in changes.get("crop", ""):
+            changes["crop"] = [float(part) for part in changes["crop"].split(",")]
+        file = EXAMPLES.get(asked.get("picture")) or linked_picture(asked.get("picture", ""))
+    except ValueError:
+        raise refusal(RequestError(BAD_LINK)) from None
+    records = look(view, names, file=file, **changes)
+    first = next(records)  # before anything else is changed for a link that cannot be shown
+    shown = asked.get("detail") if asked.get("detail") in CATALOGUE else None
     detail = [gr.update(open=True), shown, *show_card(shown)] if shown else [gr.skip()] * 5
-    records = look(view, names)
-    _, record = next(records)  # before anything is kept of a link that cannot be shown
-    yield view, record, view["file"], random, *detail, *boxes
-    for _, record in records:
-        yield gr.skip(), record, *[gr.skip()] * (7 + len(boxes))
+    trained, untrained = grouped(mechanisms_table())
+    boxes = [[key for _, key in choices if key in names] for _, choices in trained + untrained]
+    random = any(boxes[len(trained) :])
+    updates = [gr.update(value=keys) for keys in boxes[: len(trained)]]
+    updates += [gr.update(value=keys, interactive=random) for keys in boxes[len(trained) :]]
+    yield first, file, random, *detail, *updates
+    for record in records:
+        yield record, *[gr.skip()] * (7 + len(updates))
 
 
 def linked_picture(text: str) -> str:
@@ -155,21 +217,23 @@ def linked_picture(text: str) -> str:
 
 def take(event: gr.EventData) -> str:
     """A file to take along was asked for: what the grid shows, as a figure, as numbers or as a report."""
+    wanted = data_of(event)
+    folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
+    columns = [wanted.get(key) for key in ("mechanisms", "target", "cam")]
     try:
-        wanted = event._data
-        picture = picture_of(wanted)
-        columns = [wanted.get(key) for key in ("mechanisms", "target", "cam")]
-        folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
-        seen = look_of(wanted.get("look"))
+        check_room()
+        picture, seen = picture_of(wanted), look_of(wanted.get("look"))
         return str(export(wanted.get("form"), picture, *columns, seen, folder, random_weights=True))
     except (RequestError, CheckpointError, NotFiniteError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise refusal(error) from None
 
 
-def look_if_shut(shown: bool, view: dict, *groups: list[str]) -> Iterator[tuple]:
-    if not shown:
+def look_if_shut(shown: bool, view: View, *groups: list[str]) -> Iterator[dict]:
+    if shown:
+        yield gr.skip()
+    else:
         yield from look(view, *groups)
-    yield gr.skip(), gr.skip()
 
 
 def show_untrained(shown: bool, *groups: list[str]) -> list[dict]:
@@ -187,19 +251,23 @@ def show_card(name: str) -> tuple[str, str, str]:
 
 def open_card(event: gr.EventData) -> tuple[dict, str, str, str, str]:
     """The name of a mechanism was chosen inside the grid."""
-    name = event._data.get("name")
+    name = data_of(event).get("name")
     return gr.update(open=True), name, *show_card(name)
 
 
 def map_row(request: dict) -> dict | None:
-    """Server function of the grid: a part of a map that is too large to travel with the record."""
+    """Server function of the grid: a part of a map too large to travel with the record; None if refused."""
+    if not ROWS_WAITING.acquire(blocking=False):
+        return None
     try:
         picture = picture_of(request)
-        with rows_at_once:
+        with ROWS_AT_ONCE:
             return affinity_row(picture, request.get("mechanism"), request.get("path"), request.get("query"))
-    except (RequestError, CheckpointError) as error:
+    except (RequestError, CheckpointError, NotFiniteError) as error:
         log.warning("refused: %s", error)
         return None
+    finally:
+        ROWS_WAITING.release()
 
 
 def grouped(table: list[dict]) -> tuple[list, list]:

@@ -42,6 +42,14 @@ from .inspection import Inspection, Map, NotFiniteError, inspect
 from .typical import is_unusual, sentence
 from .untrained import untrained
 
+try:
+    from spaces import GPU  # a Space that lends its GPU for one call at a time
+except ImportError:
+
+    def GPU(function):
+        return function
+
+
 LEVELS = 65535
 MAX_QUERIES = 64  # 8x8
 MAX_VALUES = 16_384
@@ -126,20 +134,21 @@ def stream_record(
     target: str = "predicted",
     cam: str = "GradCAM",
     random_weights: bool = False,
+    on_gpu: bool = True,
 ) -> Iterator[dict]:
     """Like `compare_record`, as it grows: one record per mechanism, each with one more column than the last.
 
-    The arguments are checked at once, before the first record is asked for.
+    The arguments are checked at once, before the first record is asked for. `on_gpu`: use a GPU if there is.
     """
     check_image(image)
     check_mechanisms(mechanisms)
     check_choice(target, ("predicted", *CLASSES), "class to explain")
     check_choice(cam, METHODS, "CAM method")
-    return _stream(image, mechanisms, target, cam, random_weights)
+    return _stream(image, mechanisms, target, cam, random_weights, on_gpu)
 
 
 def _stream(
-    image: Image.Image, mechanisms: list[str], target: str, cam: str, random_weights: bool
+    image: Image.Image, mechanisms: list[str], target: str, cam: str, random_weights: bool, on_gpu: bool
 ) -> Iterator[dict]:
     columns, unavailable = [], []
     start = {
@@ -151,7 +160,7 @@ def _stream(
     }
     for done, name in enumerate(mechanisms, start=1):
         try:
-            columns.append(column(name, image, target, cam, random_weights))
+            columns.append(column(name, image, target, cam, random_weights, on_gpu))
         except (CheckpointError, NotFiniteError) as error:
             unavailable.append({"key": name, "name": CATALOGUE[name].title, "reason": str(error)})
         unlike = sentence([shown["unusual"] for shown in columns], pending=len(mechanisms) - done)
@@ -165,6 +174,7 @@ def column(
     target: str = "predicted",
     cam: str = "GradCAM",
     random_weights: bool = False,
+    on_gpu: bool = True,
 ) -> dict:
     """What the record says of one network; `random` says that nobody trained it.
 
@@ -175,7 +185,7 @@ def column(
     random = random_weights and is_untrained(name)
     facts = {} if random else read_facts(name)
     index = None if target == "predicted" else CLASSES.index(target)
-    seen, note = look(name, image, index, cam, random=random)
+    seen, note = look(name, image, index, cam, random=random, on_gpu=on_gpu)
     if len(seen.probabilities) != len(CLASSES):
         raise CheckpointError(f"The weights of {name} were trained for other classes.")
     _held.put((image.tobytes(), name), {path: shown for path, shown in seen.maps.items() if stays(shown)})
@@ -204,6 +214,7 @@ def look(
     cam: str = "GradCAM",
     stage: str = "layer1.0",
     random: bool = False,
+    on_gpu: bool = True,
 ) -> tuple[Inspection, str | None]:
     """Inspects a stored network on the GPU if there is one, and else, or when its memory is full, on the CPU.
 
@@ -212,15 +223,20 @@ def look(
     Returns:
         the inspection, and a sentence for the visitor where there is something to say.
     """
+    note = None
     if random:
-        return inspect(untrained(name), image, target, cam, stage), None
-    if torch.cuda.is_available():
+        return inspect(untrained(name), image, target, cam, stage), note
+    if on_gpu and torch.cuda.is_available():
         try:
-            return inspect(load(name, "cuda"), image, target, cam, stage), None
+            return inspect_on_gpu(name, image, target, cam, stage), note
         except torch.cuda.OutOfMemoryError:
             note = "The GPU's memory was full, so this one was computed on the CPU."
-            return inspect(load(name, "cpu"), image, target, cam, stage), note
-    return inspect(load(name, "cpu"), image, target, cam, stage), None
+    return inspect(load(name, "cpu"), image, target, cam, stage), note
+
+
+@GPU
+def inspect_on_gpu(name: str, image: Image.Image, target: int | None, cam: str, stage: str) -> Inspection:
+    return inspect(load(name, "cuda"), image, target, cam, stage)
 
 
 def is_untrained(name: str) -> bool:

@@ -5,7 +5,7 @@
         wait_until_stopped(page, folder)
     leave()
 
-The only module here that knows Gradio; app.py, which builds the page, uses it.
+app.py, which builds the page, uses it, and so do the page's events.
 """
 
 import logging
@@ -36,13 +36,14 @@ log = logging.getLogger("attnscope")
 UPLOAD = "/gradio_api/upload"
 MAX_UPLOAD = MAX_BYTES + 2**20  # bytes: a picture in its multipart envelope
 MAX_BODY = 2**20  # bytes of any other request; the page itself sends some kilobytes
+FULL = "The server has no room for files at the moment: try again in half an hour."
 MIN_FREE = 200 * 2**20  # bytes on the disk, or no upload is taken
 # Gradio answers these, too: they store what they are sent, or fetch what somebody else's server holds.
 UNUSED = re.compile(r"/(process_recording|deep_link|file=.*:/)", re.IGNORECASE)
 
 FOLDER = "attnscope-"  # what the names of our temporary folders start with
 SWEEP = 600  # seconds between two sweeps
-LOOSE = 3600  # seconds after which a file is nobody's: Gradio deletes those it knows after 40 minutes
+LOOSE = 1800  # seconds after which a file is nobody's, as for those that Gradio deletes itself
 GRACE = 1  # seconds that answers under way get when the server is stopped
 
 
@@ -87,6 +88,20 @@ def refusal(error: Exception) -> gr.Error:
 # How much it takes in.
 
 
+def is_full() -> bool:
+    return shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE
+
+
+def check_room() -> None:
+    """Before a file is made.
+
+    Raises:
+        RequestError: the disk is full.
+    """
+    if is_full():
+        raise RequestError(FULL)
+
+
 class Limits:
     """ASGI middleware: bodies of a bounded size, and none of Gradio's routes that the page does not use."""
 
@@ -100,9 +115,8 @@ class Limits:
             await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
         elif scope["path"].rstrip("/") != UPLOAD:
             await self.limited(MAX_BODY, "This request is too large.", scope, receive, send)
-        elif shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE:
-            full = "The server has no room for pictures at the moment: try again in half an hour."
-            await PlainTextResponse(full, 507)(scope, receive, send)
+        elif is_full():
+            await PlainTextResponse(FULL, 507)(scope, receive, send)
         else:
             sentence = f"This file is larger than {MAX_BYTES // 2**20} MB."
             await self.limited(MAX_UPLOAD, sentence, scope, receive, send)

@@ -67,8 +67,8 @@ def sentence(unusual: list[bool | None], pending: int = 0) -> str | None:
     if len(known) == 1:
         them, who = "this network knows", "it finds"
     return (
-        f"This picture is unlike most that {them}: {who} less in it that speaks for any of the ten classes "
-        f"than in {100 - PERCENTILE} % of the test pictures. Read the answers with care."
+        f"This picture is unlike most that {them}: {who} less evidence for any class in it than in "
+        f"{100 - PERCENTILE} % of the test pictures."
     )
 
 

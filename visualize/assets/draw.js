@@ -267,6 +267,7 @@ function plot(figure, ends, paths) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 1 1");
   svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true"); // the strip below says it in words
   svg.append(...paths);
   const top = make("span", "end", ends[1]), bottom = make("span", "end", ends[0]);
   top.style.top = "1px";
@@ -334,9 +335,9 @@ function drawValue(figure) { // the number under the pointer, in every figure th
   value.classList.toggle("here", at !== null);
   value.textContent = text || caption(figure);
 }
-function readChannel({ sorted, width, shown }, hover) {
+function readChannel({ map, sorted, width, shown }, hover) {
   if (hover.kind !== "channel" || !sorted || hover.of !== width) return null;
-  return [`channel ${hover.index}: ${number(shown[hover.index])}`, shown[hover.index]];
+  return [`channel ${hover.index}: ${times(map, shown[hover.index])}`, shown[hover.index]];
 }
 const READ = { // by mode: [words, number], or null where the pointer says nothing to a figure
   places({ map, values, height, width }, hover) {
@@ -353,8 +354,8 @@ const READ = { // by mode: [words, number], or null where the pointer says nothi
   },
   matrix({ map, values, width, height }, hover) {
     if (hover.kind !== "matrix" || hover.of !== width || hover.y >= height) return null;
-    const at = values[hover.y * width + hover.x], words = map.kind === "matrix" ? "reads" : ",";
-    return [`${hover.y} ${words} ${hover.x}: ${times(map, at)}`.replace(" ,", ","), at];
+    const at = values[hover.y * width + hover.x], joined = map.kind === "matrix" ? " reads " : ", ";
+    return [`${hover.y}${joined}${hover.x}: ${times(map, at)}`, at];
   },
   bars({ map, values }, hover) {
     if (hover.kind !== "bars" || hover.of !== values.length) return null;

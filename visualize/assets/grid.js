@@ -1,13 +1,8 @@
 // The comparison grid, part 4 of 4: its structure, what is drawn when, and what the visitor does.
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-const state = {
-  block: 5, overlay: 0.6, colours: "viridis", cells: "true", scale: "fixed", site: null, head: "mean", tab: "Grad-CAM",
-  query: [16, 16], // the marked place, in pixels of the 32x32 picture
-  detail: null, // the mechanism whose blocks are all shown
-  hover: null, // what `pointed` returns: {kind: "places", x, y} in pixels, {kind: "channel", index, of}, ...
-};
-let record = null, figures = [], previous = new Map(), asked = false, scheduled = false;
+let previous = new Map(), asked = false, scheduled = false;
+let linked = null; // what a link asks of the server, until its record is complete
 
 // ---- small builders
 
@@ -57,10 +52,13 @@ function build() {
   const shown = SECTIONS.filter((section) =>
     record.mechanisms.some((mechanism) => section.kind === "answer" || mapsOf(mechanism, section.kinds).length));
   chooseSite(shown);
+  const heads = Math.max(1, ...record.mechanisms.flatMap((mechanism) => mechanism.maps.map(headsOf)));
+  if (+state.head >= heads && !linked) state.head = "mean";
   previous = new Map(figures.map((figure) => [figure.key, figure]));
   figures = [];
   inView.disconnect();
-  $(".sections").replaceChildren(...shown.map(sectionOf));
+  const withSites = shown.find((section) => section.sites); // it has the buttons for all that have sites
+  $(".sections").replaceChildren(...shown.map((section) => sectionOf(section, section === withSites)));
   buildDetail();
   previous = new Map();
   if (focused) $(inside).querySelectorAll(focused[0])[focused[1]]?.focus({ preventScroll: true });
@@ -69,11 +67,10 @@ function build() {
   layout();
   paint();
   document.dispatchEvent(new CustomEvent("compared", { detail: record.example }));
-  if (!record.pending?.length) element.dataset.records = +(element.dataset.records || 0) + 1; // complete ones
 }
 function arrived(value) { // while columns are still to come, the old ones keep their place, dimmed
   if (!value?.mechanisms?.length && !value?.pending?.length) return null;
-  const old = (key) => record?.mechanisms.find((mechanism) => mechanism.key === key);
+  const old = ({ key }) => record?.mechanisms.find((mechanism) => mechanism.key === key);
   const waiting = (value.pending || []).map(old).filter(Boolean);
   const mechanisms = [...value.mechanisms, ...waiting.map((mechanism) => ({ ...mechanism, pending: true }))];
   return mechanisms.length ? { ...value, mechanisms } : null;
@@ -82,12 +79,16 @@ function focusPath(part, node) { // the same control in the next build
   const selector = node.tagName.toLowerCase();
   return [selector, [...part.querySelectorAll(selector)].indexOf(node)];
 }
-function chooseSite(shown) {
-  const sites = sitesOf();
-  if (shown.some((section) => section.sites) && !sites.some(([site]) => site === state.site))
-    state.site = sites.length ? sites.at(-1)[0] : null;
+function chooseSite(shown) { // at first, where the most is changed
+  const sites = sitesOf(), settled = !linked && !record.pending?.length;
+  const known = sites.some(([site]) => site === state.site);
+  if (!sites.length || known || (state.site && !settled)) return;
+  const strongest = sites.map(([site]) => Math.max(0, ...record.mechanisms.map(
+    (mechanism) => (mechanism.random ? 0 : mechanism.strength?.[`stage${stageOf(site)}`] || 0))));
+  const best = largest(strongest);
+  state.site = sites[strongest[best] ? best : sites.length - 1][0];
 }
-function sectionOf(section) {
+function sectionOf(section, withSites) {
   const holders = record.mechanisms.filter((m) => section.kind === "answer" || mapsOf(m, section.kinds).length);
   const shown = holders.flatMap((mechanism) => figuresOf(section, mechanism));
   const header = make("header", "", make("h3", "", section.title));
@@ -100,7 +101,7 @@ function sectionOf(section) {
   if (section.text) header.append(make("p", "", section.text));
   if (section.kind === "answer") header.append(make("p", "", summary()));
   if (section.kind === "cam") header.append(camControls(), camText());
-  if (section.kind === "pairwise") header.append(pairwiseControls(section, holders));
+  if (withSites) header.append(siteControls(section, holders));
   return node;
 }
 function summary() {
@@ -121,12 +122,12 @@ const camText = () =>
   make("p", "", `${METHODS[record.cam]} Relative: each map runs from its own least to its own most.`);
 function camControls() {
   const classes = [["predicted", "its own answer"], ...record.classes.map((name) => [name, name])];
-  const methods = Object.keys(METHODS).map((name) => [name, name.replace(/^GradCAM/, "Grad-CAM")]);
+  const methods = Object.keys(METHODS).map((name) => [name, methodName(name)]);
   return make("div", "controls",
     choice("Class", classes, record.target, (target) => ask({ target })),
     choice("Method", methods, record.cam, (cam) => ask({ cam })));
 }
-function pairwiseControls(section, holders) {
+function siteControls(section, holders) {
   const sites = segments("Where in the network", sitesOf(), state.site, (site) => set("site", site));
   const controls = make("div", "controls", sites);
   const heads = Math.max(...holders.flatMap((mechanism) => mapsOf(mechanism, section.kinds).map(headsOf)));
@@ -167,6 +168,7 @@ function figureOf(given) { // `only`: this map, whatever the block
 function nameOf(mechanism) { // opens the mechanism
   const node = button(mechanism.name, "name", () => openDetail(mechanism.key));
   node.title = `${mechanism.name}: all blocks, formula, paper, figures`;
+  node.setAttribute("aria-label", node.title);
   return node;
 }
 function answerOf(mechanism) {
@@ -192,7 +194,7 @@ function answerOf(mechanism) {
 function buildTabs(shown) {
   const tabs = [...new Set(shown.map((section) => section.tab))];
   tabs.push(tabs.shift()); // the answers last: they stand above each Grad-CAM as well
-  if (!tabs.includes(state.tab)) state.tab = tabs[0];
+  if (!tabs.includes(state.tab) && !linked) state.tab = tabs[0];
   $(".tabs").replaceChildren(...tabs.map((tab) => button(tab, "", () => { state.tab = tab; showTab(); })));
   showTab();
 }
@@ -200,20 +202,26 @@ function showTab() { // one kind at a time, on a phone
   for (const tab of $(".tabs").children) tab.setAttribute("aria-pressed", tab.textContent === state.tab);
   for (const section of $(".sections").children) section.classList.toggle("shown", section.dataset.tab === state.tab);
 }
-function layout() { // as many columns as fit, of 140 to 200 pixels
+function layout() { // as many columns as fit, of 140 to 240 pixels
   const width = $(".sections").clientWidth, count = record ? record.mechanisms.length : 0;
   if (!width || !count) return;
-  const least = Math.ceil((width + 14) / 214), most = Math.max(2, Math.floor((width + 14) / 154));
-  $(".sections").style.setProperty("--tracks", Math.min(most, Math.max(least, count)));
+  const most = Math.max(2, Math.floor((width + 14) / 154)), least = Math.ceil((width + 14) / (count > 4 ? 214 : 254));
+  const rows = Math.ceil(count / most), even = Math.ceil(count / rows); // seven of six at a time: four and three
+  $(".sections").style.setProperty("--tracks", Math.min(most, Math.max(least, even)));
 }
+const PATIENCE = 20_000; // milliseconds without a sign from the server
+let patience = 0;
 function say(now) { // one line of fixed height: what is going on, or what is missing
   const given = props.value || {}, waiting = (given.pending || []).length;
   const all = waiting + (given.mechanisms || []).length;
   const missing = (given.unavailable || []).map((entry) => entry.reason);
   const notes = (given.mechanisms || []).filter((m) => m.note).map((m) => `${m.name}: ${m.note}`);
-  const rest = waiting ? `Looking with ${given.pending[0]}: ${all - waiting} of ${all} done`
+  const rest = waiting ? `Looking with ${given.pending[0].name}: ${all - waiting} of ${all} done`
     : [...(given.notes || []), ...notes, ...missing].join(" ");
   $(".status").textContent = now || (asked ? "Looking …" : rest);
+  clearTimeout(patience);
+  if (asked || waiting || now?.endsWith("…"))
+    patience = setTimeout(() => say("The server does not answer at the moment. What is on the page still works."), PATIENCE);
 }
 
 // ---- painting
@@ -237,6 +245,8 @@ function paint() {
   drawMarks($(".picture"), cells, cells, asking);
   const ready = figures.filter((figure) => !figure.mechanism.pending && prepare(figure));
   scaleAll(ready);
+  const curves = ready.some((figure) => figure.mode === "curve" && figure.changed); // each shows the others in grey
+  for (const figure of ready) if (figure.mode === "curve") figure.changed ||= curves;
   for (const figure of ready) paintFigure(figure);
   element.dataset.draws = +(element.dataset.draws || 0) + 1;
 }
@@ -261,7 +271,7 @@ function paintFigure(figure) {
   if (mode === "places") drawPlaces(figure);
   if (mode === "tiles" && (changed || figure.seen || figure.look !== look)) drawTiles(figure);
   if (mode === "grid") drawGrid(figure);
-  if (mode === "matrix" && (changed || state.hover?.kind !== "places")) drawMatrix(figure);
+  if (mode === "matrix" && changed) drawMatrix(figure);
   if (mode === "bars") drawBars(figure);
   if (mode === "curve" && changed) drawCurve(figure);
   if (mode === "areas" && changed) drawBranches(figure);
@@ -309,18 +319,20 @@ function frame(figure, mode) { // the empty figure, of the same height whatever 
 function caption(figure) { // what stands there as long as nobody points at anything
   const { section, mechanism, map, names, siblings, local } = figure;
   if (section.kind === "branch") return `from below: ${[...names].reverse().join(", ")}`;
-  if (siblings > 1) return local;
   if (section.kind === "pairwise") {
-    const strength = mechanism.strength?.[map.path.split(".")[0]]; // |y - x| / |x|
-    return strength == null ? "" : `feature change ${percent(strength)}`;
+    const strength = mechanism.strength?.[map.path.split(".")[0]], head = headOf(map); // |y - x| / |x|
+    const heads = head === null ? `mean of ${headsOf(map)} heads` : `head ${head + 1} of ${headsOf(map)}`;
+    const change = strength == null ? [] : [`feature change ${percent(strength)}`];
+    return [...(siblings > 1 ? [local] : []), ...(headsOf(map) > 1 ? [heads] : []), ...change].join(" · ");
   }
+  if (siblings > 1) return local;
   if (section.kind !== "cam" || figure.only || record.cam === "EigenCAM") return "";
   const { probabilities } = mechanism;
   const target = record.target === "predicted" ? largest(probabilities) : record.classes.indexOf(record.target);
   return `${record.classes[target]} ${percent(probabilities[target])}`;
 }
 
-// ---- events: all on `element`, which outlives every rebuild
+// ---- events, on what outlives every rebuild
 
 function set(key, value) {
   state[key] = value;
@@ -331,9 +343,12 @@ function set(key, value) {
   draw();
 }
 function ask(change) { // what only the server can do: another class, CAM method or crop
+  waitForServer();
+  trigger("ask", change);
+}
+function waitForServer() {
   asked = true;
   say();
-  trigger("ask", { target: record.target, cam: record.cam, crop: record.crop || "centre", ...change });
 }
 const pickable = (event) => event.target.closest("[data-pick], .picture");
 function within(event, node, columns, rows) {
@@ -370,22 +385,36 @@ function hover(event) {
   draw();
 }
 element.addEventListener("pointermove", hover);
-element.addEventListener("pointerleave", () => { if (state.hover) { state.hover = null; draw(); } });
+element.addEventListener("pointerleave", (event) => { // a finger always leaves: what it touched can be read
+  if (state.hover && event.pointerType === "mouse") { state.hover = null; draw(); }
+});
 element.addEventListener("click", (event) => {
   const place = pointed(event);
+  state.hover = place;
   if (place?.kind === "places") set("query", [place.x, place.y]);
+  else draw();
 });
 element.addEventListener("keydown", (event) => { // arrow keys move the mark by one cell of the pairwise maps
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const node = pickable(event), step = steps[event.key];
   if (!node || !step) return;
   event.preventDefault();
-  const cell = 32 / (CELLS[stageOf(state.site || "layer1")] || 32);
-  set("query", state.query.map((place, axis) => Math.max(0, Math.min(31, place + step[axis] * cell))));
+  const cell = 32 / CELLS[stageOf(state.site || BLOCKS[state.block])];
+  const place = state.query.map((at, axis) => Math.max(0, Math.min(31, at + step[axis] * cell)));
+  state.hover = { kind: "places", x: place[0], y: place[1] };
+  set("query", place);
+});
+element.addEventListener("focusout", () => { if (state.hover) { state.hover = null; draw(); } });
+document.addEventListener("keydown", (event) => { // Escape closes what lies over the maps
+  if (event.key !== "Escape") return;
+  cropping = false;
+  if (record) buildCrop();
+  if (document.activeElement?.matches?.(".answer")) document.activeElement.blur();
 });
 document.addEventListener("keydown", (event) => { // and the block, where they mean nothing else
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (!step || !record || event.target !== document.body || event.altKey || event.ctrlKey || event.metaKey) return;
+  const idle = event.target === document.body || (event.target.matches("button") && !element.contains(event.target));
+  if (!step || !record || !idle || event.altKey || event.ctrlKey || event.metaKey) return;
   set("block", Math.max(0, Math.min(BLOCKS.length - 1, state.block + step)));
 });
 element.addEventListener("input", (event) => {
@@ -394,16 +423,30 @@ element.addEventListener("input", (event) => {
 });
 element.addEventListener("change", (event) => { if (event.target.dataset.ask && record) askCrop(); });
 
-const linked = restore();
+linked = restore();
 buildTake();
 for (const block of BLOCKS) $(".ticks").append(make("span", "", block.replace("layer", "")));
 for (const control of element.querySelectorAll("[data-set]")) control.value = state[control.dataset.set];
 new ResizeObserver(() => { if (record) layout(); }).observe($(".sections"));
-document.addEventListener("refused", build); // the server said no: show again what the old record holds
-watch("value", build);
+document.addEventListener("asked", waitForServer); // for another example
+document.addEventListener("refused", () => { // the server said no: show again what the old record holds
+  wished = linked = null;
+  build();
+});
+const stampOf = (value) => [value?.turn, value?.pending?.length].join();
+let stamp = stampOf(props.value);
+watch("value", () => {
+  if (stampOf(props.value) === stamp) return; // Gradio also reports that nothing came
+  stamp = stampOf(props.value);
+  if (location.search.includes("view=") && !linked) history.replaceState(null, "", location.pathname); // it has moved on
+  const complete = !props.value?.pending?.length;
+  if (complete && linked) linked = null;
+  build();
+  if (complete) element.dataset.records = +(element.dataset.records || 0) + 1;
+});
 build();
+element.dataset.records = 1;
 if (linked) {
-  asked = true;
-  say();
+  waitForServer();
   trigger("restore", linked);
 }

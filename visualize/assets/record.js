@@ -9,6 +9,15 @@ const { blocks: BLOCKS, colours: COLOURS, sections: SECTIONS, methods: METHODS, 
 const CELLS = { 1: 32, 2: 16, 3: 8, 4: 4 }; // side of the map after each stage, in cells
 const SITED = SECTIONS.filter((section) => section.sites).flatMap((section) => section.kinds);
 
+const state = {
+  block: 7, overlay: 0.6, colours: "viridis", cells: "true", scale: "fixed", site: null, head: "mean", tab: "Grad-CAM",
+  query: [14, 20], // the marked place, in pixels of the 32x32 picture
+  detail: null, // the mechanism whose blocks are all shown
+  hover: null, // what `pointed` returns: {kind: "places", x, y} in pixels, {kind: "channel", index, of}, ...
+};
+let record = null; // what is shown
+let figures = []; // of its maps, see grid.js
+
 const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 function decode(map) { // little-endian uint16, 0 for lo and 65535 for hi
   const levels = new Uint16Array(bytes(map.data).buffer);
@@ -76,16 +85,20 @@ const inView = new IntersectionObserver((entries) => {
   }
   draw();
 }, { threshold: 0.5 });
-const fetched = new Map();
+const KEPT = 64, TRIES = 5, PAUSE = 1500; // answers; requests for one of them; milliseconds until the next
+const fetched = new Map(), tries = new Map();
 function fromServer({ mechanism, seen }, map, query) {
-  const key = [record.image, mechanism.key, map.path, query].join(" ");
-  if (!fetched.has(key) && seen) {
+  const key = [record.image, mechanism.key, map.path, query].join(" "), tried = tries.get(key) || 0;
+  if (!fetched.has(key) && seen && tried < TRIES) {
     fetched.set(key, null);
-    if (fetched.size > 400) fetched.delete(fetched.keys().next().value);
-    server.map_row({ image: record.image, mechanism: mechanism.key, path: map.path, query }).then(
-      (answer) => { fetched.set(key, answer && answer.data ? decode(answer) : null); draw(); },
-      () => fetched.delete(key), // the next draw asks again
-    );
+    tries.set(key, tried + 1);
+    if (fetched.size > KEPT) fetched.delete(fetched.keys().next().value);
+    const arrived = (answer) => {
+      if (answer?.data) fetched.set(key, decode(answer)), tries.delete(key);
+      else setTimeout(() => { fetched.delete(key); draw(); }, PAUSE); // the server is busy, or said no
+      draw();
+    };
+    server.map_row({ image: record.image, mechanism: mechanism.key, path: map.path, query }).then(arrived, () => arrived(null));
   }
   return fetched.get(key);
 }
@@ -93,11 +106,14 @@ function fromServer({ mechanism, seen }, map, query) {
 // ---- what the marked place reads
 
 const headsOf = (map) => (map.axes.startsWith("head ") ? map.shape[0] : 1);
-function queryIndex(map) { // the marked place in the flattened grid of the queries
-  const axes = map.axes.split(" "), asks = axes.includes("q");
-  const height = asks ? Math.sqrt(map.shape[axes.indexOf("q")]) : map.shape[axes.indexOf("h")];
-  const width = asks ? height : map.shape[axes.indexOf("w")];
-  return Math.floor((state.query[1] * height) / 32) * width + Math.floor((state.query[0] * width) / 32);
+const headOf = (map) => (headsOf(map) > 1 && +state.head < headsOf(map) ? +state.head : null); // null: their mean
+function sideOf(map) { // of the square grid of the queries
+  const axes = map.axes.split(" ");
+  return axes.includes("q") ? Math.sqrt(map.shape[axes.indexOf("q")]) : map.shape[axes.indexOf("w")];
+}
+function queryIndex(map) { // the marked place in that grid, flattened
+  const [x, y] = cellOf(state.query, sideOf(map), sideOf(map));
+  return y * sideOf(map) + x;
 }
 const perMap = remembered(() => new Map()); // map -> what was computed from it, by query and head
 function affinityOf(figure, map) { // (h, w) or (k), of one head or their mean
@@ -105,7 +121,7 @@ function affinityOf(figure, map) { // (h, w) or (k), of one head or their mean
   const query = queryIndex(map), heads = headsOf(map), local = map.data !== "";
   const all = local ? valuesOf(map) : fromServer(figure, map, query);
   if (!all) return null;
-  const one = state.head === "mean" || heads === 1 ? null : Math.min(+state.head, heads - 1);
+  const one = headOf(map);
   const rows = perMap(map), key = `${query} ${one}`;
   if (!rows.has(key)) {
     const start = (head) => (local ? (head * map.shape[axis] + query) * size : head * size);
@@ -147,6 +163,8 @@ const tilesOf = remembered((values, map) => {
 
 // ---- words and numbers
 
+const methodName = (cam) => cam.replace(/^GradCAM/, "Grad-CAM");
+
 function number(x) {
   const size = Math.abs(x);
   if (size >= 100) return x.toFixed(0);
@@ -174,8 +192,11 @@ const statistics = remembered((values) => {
   return { least, most, mean: sum / count, at: values.indexOf(most) };
 });
 function inWords(figure) { // for who cannot see the picture
-  const { mechanism, map, values, width, mode } = figure, { least, most, mean, at } = statistics(values);
-  const start = `${mechanism.name}, ${map.path}: `, range = `from ${times(map, least)} to ${times(map, most)}`;
+  const { mechanism, map, section, values, width, mode } = figure, { least, most, mean, at } = statistics(values);
+  const asks = ["pairwise", "cross", "keys", "footprint"].includes(map.kind);
+  const from = asks ? ` from row ${Math.floor(queryIndex(map) / sideOf(map)) + 1}, column ${queryIndex(map) % sideOf(map) + 1}` : "";
+  const kind = map.kind === "cam" ? methodName(record.cam) : section.title;
+  const start = `${mechanism.name}, ${kind}${from}, ${map.path}: `, range = `from ${times(map, least)} to ${times(map, most)}`;
   if (mode !== "places") return `${start}${range}, mean ${times(map, mean)}`;
   if (!(most > least)) return `${start}${times(map, most)} everywhere`;
   const cells = [...values].filter((x) => !Number.isNaN(x)).sort((a, b) => b - a), total = cells.reduce((a, b) => a + b);

@@ -4,6 +4,7 @@
 // ---- crop: a square of the whole picture, dragged, sized at its corner, or moved by the keys
 
 let square = null; // [left, top, side] in pixels of the whole picture
+let wished = null; // the square that was asked for, until its record comes
 let cropping = false, cropTimer = 0;
 function buildCrop() {
   const { source, crop } = record, own = Array.isArray(crop);
@@ -13,7 +14,14 @@ function buildCrop() {
   if (!own) return;
   const image = $(".crop img");
   if (image.src !== source.data) image.src = source.data;
-  if (!$(".square").matches(":active")) showSquare(crop);
+  image.style.width = 300 * Math.min(1, source.width / source.height) + "px";
+  if (wished?.join() === crop.join()) wished = null;
+  if (!wished && !cropTimer && !$(".square").matches(":active")) showSquare(crop);
+}
+function askSquare() {
+  cropTimer = 0;
+  wished = square;
+  ask({ crop: square });
 }
 function showSquare([left, top, side]) { // moved inside the picture
   const { width, height } = record.source, most = Math.min(width, height);
@@ -50,7 +58,7 @@ $(".square").addEventListener("pointerdown", (event) => {
   node.addEventListener("pointermove", drag);
   node.addEventListener("lostpointercapture", () => {
     node.removeEventListener("pointermove", drag);
-    if (square.join() !== start.join()) ask({ crop: square });
+    if (square.join() !== start.join()) askSquare();
   }, { once: true });
 });
 $(".square").addEventListener("keydown", (event) => {
@@ -63,16 +71,24 @@ $(".square").addEventListener("keydown", (event) => {
   event.preventDefault();
   showSquare(moved);
   clearTimeout(cropTimer); // when the keys have come to rest
-  cropTimer = setTimeout(() => ask({ crop: square }), 500);
+  cropTimer = setTimeout(askSquare, 500);
 });
 
 // ---- one mechanism in detail: all its maps at all blocks
 
+let opener = null; // the name that was pressed, as `focusPath` finds it again
 function openDetail(key) {
+  opener = focusPath($(".sections"), document.activeElement);
   state.detail = key;
   trigger("card", { name: key }); // its text, below
   build();
+  $(".detail h3").focus({ preventScroll: true });
   $(".detail").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
+}
+function closeDetail() {
+  state.detail = null;
+  build();
+  $(".sections").querySelectorAll(opener?.[0] || "button.name")[Math.max(0, opener?.[1] || 0)]?.focus();
 }
 function buildDetail() {
   const mechanism = record.mechanisms.find((candidate) => candidate.key === state.detail);
@@ -82,8 +98,9 @@ function buildDetail() {
     const locals = new Map(mapsOf(mechanism, section.kinds).map((map) => [localOf(map), section]));
     return [...locals.keys()].map((local) => detailRow(section, mechanism, local, locals.size > 1));
   });
-  const shut = button("close", "link", () => { state.detail = null; build(); });
+  const shut = button("close", "link", closeDetail);
   const title = make("h3", "", `${mechanism.name}: all blocks`), note = make("p", "");
+  title.tabIndex = -1; // takes the focus when it is opened
   note.textContent = rows.length > 1 ? "From the first block to the last, on the same scales as above. Its formula " +
     "and its place in the network stand below." : "This network has no attention: Grad-CAM is all there is to see.";
   $(".detail").replaceChildren(make("header", "", title, shut, note), ...rows);
@@ -97,7 +114,7 @@ function detailRow(section, mechanism, local, several) {
 
 // ---- a link that restores the view, in our own words; version 1
 
-const LOOKS = ["site", "head", "colours", "cells", "scale", "detail"];
+const LOOKS = ["site", "head", "colours", "cells", "scale", "tab"];
 function linkOf() {
   const picture = record.example || record.image.replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
   const query = new URLSearchParams({
@@ -106,6 +123,7 @@ function linkOf() {
   });
   if (record.example && record.crop !== "centre") query.set("crop", record.crop);
   for (const key of LOOKS) if (state[key]) query.set(key, state[key]);
+  if (!$(".detail").hidden) query.set("detail", state.detail);
   return `${location.origin}${location.pathname}?${query}`.replace(/%2C/g, ",");
 }
 function restore() { // takes what a link says of the look, and returns the rest, which is for the server
@@ -121,7 +139,8 @@ function restore() { // takes what a link says of the look, and returns the rest
     if ([...$(`[data-set=${key}]`).options].some((option) => option.value === said[key])) state[key] = said[key];
   if (BLOCKS.includes(said.site)) state.site = said.site;
   if (/^\d{1,2}$/.test(said.head)) state.head = said.head;
-  if (/^\w+$/.test(said.detail)) state.detail = said.detail;
+  if (SECTIONS.some((section) => section.tab === said.tab)) state.tab = said.tab;
+  state.detail = said.detail || null;
   const { picture, mechanisms, class: target, cam, crop, detail } = said;
   return { picture, mechanisms, target, cam, crop, detail };
 }
