@@ -399,8 +399,9 @@ def test_upload_gives_a_new_comparison(visit: callable, tmp_path: Path):
     before = seen.canvases("cam")
     photograph(tmp_path / "photograph.jpg")
     seen.page.locator("#picture button").first.click()  # removes the old picture
-    seen.page.wait_for_timeout(500)
+    seen.page.wait_for_timeout(1500)
     assert seen.canvases("cam") == before and seen.page.locator('#grid [data-kind="cam"]').is_visible()
+    assert seen.page.locator("#grid [data-records='1']").count() == 1  # nothing was computed
     with new_record(seen.page):
         seen.page.locator("#picture input[type=file]").set_input_files(tmp_path / "photograph.jpg")
     centre = seen.canvases("cam")
@@ -417,6 +418,30 @@ def test_upload_gives_a_new_comparison(visit: callable, tmp_path: Path):
     with new_record(seen.page):
         seen.page.locator('#grid [data-kind="cam"] select').nth(1).select_option("EigenCAM")
     assert "knows no class" in seen.texts('[data-kind="cam"] header p')[0]
+
+
+@pytest.mark.browser
+def test_full_box_takes_another_picture(visit: callable, tmp_path: Path):
+    """By its button, by a click on the picture, and by paste; nothing is lost when no file is chosen."""
+    seen = visit()
+    photograph(tmp_path / "photograph.jpg")
+    with seen.page.expect_file_chooser():
+        seen.page.locator("#picture img").click()
+    assert seen.page.locator("#picture img").is_visible()
+    with seen.page.expect_file_chooser() as chooser, new_record(seen.page):
+        seen.page.locator('#picture [aria-label="Upload file"]').first.click()
+        chooser.value.set_files(tmp_path / "photograph.jpg")
+    assert seen.page.locator('#examples [aria-pressed="true"]').count() == 0
+    with new_record(seen.page):
+        seen.page.evaluate(PASTE, list(SHIP.read_bytes()))
+    assert seen.page.evaluate(SEEN_PIXEL, [0, 0]) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+
+
+PASTE = """(bytes) => {
+    const data = new DataTransfer();
+    data.items.add(new File([new Uint8Array(bytes)], "ship.png", {type: "image/png"}));
+    document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data}));
+}"""
 
 
 @pytest.mark.browser
@@ -452,11 +477,11 @@ def test_of_quick_wishes_the_last_one_counts(visit: callable):
 
 
 SHOWS = """([example, target, method]) => {
-    const chosen = [...document.querySelectorAll("#grid [data-kind=cam] select")].map((select) => select.value);
+    const chosen = [...document.querySelectorAll("#grid [data-kind=cam] select")].map((one) => one.value);
     const pressed = document.querySelector("#examples [aria-pressed=true]")?.dataset.name;
-    return pressed === example && chosen.join() === [target, method].join()
-        && !document.querySelector("#grid .pending")
-        && !document.querySelector("#grid .status").textContent.includes("…");
+    const status = document.querySelector("#grid .status").textContent;
+    return pressed === example && chosen.join() === [target, method].join() && !status.includes("…")
+        && !document.querySelector("#grid .pending");
 }"""
 
 
@@ -752,8 +777,8 @@ def test_keys_and_words_for_who_cannot_see(visit: callable):
     seen.page.wait_for_timeout(200)
     spatial = seen.page.locator('#grid [data-kind="spatial"] canvas').first.get_attribute("aria-label")
     found = re.fullmatch(
-        r"CBAM, How much each place passes, layer4.1.refine.spatial_gate: strongest at row (\d), column (\d): ([\d.]+); "
-        r"the top fifth of the cells holds ([\d.]+) %",
+        r"CBAM, How much each place passes, layer4.1.refine.spatial_gate: "
+        r"strongest at row (\d), column (\d): ([\d.]+); the top fifth of the cells holds ([\d.]+) %",
         spatial,
     )
     assert found, spatial

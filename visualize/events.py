@@ -4,6 +4,7 @@ The choice of mechanisms comes as a list for each group of boxes. What an event 
 and is checked here or by what it calls.
 """
 
+import filecmp
 import logging
 import math
 import os
@@ -155,9 +156,13 @@ def look_at_choice(view: View, *groups: list[str]) -> Iterator[dict]:
 
 
 def look_at_upload(image: dict | None, view: View, *groups: list[str]) -> Iterator[dict]:
-    """Another picture is in the box: uploaded, pasted or from the camera; or the box was emptied."""
+    """Another picture is in the box: uploaded, pasted or from the camera; or the box was emptied.
+
+    Gradio says that a box was emptied by sending its last picture once more.
+    """
     file = uploaded(image)
-    if file is None:
+    there = file is not None and os.path.exists(file) and os.path.exists(view.file)
+    if file is None or (there and filecmp.cmp(file, view.file, shallow=False)):
         yield gr.skip()
     else:
         yield from look(view, *groups, file=file, crop=crop_for_another(view))
