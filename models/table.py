@@ -227,8 +227,8 @@ def caption(block: dict) -> str:
     if count:
         said += (
             " Beside plain: McNemar's exact test on the same test images, at 5 %"
-            + (f" after Holm's correction for the table's {count} comparisons" if count > 1 else "")
-            + "; in brackets the images right that plain gets wrong, and the other way round."
+            + (f" after Holm's correction for the {count} comparisons of this table" if count > 1 else "")
+            + "; + counts the images right that plain gets wrong, - the other way round."
         )
     said += " Milliseconds are for one picture."
     if not all(row["ships"] for row in block["rows"]):
