@@ -77,6 +77,12 @@ def test_the_value_is_the_table(tmp_path):
     assert results_value(tmp_path / "nothing") == {"blocks": []}
 
 
+def test_gradio_can_read_the_templates():
+    """It makes JavaScript template strings of them, in which a backslash or a backtick means something."""
+    for kind in ("html", "css"):
+        assert not set("\\`") & set((ASSETS / f"results.{kind}").read_text())
+
+
 # In a browser, without Gradio: the component needs an element, its value, and colours.
 
 
@@ -215,8 +221,14 @@ def test_on_a_phone_nothing_scrolls_sideways(page, forty):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     right = "(all) => Math.max(...all.map((one) => one.getBoundingClientRect().right))"
     assert page.locator(".results *").evaluate_all(right) <= 390
+    assert "Plain ResNet18" in page.locator("figure > svg .label").all_text_contents()
     page.locator("thead").first.get_by_role("button", name="Parameters").click()
     assert page.locator("th[aria-sort]").inner_text() == "Parameters"
+    readout = page.locator(".readout").first
+    height = readout.bounding_box()["height"]
+    for row in page.locator("tbody tr").all()[:3]:
+        row.hover()
+        assert readout.bounding_box()["height"] == height
 
 
 @pytest.mark.browser

@@ -237,7 +237,8 @@ function labels(rows, plain, x, y, right, bottom) {
   for (const row of [...rows].sort((a, b) => first(b) - first(a) || b.accuracy.value - a.accuracy.value)) {
     const words = label(row), wide = 6.1 * words.length, [px, py] = [x(row), y(row.accuracy.value)];
     const places = [[px + 9, py, "start"], [px - 9 - wide, py, "end"], [px + 6, py - 13, "start"], [px + 6, py + 13, "start"]];
-    const place = places.find(([left, middle]) => free([left, middle - 7, left + wide, middle + 7]));
+    const place = places.find(([left, middle]) => free([left, middle - 7, left + wide, middle + 7]))
+      || (row === plain && places.at(-1)); // plain is always named
     if (!place) continue;
     const [left, middle, anchor] = place;
     taken.push([left, middle - 7, left + wide, middle + 7]);
