@@ -386,8 +386,10 @@ def main() -> None:
     if arguments.dry_run:
         left = dry_run(names, arguments.workers, arguments.deadline)
     elif arguments.cluster:
-        from .cluster import Training, run_jobs  # submitit is needed for this alone
-
+        try:
+            from .cluster import Training, run_jobs
+        except ImportError:  # nothing else needs it
+            sys.exit("submitit is not installed: `pip install submitit`")
         todo, gpus = missing(names, *run, arguments.folder), int(arguments.recipe in ("gpu", "paper"))
         job = Training(*run, arguments.folder.absolute())
         left = run_jobs(job, todo, arguments.cluster, arguments.workers, gpus)

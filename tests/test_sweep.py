@@ -334,6 +334,13 @@ def test_the_command_sends_what_is_missing_to_the_cluster(folder, monkeypatch, c
     assert '{"unfinished": {"sk": "no space"}}' in capsys.readouterr().out
 
 
+def test_without_submitit_the_command_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.delitem(sys.modules, "models.cluster", raising=False)
+    with pytest.raises(SystemExit, match="pip install submitit"):
+        command(monkeypatch, "plain", "--recipe", "gpu", "--folder", str(folder), "--cluster", "logs")
+
+
 @pytest.mark.parametrize(
     "text, expected", [("90s", 90), ("25m", 1500), ("2h", 7200), ("45", 45), ("1.5m", 90), ("0", 0)]
 )

@@ -23,6 +23,7 @@ from models.checkpoint import CheckpointError
 from models.data import DataError
 from models.losses import add_loss
 from models.train import RECIPES, Recipe, Run, TrainingError, train_one
+from tests import throughput
 
 TOY = Recipe(
     epochs=3,
@@ -463,6 +464,31 @@ def test_validation_ships_nothing(toy, monkeypatch, tmp_path):
 
 def test_all_training_images_are_used_otherwise(toy):
     assert Run("plain", "toy").data.count == 5 * PER_FILE
+
+
+# Throughput (`python -m tests.throughput`).
+
+
+def test_both_ways_of_training_take_turns(toy, monkeypatch):
+    monkeypatch.setattr(throughput, "build", Tiny)
+    ours = throughput.our_way(Run("plain", "toy"))
+    usual = throughput.usual_way(torch.device("cpu"), batch=64)
+    for _ in range(2):
+        for steps in (ours, usual):
+            assert throughput.images_per_second(steps, 3, torch.device("cpu"), untimed=1) > 0
+    assert (next(ours), next(usual)) == (TOY.batch, 64)
+    picture, label = throughput.Pictures()[7]
+    assert picture.shape == (3, 32, 32) and abs(picture.mean()) < 3 and 0 <= label < 10
+
+
+def test_the_time_to_an_accuracy_is_of_training_alone(toy, monkeypatch):
+    monkeypatch.setitem(RECIPES, "gpu", TOY)
+    said = []
+    run = throughput.Watched((0.0, 101.0), said.append)
+    run.train(progress=False)
+    assert said[0].startswith("0.0 % after ") and ", 1 epochs" in said[0]
+    assert "at the end" in said[1] and said[2] == "101.0 % not reached"
+    assert not (run.folder / "state.pt").exists() and run.model.training
 
 
 # The command lines.

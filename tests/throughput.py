@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from models import build
-from models.data import MEAN, STD, load
+from models.data import MEAN, STD, DataError, load
 from models.evaluate import logits_of, percent_correct
 from models.sweep import scratch_home
 from models.train import RECIPES, Run, device_name
@@ -170,7 +170,10 @@ def main() -> None:
         del ours, usual, run
         if torch.cuda.is_available():
             print("plain by the recipe gpu, from the first step, test images counted after each epoch:")
-            Watched((94.0, 95.0), lambda line: print(f"    {line}", flush=True)).train(progress=False)
+            try:
+                Watched((94.0, 95.0), lambda line: print(f"    {line}", flush=True)).train(progress=False)
+            except DataError as error:  # a machine that was given the training images only
+                print(f"    not measured: {error}")
             print(AIRBENCH)
 
 
