@@ -3,7 +3,9 @@
     python -m models.sweep se cbam sk       these entries; by default all that have a network
     python -m models.sweep --workers 3      processes at a time (default: 3 on a GPU, else one per core)
     python -m models.sweep --detach         go on after the shell is gone; the log says how far it is
-    python -m models.sweep --status         what is finished, begun and missing
+    python -m models.sweep --status         what is finished, running, failed and missing, and the time left
+    python -m models.sweep --dry-run        every entry with 512 images for one epoch, into a folder that goes
+    python -m models.sweep --cluster LOGS   as an array of Slurm jobs (needs `pip install submitit`)
 
 Every run is `python -m models.train` in a process of its own. A finished pair of files is there at once;
 at the deadline running entries save their state, and the same command goes on with what is missing. An
@@ -14,19 +16,24 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import torch
 
 from . import CATALOGUE
 from .checkpoint import CHECKPOINTS, CheckpointError, read_facts
 from .data import home
-from .train import RECIPES, settings
+from .train import RECIPES, Recipe, run_folder, settings
 
 # The order in which checkpoints are wanted; everything else follows as the catalogue lists it.
 FIRST = """
@@ -35,6 +42,12 @@ FIRST = """
     ge_theta_plus split_attention self_calibrated_conv iaff ms_cam light_nl apnb afnb rnan san_pairwise
     generalized_attention ocr iau dca_se ulsam context_gating strip_pooling dgc
 """.split()  # noqa: SIM905
+
+
+SILENCE = 300  # seconds; a run writes its state every 120, so after this silence nobody works on it
+FAILED = "FAILED: "  # begins the line that the sweep adds to the log of a run that failed
+LEFT = ("stopped", "not begun")  # what is no failure
+STOPPED = "can be resumed"  # what a run that was asked to stop says last
 
 
 @dataclass
@@ -60,12 +73,19 @@ def missing(names: list[str], recipe: str, seed: int, folder: Path) -> list[str]
 
 
 def sweep(
-    names: list[str], recipe: str, seed: int, workers: int, folder: Path, deadline: float = float("inf")
+    names: list[str],
+    recipe: str,
+    seed: int,
+    workers: int,
+    folder: Path,
+    deadline: float = float("inf"),
+    keep_states: bool = True,
 ) -> dict[str, str]:
     """Trains what is missing, `workers` entries at a time, until all is done or the deadline comes.
 
     Args:
         deadline: seconds from now.
+        keep_states: leave the states of finished runs where they are, 130 MB each.
 
     Returns:
         for each entry that did not finish, `stopped`, `not begun`, or the last line of its log.
@@ -87,12 +107,15 @@ def sweep(
                     finished += 1
                     say(f"{worker.name}: finished, {finished} of {total}")
                 else:
-                    unfinished[worker.name] = last_line(worker.log)
-                    say(f"{worker.name}: FAILED: {unfinished[worker.name]}")
+                    unfinished[worker.name] = note_failure(worker)
+                    say(f"{worker.name}: {FAILED}{unfinished[worker.name]}")
+                if not keep_states:
+                    shutil.rmtree(run_folder(worker.name, recipe, seed), ignore_errors=True)
             if time.monotonic() - said > 30:
                 said = time.monotonic()
                 for worker in running:
                     say(f"{worker.name}: {last_line(worker.log)}")
+                say(time_left(survey(names, recipe, seed, folder), workers))
     finally:  # at the deadline, and when somebody stops the sweep itself
         for worker in running:
             worker.process.send_signal(signal.SIGTERM)
@@ -104,7 +127,7 @@ def sweep(
 
 def start(name: str, recipe: str, seed: int, folder: Path) -> Worker:
     """One run of one thread: several of them side by side use a machine better than one of many threads."""
-    log = home() / "logs" / f"{name}-{recipe}-seed{seed}.log"
+    log = log_of(name, recipe, seed)
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "models.train", name, "--recipe", recipe, "--seed", str(seed)]
     command += ["--folder", str(folder.absolute()), "--threads", "1"]
@@ -120,25 +143,194 @@ def start(name: str, recipe: str, seed: int, folder: Path) -> Worker:
     return Worker(name, process, log)
 
 
+def log_of(name: str, recipe: str, seed: int) -> Path:
+    return home() / "logs" / f"{name}-{recipe}-seed{seed}.log"
+
+
 def last_line(log: Path) -> str:
-    """The newest line of a run's log: its progress bar, or why it failed."""
-    return re.split(r"[\r\n]+", log.read_text(errors="replace").strip())[-1].strip() or "no output"
+    """The newest line of a run's log: its progress bar, or why it failed. Warnings are passed over."""
+    lines = re.split(r"[\r\n]+", log.read_text(errors="replace").strip())
+    lines = [line.strip() for line in lines if "Warning: " not in line and "warnings.warn(" not in line]
+    return lines[-1] if lines and lines[-1] else "no output"
 
 
-def status(names: list[str], recipe: str, seed: int, folder: Path) -> list[str]:
-    """One line for each entry: its accuracy, or how far its run is."""
-    lines, open_entries = [], missing(names, recipe, seed, folder)
+def note_failure(worker: Worker) -> str:
+    """Why a run failed; also written to its log, so that whoever looks later need not guess."""
+    reason, code = last_line(worker.log), worker.process.returncode
+    if code < 0:  # it had no time to say anything
+        reason = f"killed by {signal.Signals(-code).name}" + (", out of memory?" if code == -9 else "")
+    with worker.log.open("a") as stream:
+        stream.write(f"\n{FAILED}{reason}\n")
+    return reason
+
+
+# How far everything is.
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one entry is: `finished`, `running`, `stopped`, `failed` or `missing`, and more in words.
+
+    `left`: seconds that the entry still takes in one process; None where nothing tells.
+    """
+
+    name: str
+    kind: str
+    words: str
+    left: float | None
+
+
+def survey(names: list[str], recipe: str, seed: int, folder: Path) -> list[Progress]:
+    """How far every entry is, from the checkpoints and the runs' own files; no process needs to be asked."""
+    to_do, found, durations = set(missing(names, recipe, seed, folder)), [], []
     for name in names:
-        log = home() / "logs" / f"{name}-{recipe}-seed{seed}.log"
-        if name not in open_entries:
-            accuracy = read_facts(name, folder)["accuracy"]
-            measured = "accuracy not measured" if accuracy is None else f"{accuracy} %"
-            lines.append(f"{name}: finished, {measured}")
-        elif log.exists():
-            lines.append(f"{name}: begun, {last_line(log)}")
-        else:
-            lines.append(f"{name}: missing")
-    return lines
+        if name in to_do:
+            found.append(look_at_run(name, recipe, seed))
+            continue
+        facts = read_facts(name, folder)
+        durations.append(facts.get("train_seconds") or 0.0)
+        accuracy = facts["accuracy"]
+        words = "accuracy not measured" if accuracy is None else f"{accuracy} %"
+        found.append(Progress(name, "finished", words, 0.0))
+    usual = mean(durations) if durations else None  # of a whole run; entries differ by up to a half
+    if usual is None and (known := [one.left for one in found if one.kind == "running" and one.left]):
+        usual = max(known)
+    return [
+        Progress(one.name, one.kind, one.words, usual)
+        if one.kind in ("missing", "failed", "stopped") and one.left is None
+        else one
+        for one in found
+    ]
+
+
+def look_at_run(name: str, recipe: str, seed: int) -> Progress:
+    """How far the run of an entry without a checkpoint is.
+
+    The log has a progress bar while the run goes well, and ends with a sentence or a traceback when it does
+    not. A run that was started without the sweep has no log; its state and its metrics tell.
+    """
+    log = log_of(name, recipe, seed)
+    own = [run_folder(name, recipe, seed) / file for file in ("state.pt", "metrics.jsonl")]
+    worked = max([file.stat().st_mtime for file in own if file.exists()], default=0.0)
+    logged = log.stat().st_mtime if log.exists() else 0.0
+    if not worked and not logged:
+        return Progress(name, "missing", "", None)
+    done, left = progress_of(name, recipe, seed)
+    if logged >= worked - 5:  # else somebody went on since, without the sweep
+        line = last_line(log)
+        bar = re.search(r"(\d+)%\|.*\[.*<([\d:]+)", line)
+        if bar and left is None:  # no epoch is complete, so the metrics cannot tell
+            done, left = int(bar[1]) / 100, clock(bar[2])
+        elif STOPPED in line:
+            return Progress(name, "stopped", f"at {done:.0%}, goes on when asked again", left)
+        elif not bar and not line.startswith("{") and line != "no output":  # "{": a finished run's facts
+            return Progress(name, "failed", line.removeprefix(FAILED), None)
+    if time.time() - max(worked, logged) > SILENCE:
+        return Progress(name, "stopped", f"at {done:.0%}, no sign of life, goes on when asked again", left)
+    rest = "" if left is None else f", about {duration(left)} left"
+    return Progress(name, "running", f"{done:.0%}{rest}", left)
+
+
+def progress_of(name: str, recipe: str, seed: int) -> tuple[float, float | None]:
+    """The share of a run's work that is done, and the seconds that the rest takes, by its metrics.
+
+    Epochs on small pictures are cheaper, so it is not epochs that are counted but what they cost.
+    """
+    folder, whole = run_folder(name, recipe, seed), RECIPES[recipe]
+    try:
+        last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+        epoch, taken = last["epoch"], last["seconds"]  # of training, when that epoch ended
+        since = (folder / "state.pt").stat().st_mtime - (folder / "metrics.jsonl").stat().st_mtime
+    except (OSError, ValueError, IndexError, KeyError):
+        return 0.0, None
+    costs = [cost(whole, index) for index in range(whole.epochs)]
+    done = sum(costs[:epoch]) / sum(costs)
+    return done, max(0.0, taken * (1 - done) / done - max(0.0, since))
+
+
+def cost(recipe: Recipe, epoch: int) -> float:
+    """What an epoch costs. Measured on a CPU: a third at 16 pixels, two thirds at 24, of one at 32."""
+    side = [side for start, side in recipe.sizes if epoch >= start][-1]
+    return (side / 32) ** 1.5
+
+
+def time_left(found: list[Progress], workers: int) -> str:
+    """What is left in all, as a sentence."""
+    todo = [one for one in found if one.kind != "finished"]
+    if not todo:
+        return "all finished"
+    if any(one.left is None for one in todo):
+        return f"{len(todo)} to go, time left not known yet"
+    lefts = sorted((one.left for one in todo), reverse=True)
+    total = max(lefts[0], sum(lefts) / workers)  # the longest one cannot be divided
+    return f"{len(todo)} to go, about {duration(total)} with {workers} at a time"
+
+
+def status(names: list[str], recipe: str, seed: int, folder: Path, workers: int = 1) -> list[str]:
+    """One line for each entry, and one for all of them."""
+    found = survey(names, recipe, seed, folder)
+    lines = [f"{one.name}: {one.kind}" + (f", {one.words}" if one.words else "") for one in found]
+    kinds = [one.kind for one in found]
+    counted = [
+        f"{kinds.count(kind)} {kind}"
+        for kind in ("finished", "running", "stopped", "failed", "missing")
+        if kind in kinds
+    ]
+    return [*lines, f"{', '.join(counted)}; {time_left(found, workers)}"]
+
+
+def clock(text: str) -> float:
+    """Seconds of a progress bar's `1:02:03` or `02:03`."""
+    total = 0.0
+    for part in text.split(":"):
+        total = 60 * total + float(part)
+    return total
+
+
+def duration(amount: float) -> str:
+    """Seconds in words: `45 s`, `12 min`, `3 h 20 min`."""
+    if amount < 90:
+        return f"{amount:.0f} s"
+    minutes = round(amount / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# Every entry once, in small.
+
+
+def dry_run(names: list[str], workers: int, deadline: float = float("inf")) -> dict[str, str]:
+    """Trains, stores and measures every entry with 512 images for one epoch; nothing of it stays.
+
+    Returns:
+        as `sweep`: why entries did not pass.
+    """
+    began = time.monotonic()
+    with scratch_home() as scratch:
+        folder = scratch / "checkpoints"
+        unfinished = sweep(names, "dry", 0, workers, folder, deadline, keep_states=False)
+        for name, reason in unfinished.items():
+            if reason not in LEFT:
+                print(f"--- {name}\n{log_of(name, 'dry', 0).read_text(errors='replace')[-2000:]}", flush=True)
+    passed, minutes = len(names) - len(unfinished), (time.monotonic() - began) / 60
+    say(f"{passed} of {len(names)} entries pass, in {minutes:.1f} minutes")
+    return unfinished
+
+
+@contextmanager
+def scratch_home() -> Iterator[Path]:
+    """A temporary `$ATTNSCOPE_HOME` with the same data: runs in it touch no others', and leave nothing."""
+    before = os.environ.get("ATTNSCOPE_HOME")
+    with tempfile.TemporaryDirectory(prefix="attnscope-") as scratch:
+        for dataset in ("cifar10", "cifar100"):
+            if (home() / dataset).exists():
+                (Path(scratch) / dataset).symlink_to((home() / dataset).absolute())
+        os.environ["ATTNSCOPE_HOME"] = scratch
+        try:
+            yield Path(scratch)
+        finally:
+            os.environ.pop("ATTNSCOPE_HOME")
+            if before is not None:
+                os.environ["ATTNSCOPE_HOME"] = before
 
 
 def seconds(text: str) -> float:
@@ -168,14 +360,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="where the checkpoints go")
     parser.add_argument("--detach", action="store_true", help="run in the background, log to a file")
     parser.add_argument("--status", action="store_true", help="only say how far everything is")
+    parser.add_argument("--dry-run", action="store_true", help="everything in small, leaves nothing behind")
+    parser.add_argument("--cluster", type=Path, metavar="LOGS", help="as jobs of a cluster; their logs")
     arguments = parser.parse_args()
 
     trainable = [name for name, entry in CATALOGUE.items() if entry.is_network]
     if unknown := sorted(set(arguments.names) - set(trainable)):
         parser.error(f"no network is called {', '.join(unknown)}")
     names = arguments.names or sorted(trainable, key=(FIRST + trainable).index)
+    run = (arguments.recipe, arguments.seed)
     if arguments.status:
-        print("\n".join(status(names, arguments.recipe, arguments.seed, arguments.folder)))
+        print("\n".join(status(names, *run, arguments.folder, arguments.workers)))
         return
     if arguments.detach:
         log = home() / "logs" / "sweep.log"
@@ -188,11 +383,20 @@ def main() -> None:
         print(f"running in the background, see {log}")
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    left = sweep(
-        names, arguments.recipe, arguments.seed, arguments.workers, arguments.folder, arguments.deadline
-    )
+    if arguments.dry_run:
+        left = dry_run(names, arguments.workers, arguments.deadline)
+    elif arguments.cluster:
+        try:
+            from .cluster import Training, run_jobs
+        except ImportError:  # nothing else needs it
+            sys.exit("submitit is not installed: `pip install submitit`")
+        todo, gpus = missing(names, *run, arguments.folder), int(arguments.recipe in ("gpu", "paper"))
+        job = Training(*run, arguments.folder.absolute())
+        left = run_jobs(job, todo, arguments.cluster, arguments.workers, gpus)
+    else:
+        left = sweep(names, *run, arguments.workers, arguments.folder, arguments.deadline)
     print(json.dumps({"unfinished": left}))
-    if any(reason not in ("stopped", "not begun") for reason in left.values()):
+    if any(arguments.dry_run or reason not in LEFT for reason in left.values()):
         sys.exit(1)
 
 

@@ -1,15 +1,31 @@
-"""The table of results, from the checkpoints' JSON files: python -m models.table [--write README.md]
+"""The table of results, from the checkpoints' JSON files: python -m models.table
 
-With `--write` the table replaces what stands between the lines `<!-- table -->` and `<!-- /table -->`.
+    --write README.md     the table replaces what stands between `<!-- table -->` and `<!-- /table -->`
+    --verify se           counts one published accuracy again, on the stored file; the exit status says
+    --take FOLDER         takes in the figures, without the weights, of networks that were trained elsewhere
+
+Networks of different recipes are never compared: each recipe has a table of its own. Within it every network
+is compared with `plain` on the same test images, by McNemar's exact test. Among forty comparisons two would
+look significant by chance at 5 %; so Holm's correction is applied over the comparisons of a table.
 """
 
 import argparse
+import json
 import math
 import re
+import sys
 from pathlib import Path
 
-from . import CATALOGUE
-from .checkpoint import CHECKPOINTS, CheckpointError, read_facts
+import numpy as np
+
+from . import CATALOGUE, predictions
+from .checkpoint import CHECKPOINTS, CheckpointError, read_facts, write_facts
+from .data import DataError
+
+SIGNIFICANCE = 0.05  # of the corrected p values
+MEASURED = "measured"  # folder beside the checkpoints: facts of networks whose weights do not ship
+SAME = "no measurable difference"
+UNKNOWN = "not measured"
 
 
 def wilson(percent: float, count: int) -> tuple[float, float]:
@@ -21,6 +37,45 @@ def wilson(percent: float, count: int) -> tuple[float, float]:
     centre = p + z * z / (2 * count)
     spread = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
     return tuple(100 * (centre + sign * spread) / (1 + z * z / count) for sign in (-1, 1))
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """The two-sided exact p value that two networks differ, from the images that only one gets right.
+
+    If they were equally good, each such image would fall to either like a fair coin.
+
+    Args:
+        better: images that the first network gets right and the second one wrong.
+        worse: the other way round.
+
+    Source: McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
+    """
+    count = better + worse
+    term = total = 1  # binomial coefficients (count, 0) and their sum, in exact integers
+    for k in range(min(better, worse)):
+        term = term * (count - k) // (k + 1)
+        total += term
+    return min(1.0, 2 * total / 2**count)
+
+
+def holm(values: list[float]) -> list[float]:
+    """p values corrected for their number, so that one false alarm among all is as rare as with one test.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    corrected, largest = [0.0] * len(values), 0.0
+    for rank, index in enumerate(np.argsort(values, kind="stable")):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def verdict(difference: int, p: float) -> str:
+    """What a corrected p value allows to say of a network with so many more images right than plain."""
+    if p >= SIGNIFICANCE:
+        return SAME
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{'better' if difference > 0 else 'worse'} than plain ({chance})"
 
 
 def trained(folder: Path = CHECKPOINTS) -> list[dict]:
@@ -36,22 +91,221 @@ def trained(folder: Path = CHECKPOINTS) -> list[dict]:
     return facts
 
 
-def markdown(folder: Path = CHECKPOINTS) -> str:
-    """The table, with one row per trained network. Intervals say how far 10,000 test images can tell."""
-    lines = [
-        "| network | accuracy, 95 % interval | with mirror | before int8 | parameters | MFLOPs | recipe |",
-        "|---|---|---:|---:|---:|---:|---|",
-    ]
-    for facts in trained(folder):
-        low, high = wilson(facts["accuracy"], facts["test_images"])
-        unrounded = facts["accuracy_unrounded"]  # None where the test images were not there in training
-        lines.append(
-            f"| {CATALOGUE[facts['name']].title} | {facts['accuracy']:.2f} ({low:.2f} to {high:.2f}) "
-            f"| {facts['accuracy_mirror']:.2f} | {'-' if unrounded is None else f'{unrounded:.2f}'} "
-            f"| {facts['parameters']:,} | {facts['flops'] / 1e6:,.0f} "
-            f"| {facts['recipe']}, {facts['epochs']} epochs, seed {facts['seed']} |"
+def results(folder: Path = CHECKPOINTS) -> list[dict]:
+    """One block per recipe, the largest first; two recipes of one name with other settings are two.
+
+    Returns:
+        dicts with `recipe`, `dataset`, `epochs`, `title`, `comparisons` (how many p values were corrected
+        together), `devices` (trained on) and `rows`. A row has `key` (the id; `<id>-seed<seed>` where the
+        weights do not ship), `name`, `title`, `family`, `ships`, `seed`, `accuracy` and `mirror`
+        ({"value", "low", "high"} in percent; None where not measured), `unrounded`, `test_images`,
+        `verdict`, `p`, `better` and `worse` (images right that plain gets wrong, and the other way round;
+        the four are None for the plain network that the others are compared with), `parameters`, `flops`,
+        `latency_ms`, `latency_gpu_ms` and `train_seconds`.
+    """
+    rows: dict[str, list[tuple[dict, dict]]] = {}  # settings -> rows and their facts
+    for key, facts in _measured(folder):
+        group = json.dumps([facts.get(key) for key in ("dataset", "recipe", "settings")])
+        rows.setdefault(group, []).append((_row(key, facts), facts))
+    blocks, titles = [], set()
+    for pairs in sorted(rows.values(), key=len, reverse=True):
+        first = pairs[0][1]
+        recipe, dataset, epochs = first["recipe"], first.get("dataset", "cifar10"), first["epochs"]
+        title = f"Recipe {recipe}: {epochs} epochs on {dataset.upper().replace('R1', 'R-1')}"
+        while title in titles:
+            title += ", other settings"
+        titles.add(title)
+        blocks.append(
+            {
+                "recipe": recipe,
+                "dataset": dataset,
+                "epochs": epochs,
+                "title": title,
+                "comparisons": _compare(pairs, folder),
+                "devices": sorted({facts["device"] for _, facts in pairs if facts.get("device")}),
+                "rows": [row for row, _ in pairs],
+            }
         )
-    return "\n".join(lines)
+    return blocks
+
+
+def _measured(folder: Path) -> list[tuple[str, dict]]:
+    """Keys and facts: the checkpoints, then the networks whose weights do not ship; `plain` before all."""
+    found = [(facts.get("name"), facts) for facts in trained(folder)]
+    for file in sorted((folder / MEASURED).glob("*.json")):
+        try:
+            found.append((file.stem, read_facts(file.stem, file.parent)))
+        except CheckpointError:
+            continue
+    needed, order = ("accuracy", "test_images", "recipe", "epochs"), list(CATALOGUE)
+    complete = [
+        (key, facts)
+        for key, facts in found
+        if facts.get("name") in order and all(facts.get(fact) is not None for fact in needed)
+    ]
+    return sorted(complete, key=lambda pair: order.index(pair[1]["name"]))  # stable: what ships comes first
+
+
+def _row(key: str, facts: dict) -> dict:
+    entry = CATALOGUE[facts["name"]]
+
+    def with_interval(percent: float | None) -> dict | None:
+        if percent is None:
+            return None
+        low, high = wilson(percent, facts["test_images"])
+        return {"value": round(percent, 2), "low": round(low, 2), "high": round(high, 2)}
+
+    return {
+        "key": key,
+        "name": facts["name"],
+        "title": entry.title,
+        "family": entry.family,
+        "ships": key == facts["name"],
+        "seed": facts.get("seed"),
+        "accuracy": with_interval(facts["accuracy"]),
+        "mirror": with_interval(facts.get("accuracy_mirror")),
+        "unrounded": facts.get("accuracy_unrounded"),
+        "test_images": facts["test_images"],
+        **dict.fromkeys(("verdict", "p", "better", "worse")),
+        **{key: facts.get(key) for key in ("parameters", "flops", "latency_ms", "latency_gpu_ms")},
+        "train_seconds": facts.get("train_seconds"),
+    }
+
+
+def _compare(pairs: list[tuple[dict, dict]], folder: Path) -> int:
+    """Fills in verdict, p, better and worse of each row; the first plain network is the yardstick."""
+    (plain, facts), *others = pairs  # plain is the catalogue's first
+    yardstick = predictions.read(plain["key"], facts, folder) if plain["name"] == "plain" else None
+    if plain["name"] != "plain":
+        others = pairs
+    compared = []
+    for row, facts in others:
+        row["verdict"] = UNKNOWN
+        answered = predictions.read(row["key"], facts, folder)
+        if yardstick is None or answered is None or len(answered[0]) != len(yardstick[0]):
+            continue
+        right, plain_right = (predicted == labels for predicted, labels in (answered, yardstick))
+        row["better"], row["worse"] = int((right & ~plain_right).sum()), int((plain_right & ~right).sum())
+        compared.append(row)
+    corrected = holm([mcnemar(row["better"], row["worse"]) for row in compared])
+    for row, p in zip(compared, corrected):
+        row["p"], row["verdict"] = p, verdict(row["better"] - row["worse"], p)
+    return len(compared)
+
+
+HEADER = (
+    "| network | accuracy, 95 % interval | with mirror | beside plain | parameters | MFLOPs | ms, CPU | "
+    "training, s | seed |",
+    "|---|---|---|---|---:|---:|---:|---:|---:|",
+)
+
+
+def markdown(folder: Path = CHECKPOINTS) -> str:
+    """The tables, one per recipe, with one row per measured network; the header alone where there is none."""
+    blocks = results(folder)
+    if not blocks:
+        return "\n".join(HEADER)
+    parts = []
+    for block in blocks:
+        on_gpu = any(row["latency_gpu_ms"] is not None for row in block["rows"])
+        header = [line.replace("ms, CPU |", "ms, CPU | ms, GPU |") for line in HEADER] if on_gpu else HEADER
+        if on_gpu:
+            header[1] += "---:|"
+        lines = [f"**{block['title']}**", "", *header]
+        lines += [_line(row, on_gpu) for row in block["rows"]]
+        lines += ["", caption(block)]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def caption(block: dict) -> str:
+    """How the table of a recipe is to be read."""
+    count = block["comparisons"]
+    said = (
+        "Intervals are Wilson's: what chance in the choice of test images can do, not what another seed can."
+    )
+    if count:
+        said += (
+            " Beside plain: McNemar's exact test on the same test images, at 5 %"
+            + (f" after Holm's correction for the {count} comparisons of this table" if count > 1 else "")
+            + "; + counts the images right that plain gets wrong, - the other way round."
+        )
+    said += " Milliseconds are for one picture."
+    if not all(row["ships"] for row in block["rows"]):
+        said += " \\* Its weights do not ship."
+    return said + (f" Trained on {'; '.join(block['devices'])}." if block["devices"] else "")
+
+
+def _line(row: dict, on_gpu: bool) -> str:
+    def percent(found: dict | None) -> str:
+        return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})" if found else "-"
+
+    def number(value: float | None, form: str = ",.0f") -> str:
+        return "-" if value is None else format(value, form)
+
+    beside = row["verdict"] or "-"
+    if row["better"] is not None:
+        beside += f" (+{row['better']} -{row['worse']})"
+    cells = [
+        row["title"] + ("" if row["ships"] else " \\*"),
+        percent(row["accuracy"]),
+        percent(row["mirror"]),
+        beside,
+        number(row["parameters"]),
+        number(row["flops"] and row["flops"] / 1e6),
+        number(row["latency_ms"], ".1f"),
+        *([number(row["latency_gpu_ms"], ".1f")] if on_gpu else []),
+        number(row["train_seconds"]),
+        number(row["seed"]),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def verify(name: str, folder: Path = CHECKPOINTS, most: int = 5) -> str:
+    """Counts the right answers of a stored file again and compares them with the published accuracy.
+
+    Args:
+        most: images that may fall to the other side. None does on the machine that measured; elsewhere the
+            sums of a convolution are taken in another order, and a picture between two classes may move.
+
+    Returns:
+        what was found, in one sentence.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or its accuracy is not the published one.
+        DataError: the test images are not at hand.
+    """
+    from .evaluate import predict  # here: the table itself needs no network
+
+    facts = read_facts(name, folder)
+    if facts.get("accuracy") is None:
+        raise CheckpointError(f"The accuracy of {name} was never measured.")
+    before = predictions.read(name, facts, folder)
+    predicted, labels = predict(name, folder, keep=False)
+    right, published = int((predicted == labels).sum()), round(facts["accuracy"] * len(labels) / 100)
+    found = f"{name}: {right:,} of {len(labels):,} right, published {published:,}"
+    if before is not None and len(before[0]) == len(predicted):
+        found += f"; {int((predicted.numpy() != before[0]).sum())} images have another answer than stored"
+    if abs(right - published) > most:
+        raise CheckpointError(f"{found}: NOT the published figure.")
+    return f"{found}: the published figure."
+
+
+def take(source: Path, folder: Path = CHECKPOINTS) -> list[str]:
+    """Takes in facts and predictions of the measured networks of another folder, without their weights.
+
+    Returns:
+        the keys under which they are now in the table, `<id>-seed<seed>`.
+    """
+    taken = []
+    for facts in trained(source):
+        key = f"{facts['name']}-seed{facts['seed']}"
+        (folder / MEASURED).mkdir(parents=True, exist_ok=True)
+        write_facts(key, facts, folder / MEASURED)
+        if (answered := predictions.read(facts["name"], facts, source)) is not None:
+            predictions.store(key, *answered, facts, folder)
+        taken.append(key)
+    return taken
 
 
 def write_into(text: str, table: str) -> str:
@@ -68,12 +322,24 @@ def write_into(text: str, table: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m models.table", description="Print the table of results.")
-    parser.add_argument("--write", type=Path, help="a Markdown file with the two marks")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two marks")
+    action.add_argument("--verify", metavar="NAME", help="measure this network's accuracy again")
+    action.add_argument("--take", type=Path, metavar="FOLDER", help="checkpoints whose figures to take in")
+    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="of the checkpoints")
     arguments = parser.parse_args()
-    if arguments.write:
-        arguments.write.write_text(write_into(arguments.write.read_text(), markdown()))
-    else:
-        print(markdown())
+    try:
+        if arguments.write:
+            text = write_into(arguments.write.read_text(), markdown(arguments.folder))
+            arguments.write.write_text(text)
+        elif arguments.verify:
+            print(verify(arguments.verify, arguments.folder))
+        elif arguments.take:
+            print("taken:", ", ".join(take(arguments.take, arguments.folder)) or "nothing")
+        else:
+            print(markdown(arguments.folder))
+    except (CheckpointError, DataError, KeyError, ValueError) as error:
+        sys.exit(str(error.args[0]))
 
 
 if __name__ == "__main__":

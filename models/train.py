@@ -1,7 +1,7 @@
 """Train one network: python -m models.train se --recipe gpu --seed 0
 
-    --recipe paper | gpu | cpu | smoke     named settings, below
-    --validate                             train on 45,000 images, score the other 5,000, ship nothing
+    --recipe paper | gpu | cpu | smoke | dry     named settings, below
+    --validate                                   train on 45,000 images, score the other 5,000, ship nothing
 
 Writes `checkpoints/<name>.safetensors` and `.json`. An interrupted run goes on where it stopped when the same
 command is given again: bit-identically on the CPU. Metrics go to `$ATTNSCOPE_HOME/runs/<run>/metrics.jsonl`.
@@ -84,6 +84,10 @@ RECIPES = {
     ),
     # A few steps, to see that everything runs.
     "smoke": Recipe(epochs=1, batch=64, lr=((0, 0.02), (1, 0.02)), limit=512),
+    # Every part of `gpu` in four steps, for `python -m models.sweep --dry-run`.
+    "dry": Recipe(
+        epochs=1, batch=128, lr=((0, 0.0), (1, 0.1)), cutout=8, average_from=0, average_decay=0.5, limit=512
+    ),
 }
 
 
@@ -109,9 +113,7 @@ class Run:
         self.name, self.recipe, self.seed = name, RECIPES[recipe], seed
         self.dataset, self.validate = dataset, validate
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.folder = (
-            home() / "runs" / "-".join([dataset, name, recipe, f"seed{seed}"] + ["validate"] * validate)
-        )
+        self.folder = run_folder(name, recipe, seed, dataset, validate)
         self.folder.mkdir(parents=True, exist_ok=True)
 
         images, labels = load(dataset)
@@ -330,6 +332,13 @@ def train_one(
     }
     save(model, name, facts, folder)
     return evaluate(name, folder)
+
+
+def run_folder(
+    name: str, recipe: str, seed: int = 0, dataset: str = "cifar10", validate: bool = False
+) -> Path:
+    """Where a run keeps its state and its metrics."""
+    return home() / "runs" / "-".join([dataset, name, recipe, f"seed{seed}"] + ["validate"] * validate)
 
 
 def settings(recipe: Recipe) -> dict:

@@ -1,16 +1,20 @@
 """The queue of training runs, with stand-ins for the runs."""
 
 import argparse
+import dataclasses
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
-from models import CATALOGUE, data, sweep
-from models.sweep import Worker, last_line, missing, seconds, status
-from models.train import RECIPES, settings
+from models import CATALOGUE, data, sweep, train
+from models.sweep import FAILED, Progress, Worker, last_line, log_of, missing, seconds, status
+from models.train import RECIPES, run_folder, settings
 
 
 def facts(recipe="gpu", seed=0, **measured) -> str:
@@ -142,24 +146,199 @@ def test_missing_goes_by_recipe_seed_and_measurement(folder):
     names = [*NAMES, "non_local", "bam"]
     assert missing(names, "gpu", 0, folder) == ["se", "cbam", "sk", "danet", "bam"]
     assert missing(names, "gpu", 1, folder) == ["plain", "se", "sk", "danet", "non_local", "bam"]
-    assert status(["sk"], "gpu", 0, folder) == ["sk: missing"]
+    assert status(["sk"], "gpu", 0, folder)[0] == "sk: missing"
 
 
-def test_status(folder, tmp_path):
-    (folder / "se.json").write_text(facts(accuracy=95.31))
-    log = tmp_path / "home" / "logs" / "cbam-gpu-seed0.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("cbam:   0%| | 0.00/2.2M\rcbam:  40%|## | 0.9M/2.2M [00:20<00:30]\r")
-    assert status(["se", "cbam", "sk"], "gpu", 0, folder) == [
-        "se: finished, 95.31 %",
-        "cbam: begun, cbam:  40%|## | 0.9M/2.2M [00:20<00:30]",
-        "sk: missing",
+# How far everything is.
+
+
+@pytest.fixture
+def run_of(tmp_path, folder):
+    """Makes the files of a run: its log, and its metrics and state by the `cpu` recipe, `age` seconds old."""
+
+    def make(name, log=None, epochs=0, recipe="cpu", age=0.0, since=0.0):
+        written = []
+        if log is not None:
+            written.append(log_of(name, recipe, 0))
+            written[0].parent.mkdir(parents=True, exist_ok=True)
+            written[0].write_text(log)
+        if epochs:
+            own = run_folder(name, recipe)
+            own.mkdir(parents=True)
+            lines = [{"epoch": epoch + 1, "seconds": 100.0 * (epoch + 1)} for epoch in range(epochs)]
+            (own / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (own / "state.pt").write_text("")
+            written += [own / "state.pt", own / "metrics.jsonl"]
+        now = time.time()
+        for file in written:
+            moment = now - age - (since if file.name == "metrics.jsonl" else 0)
+            os.utime(file, (moment, moment))
+
+    return make
+
+
+BAR = "cbam:   0%| | 0.00/2.2M\rcbam:  40%|## | 0.9M/2.2M [01:20<02:05, 3kimg/s, epoch=1, loss=1.2]\r"
+TRACEBACK = "Traceback (most recent call last):\n  File ...\nRuntimeError: shapes do not match\n"
+SENTENCE = "The loss of cbam is nan in epoch 3: stopped.\n"
+RESUMABLE = "cbam was stopped and can be resumed: give the command again.\n"
+
+
+@pytest.mark.parametrize(
+    "log, kind, words, left",
+    [
+        (BAR, "running", "40%, about 2 min left", 125),
+        (BAR + "x.py:1: UserWarning: slow\n  warnings.warn(text)\n", "running", "40%, about 2 min left", 125),
+        ("", "running", "0%", None),
+        (BAR + "\n" + TRACEBACK, "failed", "RuntimeError: shapes do not match", None),
+        (BAR + "\n" + SENTENCE, "failed", "The loss of cbam is nan in epoch 3: stopped.", None),
+        (BAR + "\n" + FAILED + "killed by SIGKILL\n", "failed", "killed by SIGKILL", None),
+        (BAR + "\n" + RESUMABLE, "stopped", "at 0%, goes on when asked again", None),
+    ],
+)
+def test_what_a_log_says(run_of, log, kind, words, left):
+    run_of("cbam", log)
+    assert sweep.look_at_run("cbam", "cpu", 0) == Progress("cbam", kind, words, left)
+
+
+def test_a_run_that_nobody_works_on_any_more_has_stopped(run_of):
+    run_of("cbam", BAR, age=sweep.SILENCE + 60)
+    assert sweep.look_at_run("cbam", "cpu", 0).kind == "stopped"
+
+
+def test_the_metrics_tell_how_much_is_left(run_of):
+    # 6 of 12 epochs in 600 seconds, but those at 16 pixels; in one more minute, a part of the seventh
+    run_of("se", epochs=6, since=60)
+    costs = 6 * [0.5**1.5] + 3 * [0.75**1.5] + 3 * [1]
+    done = sum(costs[:6]) / sum(costs)
+    found = sweep.look_at_run("se", "cpu", 0)
+    assert found.kind == "running" and found.words.startswith(f"{done:.0%}, about ")
+    assert found.left == pytest.approx(600 * (1 - done) / done - 60, abs=1)
+
+
+def test_a_run_that_went_on_without_the_sweep_is_not_called_failed(run_of):
+    run_of("se", TRACEBACK, age=1000)
+    assert sweep.look_at_run("se", "cpu", 0).kind == "failed"
+    run_of("se", epochs=3)  # by hand, later
+    assert sweep.look_at_run("se", "cpu", 0).kind == "running"
+
+
+def test_status(folder, run_of):
+    (folder / "plain.json").write_text(facts("cpu", accuracy=91.92, train_seconds=3600))
+    (folder / "se.json").write_text(facts("cpu", accuracy=None, train_seconds=4000))  # no test images there
+    run_of("cbam", BAR + "\n" + TRACEBACK)
+    run_of("sk", BAR)
+    names = ["plain", "se", "cbam", "sk", "danet"]
+    assert status(names, "cpu", 0, folder, workers=2) == [
+        "plain: finished, 91.92 %",
+        "se: finished, accuracy not measured",
+        "cbam: failed, RuntimeError: shapes do not match",
+        "sk: running, 40%, about 2 min left",
+        "danet: missing",
+        # the two that are left take the mean of those that are there, 3800 s each
+        "2 finished, 1 running, 1 failed, 1 missing; 3 to go, about 64 min with 2 at a time",
     ]
-    (folder / "sk.json").write_text(facts(accuracy=None))  # where no test images were
-    assert status(["sk"], "gpu", 0, folder) == ["sk: finished, accuracy not measured"]
-    assert status(["cbam"], "gpu", 1, folder) == ["cbam: missing"]  # another run
-    log.write_text("")
-    assert last_line(log) == "no output"
+    assert status(["cbam"], "cpu", 1, folder) == [
+        "cbam: missing",
+        "1 missing; 1 to go, time left not known yet",
+    ]
+    assert status(["plain"], "cpu", 0, folder)[-1] == "1 finished; all finished"
+
+
+def test_a_failure_stays_in_the_log(runs, folder):
+    runs.scripts = {"se": FAILS, "sk": "import os; print('half way', flush=True); os.kill(os.getpid(), 9)"}
+    left = run(["se", "sk"], folder)
+    assert left == {"se": "The data is gone.", "sk": "killed by SIGKILL, out of memory?"}
+    assert last_line(runs.workers[0].log) == "FAILED: The data is gone."
+    assert runs.workers[1].log.read_text().startswith("half way")
+    runs.workers[0].log.write_text("")
+    assert last_line(runs.workers[0].log) == "no output"
+
+
+# Every entry in small.
+
+
+def test_a_dry_run_leaves_nothing(runs, folder, monkeypatch, capsys, tmp_path):
+    (tmp_path / "home" / "cifar10").mkdir(parents=True)
+    (tmp_path / "home" / "cifar10" / "here").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+
+    def start(name, recipe, seed, target):
+        log = sweep.log_of(name, recipe, seed)
+        seen.append((recipe, target, log, (data.home() / "cifar10" / "here").exists()))
+        run_folder(name, recipe, seed).mkdir(parents=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        target.mkdir(exist_ok=True)
+        script = FAILS if name == "se" else f'open(sys.argv[1], "w").write({facts("dry", accuracy=1.0)!r})'
+        with log.open("w") as stream:
+            command = [
+                sys.executable,
+                "-I",
+                "-S",
+                "-c",
+                "import sys; " + script,
+                str(target / f"{name}.json"),
+            ]
+            return Worker(name, subprocess.Popen(command, stdout=stream), log)
+
+    monkeypatch.setattr(sweep, "start", start)
+    with pytest.raises(SystemExit) as caught:
+        command(monkeypatch, "plain", "se", "sk", "--dry-run", "--workers", "2")
+    said = capsys.readouterr().out
+    assert caught.value.code == 1 and '{"unfinished": {"se": "The data is gone."}}' in said
+    assert "2 of 3 entries pass" in said and "--- se\nTraceback\nThe data is gone." in said
+    assert all(recipe == "dry" and there for recipe, _, _, there in seen)
+    assert not any(target.exists() or log.exists() for _, target, log, _ in seen)
+    assert data.home() == tmp_path / "home" and sorted(f.name for f in data.home().iterdir()) == ["cifar10"]
+    command(monkeypatch, "plain", "--dry-run")  # the exit status is that of success
+    assert "1 of 1 entries pass" in capsys.readouterr().out
+
+
+# A cluster: submitit's own processes on this machine stand in for it.
+
+
+def test_a_cluster_trains_by_the_same_function(folder, tiny_cifar, monkeypatch, capsys):
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    from models.cluster import Training, run_jobs
+
+    sums, per_file = dict(data.MD5), data.PER_FILE
+    tiny = dataclasses.replace(RECIPES["smoke"], batch=8, limit=16)
+
+    class OnTinyImages(Training):  # it travels to the jobs' processes as it is
+        def __call__(self, name):
+            data.MD5.update(sums)
+            data.PER_FILE, train.RECIPES["smoke"] = per_file, tiny
+            return super().__call__(name)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    job, logs = OnTinyImages("smoke", 0, folder), folder.parent / "logs"
+    left = run_jobs(job, ["plain", "nothing"], logs, at_once=2)
+    assert list(left) == ["nothing"] and "no mechanism 'nothing'" in left["nothing"]
+    monkeypatch.setitem(RECIPES, "smoke", tiny)
+    assert missing(["plain"], "smoke", 0, folder) == []
+    assert json.loads((folder / "plain.json").read_text())["images_seen"] == 16
+    said = capsys.readouterr().out
+    assert "plain: finished" in said and "nothing: FAILED" in said
+
+
+def test_the_command_sends_what_is_missing_to_the_cluster(folder, monkeypatch, capsys):
+    cluster = pytest.importorskip("models.cluster", reason="submitit is not installed")
+    asked = []
+    monkeypatch.setattr(cluster, "run_jobs", lambda *given: asked.append(given) or {"sk": "no space"})
+    (folder / "se.json").write_text(facts("gpu", accuracy=95.0))
+    command_line = ["plain", "se", "sk", "--recipe", "gpu", "--workers", "4", "--folder", str(folder)]
+    with pytest.raises(SystemExit):
+        command(monkeypatch, *command_line, "--cluster", "logs")
+    job = cluster.Training("gpu", 0, folder)
+    assert asked == [(job, ["plain", "sk"], Path("logs"), 4, 1)]
+    assert '{"unfinished": {"sk": "no space"}}' in capsys.readouterr().out
+
+
+def test_without_submitit_the_command_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.delitem(sys.modules, "models.cluster", raising=False)
+    with pytest.raises(SystemExit, match="pip install submitit"):
+        command(monkeypatch, "plain", "--recipe", "gpu", "--folder", str(folder), "--cluster", "logs")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +379,8 @@ def test_the_command_takes_everything_that_has_a_network(runs, folder, monkeypat
     capsys.readouterr()
     command(monkeypatch, "--recipe", "gpu", "--folder", str(folder), "--status")
     lines = capsys.readouterr().out.strip().split("\n")
-    assert lines[0] == "plain: finished, 90.5 %" and len(lines) == len(networks)
+    assert lines[0] == "plain: finished, 90.5 %" and len(lines) == len(networks) + 1
+    assert lines[-1] == f"{len(networks)} finished; all finished"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +426,8 @@ def test_a_real_run_ends_in_a_checkpoint(tmp_path, monkeypatch):
     (tmp_path / "cifar10").symlink_to(data_folder)
     monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path))
     assert sweep.sweep(["plain"], "smoke", 0, 1, tmp_path / "out", 300) == {}
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["plain.json", "plain.safetensors"]
+    files = sorted(file.name for file in (tmp_path / "out").iterdir() if not file.name.startswith("."))
+    assert files == ["plain.json", "plain.safetensors", "predictions.npz"]
     assert status(["plain"], "smoke", 0, tmp_path / "out")[0].startswith("plain: finished, ")
 
 

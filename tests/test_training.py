@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from models.checkpoint import CheckpointError
 from models.data import DataError
 from models.losses import add_loss
 from models.train import RECIPES, Recipe, Run, TrainingError, train_one
+from tests import throughput
 
 TOY = Recipe(
     epochs=3,
@@ -122,6 +124,48 @@ def test_a_mechanism_brings_its_loss_and_its_schedule(toy, monkeypatch):
     assert run.model.progress.item() == pytest.approx(last_step)
     assert run.average.module.progress.item() == pytest.approx(last_step)  # not the mean of the schedule
     Demanding("plain")(torch.zeros(1, 3, 32, 32))  # outside training nobody collects
+
+
+def test_the_dry_run_has_every_part_of_the_gpu_recipe():
+    dry, gpu = RECIPES["dry"], RECIPES["gpu"]
+    parts = ("weight_decay", "nesterov", "label_smoothing", "padding", "flip", "cutout", "sizes")
+    assert [getattr(dry, part) for part in parts] == [getattr(gpu, part) for part in parts]
+    assert dry.average_from is not None and gpu.average_from is not None
+    assert (dry.epochs, dry.limit) == (1, 512)
+
+
+@pytest.mark.parametrize("name", ["ocr", "dgc"])
+def test_the_losses_of_ocr_and_dgc_are_trained(tiny_cifar, monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    use_recipe(monkeypatch, batch=8, limit=8, cutout=0)
+    collected, begin = [], train.collecting_losses
+
+    @contextmanager
+    def watched():
+        with begin() as losses:
+            yield losses
+        collected.extend(losses)
+
+    monkeypatch.setattr(train, "collecting_losses", watched)
+    run = Run(name, "toy")
+    run.data.start(0)
+    run.train_step()
+    assert collected and all(extra(run.labels[:8]).item() > 0 for extra in collected)
+
+
+def test_the_temperature_of_dynamic_convolution_follows_the_run(tiny_cifar, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    use_recipe(monkeypatch, batch=8, limit=8)
+    run = Run("dynamic_conv", "toy")
+    in_network = [module for module in run.model.modules() if hasattr(module, "set_progress")]
+    assert len(in_network) == 4 and len(run.scheduled) == 8  # those of the average, too
+    told = []
+    for module in run.scheduled:
+        monkeypatch.setattr(module, "set_progress", told.append)
+    run.epoch = 1
+    run.data.start(1)
+    run.train_step()
+    assert told == [pytest.approx(1 / 3)] * 8
 
 
 def test_a_real_network_from_training_to_checkpoint(tiny_cifar, tmp_path, monkeypatch):
@@ -296,6 +340,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy, monkeypatch, tmp_path):
         ("gpu", {0: 0.0, 4.5: 0.2, 9: 0.4, 27: 0.2, 44.1: 0.01}),
         ("cpu", None),
         ("smoke", {0: 0.02, 0.9: 0.02}),
+        ("dry", {0: 0.0, 0.5: 0.05}),
         ("toy", {0: 0.0, 0.5: 0.05, 1: 0.1, 2: 0.05}),
     ],
 )
@@ -337,7 +382,7 @@ def test_pictures_grow_as_the_recipe_says(toy, monkeypatch):
     assert sides == [16] * 2 * STEPS + [32] * STEPS
 
 
-@pytest.mark.parametrize("name", ["paper", "gpu", "cpu", "smoke"])
+@pytest.mark.parametrize("name", ["paper", "gpu", "cpu", "smoke", "dry"])
 def test_every_recipe_ends_on_whole_pictures(name):
     sizes = RECIPES[name].sizes
     assert sizes[0][0] == 0 and sizes[-1][1] == 32 and sizes[-1][0] < RECIPES[name].epochs
@@ -400,8 +445,8 @@ def test_without_test_images_it_trains_all_the_same(toy, tmp_path):
     (toy / "test_batch.bin").rename(file)
     facts = evaluate.evaluate("plain", tmp_path / "out")  # later, on a machine that has them
     assert facts["accuracy"] > 10 and facts["test_images"] == PER_FILE
-    (row,) = table.markdown(tmp_path / "out").split("\n")[2:]
-    assert row.split(" | ")[3] == "-"  # before int8
+    ((row,),) = (block["rows"] for block in table.results(tmp_path / "out"))
+    assert row["unrounded"] is None and row["accuracy"]["value"] == round(facts["accuracy"], 2)
 
 
 def test_validation_ships_nothing(toy, monkeypatch, tmp_path):
@@ -419,6 +464,31 @@ def test_validation_ships_nothing(toy, monkeypatch, tmp_path):
 
 def test_all_training_images_are_used_otherwise(toy):
     assert Run("plain", "toy").data.count == 5 * PER_FILE
+
+
+# Throughput (`python -m tests.throughput`).
+
+
+def test_both_ways_of_training_take_turns(toy, monkeypatch):
+    monkeypatch.setattr(throughput, "build", Tiny)
+    ours = throughput.our_way(Run("plain", "toy"))
+    usual = throughput.usual_way(torch.device("cpu"), batch=64)
+    for _ in range(2):
+        for steps in (ours, usual):
+            assert throughput.images_per_second(steps, 3, torch.device("cpu"), untimed=1) > 0
+    assert (next(ours), next(usual)) == (TOY.batch, 64)
+    picture, label = throughput.Pictures()[7]
+    assert picture.shape == (3, 32, 32) and abs(picture.mean()) < 3 and 0 <= label < 10
+
+
+def test_the_time_to_an_accuracy_is_of_training_alone(toy, monkeypatch):
+    monkeypatch.setitem(RECIPES, "gpu", TOY)
+    said = []
+    run = throughput.Watched((0.0, 101.0), said.append)
+    run.train(progress=False)
+    assert said[0].startswith("0.0 % after ") and ", 1 epochs" in said[0]
+    assert "at the end" in said[1] and said[2] == "101.0 % not reached"
+    assert not (run.folder / "state.pt").exists() and run.model.training
 
 
 # The command lines.

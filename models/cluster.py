@@ -1,0 +1,62 @@
+"""The sweep on a cluster: python -m models.sweep --recipe gpu --cluster LOGS
+
+An array of Slurm jobs where there is Slurm, processes on this machine otherwise; all of it is submitit's.
+Checkpoints, `$ATTNSCOPE_HOME` and the logs must lie on disks that the cluster shares.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import submitit
+import torch
+
+from .train import train_one
+
+
+@dataclass(frozen=True)
+class Training(submitit.helpers.Checkpointable):
+    """`train_one` as a job. One that Slurm interrupts is queued again, and goes on where its run stopped."""
+
+    recipe: str
+    seed: int
+    folder: Path
+
+    def __call__(self, name: str) -> dict:
+        torch.set_num_threads(1)
+        return train_one(name, self.seed, self.recipe, folder=self.folder, progress=False)
+
+
+def run_jobs(
+    job: Training, names: list[str], logs: Path, at_once: int, gpus: int = 0, hours: float = 12
+) -> dict[str, str]:
+    """Runs a job for each entry, and waits for all.
+
+    Args:
+        logs: folder for the jobs' output.
+        at_once: jobs at a time.
+        gpus: that each job needs.
+        hours: that one may take.
+
+    Returns:
+        for each entry that failed, the last line of its output.
+    """
+    executor = submitit.AutoExecutor(logs)
+    executor.update_parameters(
+        name="attnscope",
+        timeout_min=round(60 * hours),
+        cpus_per_task=2,
+        mem_gb=16,
+        gpus_per_node=gpus,
+        slurm_array_parallelism=at_once,
+    )
+    # Slurm holds back what is too much by itself; on this machine all would start at once
+    size = len(names) if executor.cluster == "slurm" else at_once
+    failed = {}
+    for begin in range(0, len(names), size or 1):
+        part = names[begin : begin + size]
+        for name, running in zip(part, executor.map_array(job, part)):
+            error = running.exception()  # waits
+            if error is not None:
+                failed[name] = ((running.stderr() or str(error)).strip().splitlines() or ["no output"])[-1]
+            print(f"{name}: {'FAILED: ' + failed[name] if error else 'finished'}", flush=True)
+    return failed

@@ -1,0 +1,295 @@
+"""The table of results: who is compared with whom, and what may be said of it."""
+
+import json
+import multiprocessing
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+from torch import nn
+
+import models
+from models import evaluate, predictions, table
+from models.checkpoint import CheckpointError, save, write_facts
+
+IMAGES = 1000
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "checkpoints"
+
+
+LABELS = np.arange(IMAGES) % 10
+
+
+def write(folder, name, right, recipe="gpu", key=None, place="", sha256="", answered=True, **more) -> dict:
+    """Facts and predictions of a network that gets the images `right` (bool, one each) right."""
+    facts = {
+        "name": name,
+        "recipe": recipe,
+        "settings": {"epochs": 45},
+        "dataset": "cifar10",
+        "epochs": 45,
+        "seed": 0,
+        "accuracy": 100 * right.mean(),
+        "accuracy_mirror": 100 * right.mean(),
+        "test_images": len(right),
+        "sha256": sha256 or name,
+        **more,
+    }
+    (folder / place).mkdir(parents=True, exist_ok=True)
+    write_facts(key or name, facts, folder / place)
+    if answered:
+        predicted = np.where(right, LABELS[: len(right)], (LABELS[: len(right)] + 1) % 10)
+        predictions.store(key or name, predicted, LABELS[: len(right)], facts, folder)
+    return facts
+
+
+def right(*wrong: range) -> np.ndarray:
+    """All images but these."""
+    found = np.ones(IMAGES, bool)
+    for some in wrong:
+        found[list(some)] = False
+    return found
+
+
+def rows(folder) -> dict[str, dict]:
+    return {row["key"]: row for block in table.results(folder) for row in block["rows"]}
+
+
+# The tests of significance.
+
+
+@pytest.mark.parametrize("better, worse", [(0, 0), (1, 0), (5, 5), (0, 8), (12, 30), (431, 421), (700, 600)])
+def test_mcnemar_is_the_exact_binomial_test(better, worse):
+    expected = binomtest(better, better + worse).pvalue if better + worse else 1.0
+    assert table.mcnemar(better, worse) == pytest.approx(expected, rel=1e-9)
+    assert table.mcnemar(worse, better) == table.mcnemar(better, worse)
+
+
+def test_holm():
+    assert table.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # by hand
+    assert table.holm([]) == [] and table.holm([0.2]) == [0.2] and table.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_verdict_in_words():
+    assert table.verdict(30, 0.2) == table.verdict(-30, 0.051) == "no measurable difference"
+    assert table.verdict(30, 0.0312) == "better than plain (p = 0.031)"
+    assert table.verdict(-30, 0.00001) == "worse than plain (p < 0.001)"
+
+
+def test_wilson():
+    low, high = table.wilson(95.0, 10_000)
+    assert (low, high) == (pytest.approx(94.555, abs=0.002), pytest.approx(95.410, abs=0.002))
+
+
+# Who is compared with whom.
+
+
+def test_a_network_beside_plain(folder):
+    write(folder, "plain", right(range(50)))
+    write(folder, "se", right(range(10, 60)))  # ten better, ten worse
+    write(folder, "cbam", right(range(20)))  # thirty better
+    write(folder, "sk", right(range(80)))  # thirty worse
+    found = rows(folder)
+    assert found["plain"]["verdict"] is None and found["plain"]["p"] is None
+    assert (found["se"]["better"], found["se"]["worse"]) == (10, 10)
+    assert found["se"]["verdict"] == "no measurable difference" and found["se"]["p"] == 1
+    assert (found["cbam"]["better"], found["cbam"]["worse"]) == (30, 0)
+    assert found["cbam"]["verdict"] == "better than plain (p < 0.001)"
+    assert found["cbam"]["p"] == pytest.approx(3 * 2 / 2**30)  # Holm: the smallest of three
+    assert found["sk"]["verdict"] == "worse than plain (p < 0.001)"
+    (block,) = table.results(folder)
+    assert block["comparisons"] == 3
+
+
+def test_the_number_of_comparisons_counts(folder):
+    write(folder, "plain", right(range(50)))
+    write(folder, "se", right(range(8, 50)))  # p = 1 / 128
+    assert rows(folder)["se"]["verdict"] == "better than plain (p = 0.008)"
+    for name in ("cbam", "sk", "eca", "bam", "danet", "ccnet"):
+        write(folder, name, right(range(50)))
+    assert rows(folder)["se"]["verdict"] == "no measurable difference"  # 7 / 128 is more than 5 %
+
+
+def test_recipes_are_never_compared(folder):
+    write(folder, "plain", right(range(50)), recipe="cpu")
+    write(folder, "cbam", right(range(9)), recipe="cpu")
+    write(folder, "se", right())
+    write(folder, "sk", right(), settings={"epochs": 44})  # a recipe of the same name, before it was changed
+    blocks = table.results(folder)
+    assert [[row["key"] for row in block["rows"]] for block in blocks] == [["plain", "cbam"], ["se"], ["sk"]]
+    assert len({block["title"] for block in blocks}) == 3
+    found = rows(folder)
+    assert found["se"]["verdict"] == found["sk"]["verdict"] == "not measured" and found["se"]["p"] is None
+    assert found["cbam"]["verdict"].startswith("better")
+    assert table.markdown(folder).count("| network |") == 3
+
+
+@pytest.mark.parametrize("fault", ["other weights", "missing", "fewer images", "no file", "cut file"])
+def test_what_is_stale_is_not_measured(folder, fault):
+    write(folder, "plain", right(range(50)))
+    facts = write(folder, "se", right(), answered=fault != "missing")
+    if fault == "other weights":
+        write_facts("se", {**facts, "sha256": "newer"}, folder)
+    if fault == "fewer images":
+        write_facts("se", {**facts, "test_images": 2 * IMAGES}, folder)
+    if fault == "no file":
+        (folder / predictions.FILE).unlink()
+    if fault == "cut file":
+        content = (folder / predictions.FILE).read_bytes()
+        (folder / predictions.FILE).write_bytes(content[: len(content) // 2])
+    row = rows(folder)["se"]
+    assert (row["verdict"], row["p"], row["better"]) == ("not measured", None, None)
+    assert row["accuracy"]["value"] == 100  # the accuracy is in the JSON all the same
+    assert "| not measured |" in table.markdown(folder)
+
+
+def test_networks_whose_weights_do_not_ship(folder, tmp_path):
+    write(folder, "plain", right(range(50)))
+    elsewhere = tmp_path / "elsewhere"
+    write(elsewhere, "plain", right(range(52)), seed=1, sha256="another")
+    write(elsewhere, "condconv", right(range(10)), seed=0)
+    assert table.take(elsewhere, folder) == ["plain-seed1", "condconv-seed0"]
+    found = rows(folder)
+    assert list(found) == ["plain", "plain-seed1", "condconv-seed0"]
+    assert [row["ships"] for row in found.values()] == [True, False, False]
+    assert found["plain-seed1"]["verdict"] == "no measurable difference"
+    assert (found["condconv-seed0"]["better"], found["condconv-seed0"]["worse"]) == (40, 0)
+    text = table.markdown(folder)
+    assert "| Plain ResNet18 \\* |" in text and "\\* Its weights do not ship." in text
+    assert [facts["name"] for facts in table.trained(folder)] == ["plain"]
+
+
+def test_the_table_in_markdown(folder):
+    write(folder, "plain", right(range(50)), parameters=11_173_962, flops=1_110_845_440, latency_ms=7.49)
+    write(folder, "se", right(range(40)), train_seconds=61.4, latency_gpu_ms=1.27, device="a GPU")
+    text = table.markdown(folder)
+    lines = [line for line in text.split("\n") if line.startswith("|")]
+    assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
+    assert "| Plain ResNet18 | 95.00 (93.47 to 96.19) | 95.00 (93.47 to 96.19) | - |" in text
+    assert "| 11,173,962 | 1,111 | 7.5 | - | - | 0 |" in text
+    assert "better than plain (p = 0.002) (+10 -0)" in text and "| 1.3 | 61 | 0 |" in text
+    assert "Recipe gpu: 45 epochs on CIFAR-10" in text and "Trained on a GPU." in text
+
+
+def test_facts_that_lack_something_do_no_harm(folder):
+    write(folder, "plain", right())
+    (folder / "se.json").write_text("{")
+    write_facts("sk", {"sha256": "", "name": "sk", "accuracy": 90.0}, folder)
+    write_facts("bam", {"sha256": "", "accuracy": None}, folder)
+    assert list(rows(folder)) == ["plain"]
+
+
+# The file of predictions.
+
+
+def test_predictions_come_back_and_leave_the_others(folder):
+    one = write(folder, "plain", right(range(50)))
+    two = write(folder, "se", right(range(3))[:100])  # fewer images: the labels of all stay
+    predicted, labels = predictions.read("plain", one, folder)
+    assert predicted.dtype == np.uint8 and (predicted != labels).nonzero()[0].tolist() == list(range(50))
+    assert np.array_equal(labels, LABELS)
+    assert len(predictions.read("se", two, folder)[0]) == 100
+    before = (folder / predictions.FILE).read_bytes()
+    write(folder, "se", right(range(3))[:100])
+    assert (folder / predictions.FILE).read_bytes() == before  # the same figures give the same bytes
+
+
+def test_a_network_takes_about_ten_kilobytes(folder):
+    noise = np.random.default_rng(0).integers(0, 10, 10_000)  # as hard to compress as any classes can be
+    predictions.store("plain", noise, noise, {"sha256": "f" * 64}, folder)
+    first = (folder / predictions.FILE).stat().st_size
+    predictions.store("se", noise, noise, {"sha256": "e" * 64}, folder)
+    assert (folder / predictions.FILE).stat().st_size - first < 10_000
+
+
+def store_eight(folder: Path, name: str) -> None:
+    for index in range(8):
+        predictions.store(f"{name}{index}", np.zeros(9), np.zeros(9), {"sha256": "s"}, folder)
+
+
+def test_no_entry_is_lost_when_many_store_at_once(folder):
+    fork = multiprocessing.get_context("fork")  # the quickest way to another process
+    writers = [fork.Process(target=store_eight, args=(folder, name)) for name in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    with np.load(folder / predictions.FILE) as archive:
+        assert len(archive.files) == 2 * 3 * 8 + 1
+
+
+# Measured on a stored file, which the small CIFAR-10 stands in for.
+
+
+class Colours(nn.Sequential):
+    """A network that sees nothing but the mean colour."""
+
+    def __init__(self, name: str, num_classes: int = 10):
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))
+
+
+@pytest.fixture
+def stored(tiny_cifar, folder, monkeypatch):
+    monkeypatch.setattr(models, "build", Colours)
+    torch.manual_seed(0)
+    save(Colours("plain"), "plain", {"name": "plain", "recipe": "gpu", "epochs": 45, "seed": 0}, folder)
+    return folder
+
+
+def test_evaluating_stores_what_the_accuracy_counts(stored):
+    facts = evaluate.evaluate("plain", stored)
+    predicted, labels = predictions.read("plain", facts, stored)
+    assert 100 * (predicted == labels).mean() == pytest.approx(facts["accuracy"]) and len(predicted) == 64
+    (stored / predictions.FILE).unlink()
+    written = (stored / "plain.json").read_bytes()
+    again, _ = evaluate.predict("plain", stored)
+    assert np.array_equal(predictions.read("plain", facts, stored)[0], again)
+    assert (stored / "plain.json").read_bytes() == written
+
+
+def test_verifying_a_published_figure(stored, monkeypatch, capsys):
+    facts = evaluate.evaluate("plain", stored)
+    stamp = (stored / predictions.FILE).read_bytes()
+    command = ["models.table", "--verify", "plain", "--folder", str(stored)]
+    monkeypatch.setattr(sys, "argv", command)
+    table.main()
+    assert "0 images have another answer than stored: the published figure." in capsys.readouterr().out
+    write_facts("plain", {**facts, "accuracy": facts["accuracy"] + 10}, stored)
+    with pytest.raises(SystemExit, match="NOT the published figure"):
+        table.main()
+    assert (stored / predictions.FILE).read_bytes() == stamp
+    with pytest.raises(CheckpointError, match="never measured"):
+        write_facts("plain", {**facts, "accuracy": None}, stored)
+        table.verify("plain", stored)
+
+
+def test_the_readme_can_be_written(folder, tmp_path, monkeypatch):
+    write(folder, "plain", right())
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- table -->\n<!-- /table -->\nb\n")
+    monkeypatch.setattr(sys, "argv", ["models.table", "--write", str(readme), "--folder", str(folder)])
+    table.main()
+    assert (
+        readme.read_text().startswith("a\n<!-- table -->\n**Recipe gpu") and readme.read_text()[-2:] == "b\n"
+    )
+
+
+def test_every_shipped_network_has_its_predictions():
+    """And they count up to the published accuracy."""
+    for facts in table.trained():
+        name = facts["name"]
+        found = predictions.read(name, facts)
+        assert found is not None, f"run `python -m models.evaluate --predictions {name}`"
+        assert 100 * (found[0] == found[1]).mean() == pytest.approx(facts["accuracy"], abs=0.051), name
+
+
+def test_the_page_may_read_the_results_as_json():
+    assert json.loads(json.dumps(table.results())) == table.results()
+    assert re.search(r"^\| Plain ResNet18 \|", table.markdown(), re.MULTILINE)

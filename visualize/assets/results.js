@@ -1,0 +1,315 @@
+// The results: per recipe a picture of accuracy against cost, and a table that sorts. `element` and `props` come
+// from Gradio; the value is {blocks: [...]} as visualize/results.py makes it. Recipes are never mixed: every block
+// has its own picture, its own table and its own plain network to compare with.
+
+const SVG = "http://www.w3.org/2000/svg";
+const COSTS = [ // key in a row, name, number as text
+  ["parameters", "Parameters", (value) => `${(value / 1e6).toFixed(2)} M`],
+  ["flops", "FLOPs", (value) => `${(value / 1e9).toFixed(2)} G`],
+  ["latency_ms", "Milliseconds, CPU", (value) => `${value.toFixed(1)} ms`],
+  ["latency_gpu_ms", "Milliseconds, GPU", (value) => `${value.toFixed(2)} ms`],
+  ["train_seconds", "Training", minutes],
+];
+const COLUMNS = [ // `key` to sort by, header, text of a cell; `most`: a first click puts the largest on top
+  { key: "title", head: "Network", text: true },
+  { key: "accuracy", head: "Accuracy, 95 % interval", cell: interval, most: true, wide: true },
+  { key: "mirror", head: "With mirror", cell: interval, most: true, wide: true },
+  { key: "verdict", head: "Beside plain", cell: beside, text: true, most: true, wide: true },
+  { key: "parameters", head: "Parameters", cell: (row) => row.parameters?.toLocaleString("en-US") },
+  { key: "flops", head: "MFLOPs", cell: (row) => row.flops && Math.round(row.flops / 1e6).toLocaleString("en-US") },
+  { key: "latency_ms", head: "ms, CPU", cell: (row) => row.latency_ms?.toFixed(1) },
+  { key: "latency_gpu_ms", head: "ms, GPU", cell: (row) => row.latency_gpu_ms?.toFixed(2) },
+  { key: "train_seconds", head: "Training", cell: (row) => row.train_seconds && minutes(row.train_seconds) },
+  { key: "seed", head: "Seed", cell: (row) => row.seed },
+];
+const SHAPES = { circle: "M4.5,0A4.5,4.5 0 1 1 -4.5,0A4.5,4.5 0 1 1 4.5,0Z", up: "M0,-5.5L5.2,4H-5.2Z", down: "M0,5.5L5.2,-4H-5.2Z", square: "M-4,-4H4V4H-4Z" };
+
+function minutes(seconds) {
+  return seconds < 600 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+}
+function node(tag, className, ...children) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+function drawn(tag, attributes, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// ---- words
+
+function range(measured) {
+  return `${measured.low.toFixed(2)} to ${measured.high.toFixed(2)}`;
+}
+function interval(row, key) {
+  const measured = row[key];
+  return measured && [measured.value.toFixed(2), " ", node("small", "", range(measured))];
+}
+function beside(row) {
+  if (row.verdict === null) return "the others are compared with it";
+  if (row.better === null) return row.verdict;
+  return [row.verdict, " ", node("small", "", `+${row.better} −${row.worse} images`)];
+}
+function sentence(row, [key, name, text]) {
+  const said = [`${row.accuracy.value.toFixed(2)} % (${range(row.accuracy)})`];
+  const small = /^[A-Z][a-z]/.test(name) ? name[0].toLowerCase() + name.slice(1) : name; // FLOPs stay what they are
+  if (row[key] != null) said.push(`${small} ${text(row[key])}`);
+  if (row.verdict !== null && row.better === null) said.push("not compared with plain");
+  if (row.better !== null) {
+    const chance = differs(row) ? "" : ` (p = ${row.p.toFixed(2)})`;
+    said.push(`${row.verdict}${chance}: right on ${row.better} images that plain gets wrong, wrong on ${row.worse} that plain gets right`);
+  }
+  return said.join("; ");
+}
+function shapeOf(row) {
+  if (row.verdict === null) return "square";
+  if (!differs(row)) return "circle";
+  return row.better > row.worse ? "up" : "down";
+}
+function lookOf(row) {
+  if (row.verdict === null) return "plain";
+  return differs(row) ? "differs" : row.better === null ? "unknown" : "same";
+}
+function differs(row) {
+  return /^(better|worse)/.test(row.verdict || "");
+}
+function label(row) { // several seeds of one network need telling apart
+  return row.ships ? row.title : `${row.title}, seed ${row.seed}`;
+}
+
+// ---- one recipe
+
+function blockOf(block) {
+  const root = node("section", "block", node("h3", "", block.title));
+  const nodes = new Map(block.rows.map((row) => [row.key, []])); // what lights up together: a point and a line
+  const costs = COSTS.filter(([key]) => block.rows.some((row) => row[key] != null));
+  const readout = node("p", "readout");
+  readout.setAttribute("aria-live", "polite");
+  const rest = "Point at a network, or walk through the picture with the arrow keys.";
+  let cost = costs[0];
+
+  function light(row) {
+    for (const [key, parts] of nodes) for (const part of parts) part.classList.toggle("on", key === row?.key);
+    readout.replaceChildren(...(row ? [node("b", "", label(row)), ": ", sentence(row, cost)] : [rest]));
+  }
+  function follow(part, row) {
+    part.addEventListener("pointerenter", () => light(row));
+    part.addEventListener("pointerleave", () => light(null));
+    nodes.get(row.key).push(part);
+  }
+
+  if (costs.length) {
+    const choice = node("div", "segments");
+    choice.setAttribute("role", "group");
+    choice.setAttribute("aria-label", "Cost");
+    const picture = drawn("svg", { role: "group" });
+    const redraw = () => {
+      for (const parts of nodes.values()) parts.splice(0, Infinity, ...parts.filter((part) => !picture.contains(part)));
+      drawPicture(picture, block, cost, follow, light);
+    };
+    for (const one of costs) {
+      const part = node("button", "", one[1]);
+      part.type = "button";
+      part.dataset.cost = one[0];
+      part.setAttribute("aria-pressed", one === cost);
+      part.addEventListener("click", () => {
+        cost = one;
+        for (const other of choice.children) other.setAttribute("aria-pressed", other === part);
+        redraw();
+        light(null);
+      });
+      choice.append(part);
+    }
+    root.append(node("figure", "", node("div", "axis", node("span", "", "Accuracy against"), choice), picture, key(block), readout));
+    let width = 0;
+    new ResizeObserver(() => { // also when an accordion opens and there is room at last
+      if (picture.clientWidth === width || !picture.clientWidth) return;
+      width = picture.clientWidth;
+      redraw();
+    }).observe(picture);
+  }
+  light(null);
+  root.append(tableOf(block, follow), node("p", "note", block.caption));
+  return root;
+}
+
+function key(block) {
+  const meanings = [
+    ["square", "plain", "plain; its interval is the band"],
+    ["circle", "same", "no measurable difference"],
+    ["up", "differs", "better than plain"],
+    ["down", "differs", "worse than plain"],
+    ["circle", "unknown", "not compared with plain"],
+  ];
+  const said = meanings.filter(([shape, look]) => block.rows.some((row) => shapeOf(row) === shape && lookOf(row) === look));
+  return node("div", "key", ...said.map(([shape, look, words]) => {
+    const mark = drawn("g", { class: `point ${look}` }, drawn("path", { d: SHAPES[shape] }));
+    return node("span", "", drawn("svg", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, mark), words);
+  }));
+}
+
+// ---- the picture
+
+// Most mechanisms add next to nothing and a few add half a network. The axis is the cost beside plain's, in percent,
+// with the square root taken, so that both can be read; a network that costs less stands left of plain.
+const bend = (share) => Math.sign(share) * Math.sqrt(Math.abs(share));
+const TICKS = [0, 100, 1000, 10, 1, 50, 20, 5, 2, 200, 500, 0.1, 0.5]; // the first ones first, where room is scarce
+
+function drawPicture(svg, block, [costKey, name, text], follow, light) {
+  const rows = block.rows.filter((row) => row[costKey] != null).sort((a, b) => a[costKey] - b[costKey]);
+  const width = svg.clientWidth, height = svg.clientHeight, narrow = width < 560;
+  const edge = { left: 36, right: narrow ? 10 : 16, top: 12, bottom: 42 };
+  const plain = block.rows.find((row) => row.verdict === null && row.name === "plain");
+  const base = plain?.[costKey] ?? rows[0][costKey];
+  const share = (row) => 100 * (row[costKey] / base - 1);
+
+  const bent = rows.map((row) => bend(share(row)));
+  let [left, right] = [Math.min(...bent, 0), Math.max(...bent, 1)];
+  [left, right] = [left - 0.06 * (right - left), right + 0.06 * (right - left)];
+  let [low, high] = [Math.min(...rows.map((row) => row.accuracy.low)), Math.max(...rows.map((row) => row.accuracy.high))];
+  [low, high] = [low - 0.04 * (high - low), high + 0.04 * (high - low)];
+  const atShare = (value) => edge.left + ((bend(value) - left) / (right - left)) * (width - edge.left - edge.right);
+  const x = (row) => atShare(share(row));
+  const y = (percent) => height - edge.bottom - ((percent - low) / (high - low)) * (height - edge.top - edge.bottom);
+
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("aria-label", `Accuracy against ${name}, ${rows.length} networks, ${block.title}`);
+  const parts = [];
+  if (plain) {
+    const [top, bottom] = [y(plain.accuracy.high), y(plain.accuracy.low)];
+    parts.push(drawn("rect", { class: "band", x: edge.left, y: top, width: width - edge.left - edge.right, height: bottom - top }));
+  }
+  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20].find((step) => (high - low) / step <= 7) || 50;
+  for (let percent = Math.ceil(low / step) * step; percent <= high; percent += step) {
+    parts.push(drawn("line", { class: "grid", x1: edge.left, x2: width - edge.right, y1: y(percent), y2: y(percent) }));
+    parts.push(drawn("text", { x: edge.left - 6, y: y(percent) + 4, "text-anchor": "end" }, percent.toFixed(step < 1 ? 1 : 0)));
+  }
+  const kept = [];
+  for (const tick of TICKS.flatMap((tick) => (tick && tick < 100 ? [tick, -tick] : [tick]))) {
+    const at = atShare(tick);
+    if (bend(tick) < left || bend(tick) > right || kept.some((other) => Math.abs(other - at) < 50)) continue;
+    kept.push(at);
+    const words = tick ? `${tick > 0 ? "+" : "−"}${Math.abs(tick)} %` : text(base);
+    parts.push(drawn("line", { class: "grid", x1: at, x2: at, y1: height - edge.bottom, y2: height - edge.bottom + 4 }));
+    parts.push(drawn("text", { x: at, y: height - edge.bottom + 17, "text-anchor": "middle" }, words));
+  }
+  const beside = plain ? "plain's" : `the cheapest, ${rows[0].title}`;
+  const spread = narrow ? "" : "; small differences are spread (square root)";
+  const across = { x: (edge.left + width - edge.right) / 2, y: height - 6, "text-anchor": "middle" };
+  parts.push(drawn("text", across, `${name} beside ${beside}${spread}`));
+  parts.push(drawn("text", { x: edge.left - 30, y: edge.top - 2 }, "%"));
+
+  const points = rows.map((row) => {
+    const [px, py] = [x(row), y(row.accuracy.value)];
+    const point = drawn("g", { class: `point ${lookOf(row)}`, role: "img", tabindex: -1 },
+      drawn("line", { x1: px, x2: px, y1: y(row.accuracy.low), y2: y(row.accuracy.high) }),
+      drawn("circle", { cx: px, cy: py, r: 9 }), // invisible: easier to hit
+      drawn("path", { d: SHAPES[shapeOf(row)], transform: `translate(${px},${py})` }));
+    point.dataset.key = row.key;
+    point.setAttribute("aria-label", `${label(row)}: ${sentence(row, [costKey, name, text])}`);
+    point.addEventListener("focus", () => light(row));
+    point.addEventListener("blur", () => light(null));
+    follow(point, row);
+    return point;
+  });
+  points[0]?.setAttribute("tabindex", 0); // one stop for the Tab key; arrows walk from there, by cost
+  points.forEach((point, index) => point.addEventListener("keydown", (event) => {
+    const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: points.length - 1 }[event.key];
+    if (to === undefined || !points[to]) return;
+    event.preventDefault();
+    for (const other of points) other.setAttribute("tabindex", other === points[to] ? 0 : -1);
+    points[to].focus();
+  }));
+  svg.replaceChildren(...parts, ...points, ...labels(rows, plain, x, y, width - edge.right, height - edge.bottom));
+}
+
+// Names beside the points, as many as find a free place: first plain and those that differ, then from the top.
+function labels(rows, plain, x, y, right, bottom) {
+  const taken = rows.map((row) => [x(row) - 6, y(row.accuracy.value) - 6, x(row) + 6, y(row.accuracy.value) + 6]);
+  const free = ([left, top, end, low]) => left >= 38 && end <= right + 4 && top >= 0 && low <= bottom
+    && taken.every(([a, b, c, d]) => end < a || c < left || low < b || d < top);
+  const first = (row) => (row === plain ? 2 : differs(row) ? 1 : 0);
+  const placed = [];
+  for (const row of [...rows].sort((a, b) => first(b) - first(a) || b.accuracy.value - a.accuracy.value)) {
+    const words = label(row), wide = 6.1 * words.length, [px, py] = [x(row), y(row.accuracy.value)];
+    const places = [[px + 9, py, "start"], [px - 9 - wide, py, "end"], [px + 6, py - 13, "start"], [px + 6, py + 13, "start"]];
+    const place = places.find(([left, middle]) => free([left, middle - 7, left + wide, middle + 7]))
+      || (row === plain && places.at(-1)); // plain is always named
+    if (!place) continue;
+    const [left, middle, anchor] = place;
+    taken.push([left, middle - 7, left + wide, middle + 7]);
+    placed.push(drawn("text", { class: "label", x: anchor === "end" ? left + wide : left, y: middle + 4, "text-anchor": anchor, "aria-hidden": "true" }, words));
+  }
+  return placed;
+}
+
+// ---- the table
+
+function tableOf(block, follow) {
+  const columns = COLUMNS.filter(({ key }) => block.rows.some((row) => row[key] != null));
+  const body = node("tbody"), heads = new Map();
+  const lines = block.rows.map((row) => [row, lineOf(row, columns, follow)]);
+  body.append(...lines.map(([, line]) => line));
+  body.setAttribute("role", "rowgroup");
+
+  function sort(column, direction) {
+    for (const [other, head] of heads) {
+      if (other === column) head.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    }
+    const sorted = [...lines].sort(([a], [b]) => {
+      const [one, two] = [worth(a, column.key), worth(b, column.key)];
+      if (one == null || two == null) return (one == null) - (two == null); // what was not measured comes last
+      return direction * (typeof one === "string" ? one.localeCompare(two) : one - two);
+    });
+    body.append(...sorted.map(([, line]) => line));
+  }
+  const row = node("tr");
+  row.setAttribute("role", "row");
+  for (const column of columns) {
+    const part = node("button", "", column.head), head = node("th", column.text ? "text" : "", part);
+    part.type = "button";
+    head.scope = "col";
+    head.setAttribute("role", "columnheader");
+    heads.set(column, head);
+    part.addEventListener("click", () => {
+      const now = head.getAttribute("aria-sort");
+      sort(column, now === null ? (column.most ? -1 : 1) : now === "ascending" ? -1 : 1);
+    });
+    row.append(head);
+  }
+  const top = node("thead", "", row), table = node("table", "", top, body);
+  top.setAttribute("role", "rowgroup");
+  table.setAttribute("role", "table"); // a phone's layout would take the roles away
+  table.setAttribute("aria-label", `Results, ${block.title}`);
+  return table;
+}
+function lineOf(row, columns, follow) {
+  const line = node("tr", differs(row) ? "differs" : "");
+  line.setAttribute("role", "row");
+  line.dataset.key = row.key;
+  for (const { key, head, cell, text, wide } of columns) {
+    const named = key === "title", made = named ? [row.title] : cell(row, key) ?? "–";
+    const part = node(named ? "th" : "td", [text && "text", wide && "wide", key === "verdict" && "verdict"].filter(Boolean).join(" "));
+    const inside = node("span", "", ...(Array.isArray(made) ? made : [String(made)]));
+    if (named && !row.ships) inside.append(" ", node("small", "", "its weights do not ship"));
+    part.append(inside);
+    part.setAttribute("role", named ? "rowheader" : "cell");
+    if (!named) part.dataset.label = head;
+    line.append(part);
+  }
+  follow(line, row);
+  return line;
+}
+function worth(row, key) {
+  if (key === "verdict") return row.better === null ? null : row.better - row.worse;
+  return row[key]?.value ?? row[key];
+}
+
+const blocks = props.value?.blocks || [];
+element.querySelector(".none").hidden = blocks.length > 0;
+element.querySelector(".blocks").replaceChildren(...blocks.map(blockOf));
