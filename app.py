@@ -15,6 +15,7 @@ import gradio as gr
 from models import CATALOGUE
 from visualize import events
 from visualize.cards import mechanisms_table
+from visualize.results import results_value
 from visualize.serving import MIDDLEWARE, leave, refuse_urls, temporary_folder, wait_until_stopped
 
 ASSETS = events.ASSETS
@@ -71,6 +72,8 @@ def build_page() -> gr.Blocks:
                 with gr.Column():
                     place = gr.HTML(place, elem_id="placement")
                     numbers = gr.Markdown(numbers)
+        with gr.Accordion("How well they do", open=False, elem_id="table"):
+            component("results", results_value())
         with gr.Accordion("How to read this", open=False, elem_id="reading"):
             gr.Markdown(asset("reading.md"))
         file = gr.File(visible="hidden")
