@@ -654,8 +654,8 @@ def test_one_mechanism_in_detail(visit: callable):
     seen = visit()
     seen.page.locator('#grid [data-kind="cam"] .name', has_text="CBAM").click()
     detail = seen.page.locator("#grid .detail")
-    assert "CBAM" in detail.locator("h3").inner_text()
-    rows = {row.locator("h4").inner_text(): row for row in detail.locator(".blocks").all()}
+    assert "CBAM" in detail.locator("h2").inner_text()
+    rows = {row.locator("h3").inner_text(): row for row in detail.locator(".blocks").all()}
     assert len(rows) == 3  # Grad-CAM, places, channels
     for title, row in rows.items():
         assert row.locator(".map").count() == 8, title
@@ -890,6 +890,6 @@ def test_dark_mode(visit: callable):
 
     for query, text_is_lighter in (("?__theme=dark", True), ("?__theme=light", False)):
         seen = visit(query=query)
-        text = brightness(seen, "#grid h3", "color")
+        text = brightness(seen, "#grid h2", "color")
         ground = brightness(seen, "#grid .tools", "backgroundColor")
         assert (text > ground) == text_is_lighter and abs(text - ground) > 150

@@ -9,12 +9,14 @@ for (const [name, png] of Object.entries(props.value)) {
   button.append(picture, name);
   strip.append(button);
 }
-function press(name) {
-  document.documentElement.toggleAttribute("data-example", Boolean(name)); // page.css draws its pixels as they are
+function press(name, tiny = true) {
+  document.documentElement.toggleAttribute("data-tiny", tiny); // page.css draws its pixels as they are
   for (const button of strip.children) button.setAttribute("aria-pressed", button.dataset.name === name);
 }
 press("cat"); // the first picture of the page
-document.addEventListener("compared", (event) => press(event.detail)); // null: the visitor's own picture
+document.addEventListener("compared", (event) => {
+  press(event.detail.example, event.detail.tiny); // no name: the visitor's own picture
+});
 element.addEventListener("click", (event) => {
   const name = event.target.closest("button")?.dataset.name;
   if (!name) return;

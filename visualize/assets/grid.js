@@ -66,7 +66,7 @@ function build() {
   buildTabs(shown);
   layout();
   paint();
-  document.dispatchEvent(new CustomEvent("compared", { detail: record.example }));
+  document.dispatchEvent(new CustomEvent("compared", { detail: { example: record.example, tiny: record.source?.width <= 64 } }));
 }
 function arrived(value) { // while columns are still to come, the old ones keep their place, dimmed
   if (!value?.mechanisms?.length && !value?.pending?.length) return null;
@@ -91,7 +91,7 @@ function chooseSite(shown) { // at first, where the most is changed
 function sectionOf(section, withSites) {
   const holders = record.mechanisms.filter((m) => section.kind === "answer" || mapsOf(m, section.kinds).length);
   const shown = holders.flatMap((mechanism) => figuresOf(section, mechanism));
-  const header = make("header", "", make("h3", "", section.title));
+  const header = make("header", "", make("h2", "", section.title));
   const node = make("section", "section", header, make("div", "maps", ...shown));
   node.dataset.kind = section.kind;
   node.dataset.tab = section.tab;
@@ -216,8 +216,9 @@ function say(now) { // one line of fixed height: what is going on, or what is mi
   const all = waiting + (given.mechanisms || []).length;
   const missing = (given.unavailable || []).map((entry) => entry.reason);
   const notes = (given.mechanisms || []).filter((m) => m.note).map((m) => `${m.name}: ${m.note}`);
+  const count = given.mechanisms?.length || 0, answered = `${count} network${count === 1 ? " has" : "s have"} answered.`;
   const rest = waiting ? `Looking with ${given.pending[0].name}: ${all - waiting} of ${all} done`
-    : [...(given.notes || []), ...notes, ...missing].join(" ");
+    : [answered, ...(given.notes || []), ...notes, ...missing].join(" ");
   $(".status").textContent = now || (asked ? "Looking …" : rest);
   clearTimeout(patience);
   if (asked || waiting || now?.endsWith("…"))

@@ -82,7 +82,7 @@ function openDetail(key) {
   state.detail = key;
   trigger("card", { name: key }); // its text, below
   build();
-  $(".detail h3").focus({ preventScroll: true });
+  $(".detail h2").focus({ preventScroll: true });
   $(".detail").scrollIntoView({ behavior: calm ? "auto" : "smooth" });
 }
 function closeDetail() {
@@ -99,7 +99,7 @@ function buildDetail() {
     return [...locals.keys()].map((local) => detailRow(section, mechanism, local, locals.size > 1));
   });
   const shut = button("close", "link", closeDetail);
-  const title = make("h3", "", `${mechanism.name}: all blocks`), note = make("p", "");
+  const title = make("h2", "", `${mechanism.name}: all blocks`), note = make("p", "");
   title.tabIndex = -1; // takes the focus when it is opened
   note.textContent = rows.length > 1 ? "From the first block to the last, on the same scales as above. Its formula " +
     "and its place in the network stand below." : "This network has no attention: Grad-CAM is all there is to see.";
@@ -108,7 +108,7 @@ function buildDetail() {
 function detailRow(section, mechanism, local, several) {
   const shown = mapsOf(mechanism, section.kinds, local).map((only) =>
     figureOf({ section, mechanism, local, only, group: "detail", wide: modeOf(only) === "tiles", siblings: 1 }));
-  const name = make("h4", "", section.title, ...(several ? [make("code", "", local)] : []));
+  const name = make("h3", "", section.title, ...(several ? [make("code", "", local)] : []));
   return make("section", "blocks", name, make("div", "maps", ...shown));
 }
 
