@@ -356,6 +356,12 @@ def test_large_map_comes_into_view_and_stays(visit: callable):
     assert seen.canvases("matrix") == drawn and seen.page.locator("#grid .fetching").count() == 0
     seen.scroll_to("matrix")
     assert len(seen.to_model()) == 1  # kept
+    old = seen.page.locator('#grid [data-kind="matrix"] canvas').first.element_handle()
+    with new_record(seen.page):
+        seen.page.locator('#examples [data-name="ship"]').click()
+    assert old.evaluate("(canvas) => canvas.isConnected")  # the old picture stays until the new one is there
+    seen.scroll_to("matrix")
+    assert seen.canvases("matrix") != drawn
 
 
 @pytest.mark.browser

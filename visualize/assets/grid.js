@@ -144,16 +144,19 @@ function figuresOf(section, mechanism) { // the nodes: one for each map that the
   return [...locals].map(([local, map]) =>
     figureOf({ section, mechanism, local, group: "grid", wide: isWide(map), siblings: locals.size }));
 }
+// A figure keeps its node from record to record, so that the old picture stays until the new one can be drawn.
 function figureOf(given) { // `only`: this map, whatever the block
-  const { section, mechanism, local, group, only, wide } = given;
-  const key = [group, section.kind, mechanism.key, only ? only.path : local].join(" "), before = previous.get(key);
-  const fresh = { ...given, key, kind: section.kind, page: before?.page || 0 };
-  const figure = mechanism.pending && before ? Object.assign(before, { mechanism }) : fresh;
+  const { section, mechanism, local, group, only } = given;
+  const key = [group, section.kind, mechanism.key, only ? only.path : local].join(" ");
+  const figure = Object.assign(previous.get(key) || { page: 0 }, given, { key, kind: section.kind });
   figures.push(figure);
-  if (figure.node) {
-    figure.node.classList.add("pending");
-    return figure.node;
-  }
+  if (!figure.node) frameOf(figure);
+  figure.node.classList.toggle("pending", Boolean(mechanism.pending));
+  inView.observe(figure.node);
+  return figure.node;
+}
+function frameOf(figure) {
+  const { mechanism, local, only, wide } = figure;
   figure.value = make("span", "value");
   figure.value.title = local;
   figure.body = make("div", "body");
@@ -162,8 +165,6 @@ function figureOf(given) { // `only`: this map, whatever the block
   figure.node = make("figure", wide ? "map wide" : "map", caption, figure.body);
   figure.node.classList.toggle("random", Boolean(mechanism.random));
   figure.node.dataset.mechanism = mechanism.key;
-  inView.observe(figure.node);
-  return figure.node;
 }
 function nameOf(mechanism) { // opens the mechanism
   const node = button(mechanism.name, "name", () => openDetail(mechanism.key));
