@@ -1,6 +1,7 @@
-# Short names for the README's commands. MALLOC_ARENA_MAX keeps the memory of a long-running server flat; one
+# Short names for the README's commands. The two MALLOC settings keep the memory of a long-running server flat; one
 # thread for each network is right where two visitors are served at once on two cores.
 export MALLOC_ARENA_MAX = 2
+export MALLOC_MMAP_THRESHOLD_ = 262144
 export OMP_NUM_THREADS ?= 1
 PYTHON ?= python3
 

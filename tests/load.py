@@ -43,10 +43,11 @@ from visualize.inspection import Inspection, inspect
 from visualize.record import CACHE_BYTES, picture_of
 
 MB = 2**20
-SETTINGS = {
+SETTINGS = {  # as `make run` sets them
     "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "262144",
     "OMP_NUM_THREADS": "1",
-}  # for a server: two answers at once share the cores
+}
 PREFERRED = ("plain", "se", "cbam", "non_local", "sk", "danet", "self_attention")
 
 
