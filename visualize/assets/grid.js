@@ -325,7 +325,7 @@ function caption(figure) { // what stands there as long as nobody points at anyt
     const strength = mechanism.strength?.[map.path.split(".")[0]], head = headOf(map); // |y - x| / |x|
     const heads = head === null ? `mean of ${headsOf(map)} heads` : `head ${head + 1} of ${headsOf(map)}`;
     const change = strength == null ? [] : [`feature change ${percent(strength)}`];
-    return [...(siblings > 1 ? [local] : []), ...(headsOf(map) > 1 ? [heads] : []), ...change].join(" · ");
+    return [...(siblings > 1 ? [local] : []), ...change, ...(headsOf(map) > 1 ? [heads] : [])].join(" · ");
   }
   if (siblings > 1) return local;
   if (section.kind !== "cam" || figure.only || record.cam === "EigenCAM") return "";
