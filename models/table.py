@@ -308,15 +308,15 @@ def take(source: Path, folder: Path = CHECKPOINTS) -> list[str]:
     return taken
 
 
-def write_into(text: str, table: str) -> str:
-    """`text` with the table between its two marks.
+def write_into(text: str, table: str, mark: str = "table") -> str:
+    """`text` with the table between its two marks, such as `<!-- table -->` and `<!-- /table -->`.
 
     Raises:
         ValueError: the marks are not there.
     """
-    found = re.compile(r"(<!-- table -->\n).*?(<!-- /table -->)", re.DOTALL)
+    found = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
     if not found.search(text):
-        raise ValueError("the marks <!-- table --> and <!-- /table --> are missing")
+        raise ValueError(f"the marks <!-- {mark} --> and <!-- /{mark} --> are missing")
     return found.sub(lambda match: match[1] + table + "\n" + match[2], text)
 
 

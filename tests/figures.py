@@ -44,15 +44,3 @@ def markdown(file: Path = FIGURES) -> str:
         holds = "yes" if entry["holds"] else "**no**"
         lines.append(f"| {entry.get('what', '')} | {values} | {entry['bar']} | {holds} |")
     return "\n".join(lines)
-
-
-def write_into(text: str, table: str) -> str:
-    """`text` with the table between its two marks.
-
-    Raises:
-        ValueError: the marks are not there.
-    """
-    found = re.compile(r"(<!-- load -->\n).*?(<!-- /load -->)", re.DOTALL)
-    if not found.search(text):
-        raise ValueError("the marks <!-- load --> and <!-- /load --> are missing")
-    return found.sub(lambda match: match[1] + table + "\n" + match[2], text)

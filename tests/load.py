@@ -34,7 +34,8 @@ from PIL import Image
 
 from models import build, load
 from models.checkpoint import save
-from tests.figures import markdown, store, write_into
+from models.table import write_into
+from tests.figures import markdown, store
 from tests.health import ROOT, client_of, start, stop
 from tests.hostile import hostile_files, is_right, worst_files
 from tests.test_images import fuzz
@@ -361,7 +362,7 @@ def main() -> None:
     if unknown := set(arguments.names) - set(MEASURED):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if arguments.write:
-        arguments.write.write_text(write_into(arguments.write.read_text(), markdown()))
+        arguments.write.write_text(write_into(arguments.write.read_text(), markdown(), "load"))
         return
     warnings.simplefilter("ignore")  # Pillow warns about what it overlooks
     all_hold = True

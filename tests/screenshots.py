@@ -3,14 +3,9 @@
 Starts the app on a free port, with the checkpoints that ship, and drives it in Chromium.
 """
 
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +13,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
-ROOT = Path(__file__).parent.parent
+from tests.health import ROOT, start, stop
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
     "--no-sandbox",
@@ -59,38 +55,11 @@ def running_app(root: Path, scratch: Path, most: float = 120) -> Iterator[str]:
     Raises:
         RuntimeError: the app does not start, fails, or leaves temporary files behind.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    temporary = scratch / "temporary"
-    temporary.mkdir(parents=True)
-    settings = {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GRADIO_")}
-    address, output = f"http://127.0.0.1:{port}/", scratch / "output.txt"
-    with output.open("w") as stream:
-        command = [sys.executable, "-m", "app"]
-        app = subprocess.Popen(command, cwd=root, env=inherited | settings, stdout=stream, stderr=stream)
+    app, address = start(root, scratch, {"OMP_NUM_THREADS": "1"}, most)
     try:
-        give_up = time.monotonic() + most
-        while True:
-            try:
-                urllib.request.urlopen(address, timeout=5).close()
-                break
-            except OSError:
-                if app.poll() is not None or time.monotonic() > give_up:
-                    raise RuntimeError(f"The app does not start:\n{output.read_text()}") from None
-                time.sleep(0.2)
         yield address
     finally:
-        app.terminate()
-        try:
-            code = app.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            app.kill()
-            raise RuntimeError("The app did not stop within 15 seconds.") from None
-    left = [file.name for file in temporary.glob("attnscope-*")]
-    if code != 0 or left:
-        raise RuntimeError(f"The app stopped with {code} and left {left}:\n{output.read_text()}")
+        stop(app, scratch)
 
 
 def open_page(browser: Browser, address: str, width: int, height: int, query: str = "") -> Page:

@@ -6,6 +6,7 @@ every kind of map is there, one checkpoint is missing and one is broken.
 
 import os
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -41,7 +42,8 @@ MODEL_ROUTES = ("/queue/join", "/run/", "/call/", "/component_server")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the app, run from a tree that is this one but for the checkpoints."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in ("app.py", "models", "visualize"):
+    shutil.copy(ROOT / "app.py", tree)  # a link would be followed to the folder of the original
+    for name in ("models", "visualize"):
         (tree / name).symlink_to(ROOT / name)
     checkpoints = tree / "checkpoints"
     checkpoints.mkdir()

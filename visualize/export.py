@@ -26,7 +26,6 @@ from models.catalogue import BLOCKS
 from models.checkpoint import read_facts
 
 from . import record
-from .cam import METHODS
 from .cards import accuracy, parameters
 from .inspection import Inspection, Map, NotFiniteError
 from .record import RequestError
@@ -146,10 +145,7 @@ def export(
         RequestError: any other argument, or none of the networks can be shown.
     """
     record.check_choice(form, FORMS, "form of a file")
-    record.check_image(picture)
-    record.check_mechanisms(mechanisms)
-    record.check_choice(target, ("predicted", *CLASSES), "class to explain")
-    record.check_choice(cam, METHODS, "CAM method")
+    record.check_request(picture, mechanisms, target, cam)
     if form in ("png", "pdf") and len(mechanisms) > MOST_IN_FIGURE:
         raise RequestError(f"A figure has room for {MOST_IN_FIGURE} networks: choose fewer of them.")
 

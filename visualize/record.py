@@ -140,10 +140,7 @@ def stream_record(
 
     The arguments are checked at once, before the first record is asked for. `on_gpu`: use a GPU if there is.
     """
-    check_image(image)
-    check_mechanisms(mechanisms)
-    check_choice(target, ("predicted", *CLASSES), "class to explain")
-    check_choice(cam, METHODS, "CAM method")
+    check_request(image, mechanisms, target, cam)
     return _stream(image, mechanisms, target, cam, random_weights, on_gpu)
 
 
@@ -395,6 +392,18 @@ def picture_of(record: dict) -> Image.Image:
     except (binascii.Error, ValueError):  # not base64, not ASCII, or padded to fewer bytes
         pass
     raise RequestError("The record holds no picture of 32 x 32 pixels.")
+
+
+def check_request(image: object, mechanisms: object, target: object, cam: object) -> None:
+    """What a comparison is asked for.
+
+    Raises:
+        RequestError: one of the arguments makes no sense.
+    """
+    check_image(image)
+    check_mechanisms(mechanisms)
+    check_choice(target, ("predicted", *CLASSES), "class to explain")
+    check_choice(cam, METHODS, "CAM method")
 
 
 def check_image(image: object) -> None:
