@@ -32,7 +32,9 @@ DOWNLOAD = """(file) => {
 
 def build_page() -> gr.Blocks:
     table = mechanisms_table()
-    with gr.Blocks(title="AttnScope", analytics_enabled=False, delete_cache=(600, 1800)) as page:
+    with gr.Blocks(
+        title="AttnScope", fill_width=True, analytics_enabled=False, delete_cache=(600, 1800)
+    ) as page:
         view = gr.State(events.View())
         gr.HTML(asset("header.html"), elem_id="header")
         with gr.Row(elem_id="inputs"):
