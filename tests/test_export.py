@@ -13,7 +13,6 @@ from PIL import Image
 
 from models import CLASSES, CheckpointError
 from tests.networks import picture, randomised
-from visualize import export as module
 from visualize import record
 from visualize.export import FORMS, MOST_IN_FIGURE, Look, export, look_of
 from visualize.inspection import inspect
@@ -36,7 +35,6 @@ def checkpoints(monkeypatch):
 
     monkeypatch.setattr(record, "load", lambda name, device="cpu": network(name))
     monkeypatch.setattr(record, "read_facts", facts)
-    monkeypatch.setattr(module, "read_facts", facts)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 

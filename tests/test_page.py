@@ -266,6 +266,13 @@ def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp
     assert [entry["key"] for entry in record["unavailable"]] == ["se"]
 
 
+@pytest.mark.parametrize(("size", "said"), [((31, 80), True), ((80, 31), True), ((32, 32), False)])
+def test_says_that_a_small_picture_was_enlarged(tmp_path: Path, size: tuple[int, int], said: bool):
+    Image.new("RGB", size).save(tmp_path / "small.png")
+    first = next(events.look(events.View(file=str(tmp_path / "small.png")), ["plain"]))
+    assert ("enlarged" in " ".join(first["notes"])) == said
+
+
 # ---- the browser
 
 

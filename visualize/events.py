@@ -21,7 +21,7 @@ from models import CATALOGUE, CLASSES, CheckpointError
 
 from .cards import card, measured, mechanisms_table
 from .export import export, look_of
-from .images import ImageError, load_image, load_with_notes, thumbnail, to_network
+from .images import SIDE, ImageError, load_image, load_with_notes, thumbnail, to_network
 from .inspection import NotFiniteError
 from .placement import placement
 from .record import (
@@ -101,6 +101,8 @@ def look(view: View, *groups: list[str] | None, **changes) -> Iterator[dict]:
     try:
         whole, notes = load_with_notes(wanted.file)
         picture = to_network(whole, wanted.crop)
+        if min(whole.size) < SIDE:
+            notes.append(f"It was enlarged, for it has fewer than {SIDE} x {SIDE} pixels.")
         columns = stream_record(picture, names, wanted.target, wanted.cam, random_weights=True)
         for key, value in changes.items():
             setattr(view, key, value)

@@ -23,7 +23,6 @@ from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.catalogue import BLOCKS
-from models.checkpoint import read_facts
 
 from . import record
 from .cards import accuracy, parameters
@@ -176,16 +175,11 @@ def column(name: str, picture: Image.Image, target: str, cam: str, random_weight
     """Looks at the picture with one network.
 
     Raises:
-        CheckpointError, NotFiniteError: as for `record.column`.
+        CheckpointError, NotFiniteError: as for `record.look`.
     """
-    random = random_weights and record.is_untrained(name)
-    facts = {} if random else read_facts(name)
-    index = None if target == "predicted" else CLASSES.index(target)
-    seen, _ = record.look(name, picture, index, cam, random=random)
-    if len(seen.probabilities) != len(CLASSES):
-        raise CheckpointError(f"The weights of {name} were trained for other classes.")
+    seen, facts, _ = record.look(name, picture, target, cam, random_weights=random_weights)
     title, digest = CATALOGUE[name].title, facts.get("sha256")
-    return Column(name, title, random, accuracy(facts), parameters(name), digest, seen)
+    return Column(name, title, not facts, accuracy(facts), parameters(name), digest, seen)
 
 
 def all_maps(seen: Inspection) -> dict[str, Map]:

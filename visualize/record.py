@@ -176,22 +176,16 @@ def column(
     """What the record says of one network; `random` says that nobody trained it.
 
     Raises:
-        CheckpointError: its checkpoint cannot be used.
-        NotFiniteError: it gives no finite numbers.
+        CheckpointError, NotFiniteError: as for `look`.
     """
-    random = random_weights and is_untrained(name)
-    facts = {} if random else read_facts(name)
-    index = None if target == "predicted" else CLASSES.index(target)
-    seen, note = look(name, image, index, cam, random=random, on_gpu=on_gpu)
-    if len(seen.probabilities) != len(CLASSES):
-        raise CheckpointError(f"The weights of {name} were trained for other classes.")
+    seen, facts, note = look(name, image, target, cam, random_weights=random_weights, on_gpu=on_gpu)
     _held.put((image.tobytes(), name), {path: shown for path, shown in seen.maps.items() if stays(shown)})
     return {
         "key": name,
         "name": CATALOGUE[name].title,
         "family": CATALOGUE[name].family,
         "probabilities": [round(float(share), 6) for share in seen.probabilities],
-        "random": random,
+        "random": not facts,
         "accuracy": accuracy(facts),
         "parameters": parameters(name),
         "strength": {stage: round(value, 5) for stage, value in seen.strength.items()},
@@ -207,28 +201,34 @@ def column(
 def look(
     name: str,
     image: Image.Image,
-    target: int | None,
+    target: str = "predicted",
     cam: str = "GradCAM",
     stage: str = "layer1.0",
-    random: bool = False,
+    random_weights: bool = False,
     on_gpu: bool = True,
-) -> tuple[Inspection, str | None]:
-    """Inspects a stored network on the GPU if there is one, and else, or when its memory is full, on the CPU.
-
-    A network with random weights stays on the CPU.
+) -> tuple[Inspection, dict, str | None]:
+    """Inspects a network on the GPU if there is one, and else, or when its memory is full, on the CPU.
 
     Returns:
-        the inspection, and a sentence for the visitor where there is something to say.
+        the inspection; the facts of the checkpoint, {} for a network without one, which has random weights
+        and stays on the CPU; and a sentence for the visitor where there is something to say.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        NotFiniteError: the network gives no finite numbers.
     """
-    note = None
-    if random:
-        return inspect(untrained(name), image, target, cam, stage), note
-    if on_gpu and torch.cuda.is_available():
+    index, seen, note = None if target == "predicted" else CLASSES.index(target), None, None
+    facts = {} if random_weights and is_untrained(name) else read_facts(name)
+    if facts and on_gpu and torch.cuda.is_available():
         try:
-            return inspect_on_gpu(name, image, target, cam, stage), note
+            seen = inspect_on_gpu(name, image, index, cam, stage)
         except torch.cuda.OutOfMemoryError:
             note = "The GPU's memory was full, so this one was computed on the CPU."
-    return inspect(load(name, "cpu"), image, target, cam, stage), note
+    if seen is None:
+        seen = inspect(load(name, "cpu") if facts else untrained(name), image, index, cam, stage)
+    if len(seen.probabilities) != len(CLASSES):
+        raise CheckpointError(f"The weights of {name} were trained for other classes.")
+    return seen, facts, note
 
 
 @GPU
@@ -268,7 +268,7 @@ def affinity_row(image: Image.Image, name: str, path: str, query: int | str | No
     check_mechanisms([name])
     maps = _held.get((image.tobytes(), name))
     if maps is None:
-        seen, _ = look(name, image, None, stage="layer4.1", random=is_untrained(name))
+        seen, *_ = look(name, image, stage="layer4.1", random_weights=True)
         maps = {path: shown for path, shown in seen.maps.items() if stays(shown)}
         _held.put((image.tobytes(), name), maps)
     if not isinstance(path, str) or path not in maps:
