@@ -891,6 +891,8 @@ def test_phone(visit: callable):
     assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
     first = seen.page.locator('#grid [data-kind="cam"] canvas').first.bounding_box()
     assert first["y"] + first["height"] < 844  # the first map is above the fold
+    cut = "(names) => names.filter((name) => name.scrollWidth > name.clientWidth).length"
+    assert seen.page.locator('#grid [data-kind="cam"] .name').evaluate_all(cut) == 0
     for tab in seen.page.locator("#grid .tabs button").all():  # one kind at a time
         tab.click()
         assert seen.page.locator("#grid .section").filter(visible=True).count() >= 1
