@@ -15,6 +15,7 @@ the first percentile in place of the fifth it was 26 % of the photographs. Many 
 portraits and single digits nearly always: silence proves nothing.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -109,6 +110,9 @@ def measure(images: torch.Tensor, folder: Path = CHECKPOINTS) -> dict:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m visualize.typical", description="Measure the thresholds of all trained networks."
+    ).parse_args()
     try:
         images, _ = load(train=False)
     except DataError as error:
