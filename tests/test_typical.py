@@ -85,9 +85,11 @@ def stored(monkeypatch, tmp_path):
     file = tmp_path / "typical.json"
     networks = {name: {"threshold": 1e9, "sha256": "abc"} for name in ("plain", "se", "cbam")}
     file.write_text(json.dumps({"networks": networks}))
+    for name in networks:
+        (tmp_path / f"{name}.json").write_text('{"sha256": "abc"}')
     monkeypatch.setattr(typical, "FILE", file)
-    monkeypatch.setattr(record, "read_facts", lambda name: {"sha256": "abc"})
-    monkeypatch.setattr(record, "is_untrained", lambda name: name == "sk")
+    monkeypatch.setattr(record, "read_facts", lambda name: read_facts(name, tmp_path))
+    monkeypatch.setattr(record, "is_trained", lambda name: name in networks)
     monkeypatch.setattr(record, "load", lambda name, device: network(name))
     return file
 

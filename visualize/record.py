@@ -218,7 +218,12 @@ def look(
         NotFiniteError: the network gives no finite numbers.
     """
     index, seen, note = None if target == "predicted" else CLASSES.index(target), None, None
-    facts = {} if random_weights and is_untrained(name) else read_facts(name)
+    try:
+        facts = read_facts(name)
+    except CheckpointError:
+        if not random_weights or is_trained(name):  # a broken checkpoint is no reason for random weights
+            raise
+        facts = {}
     if facts and on_gpu and torch.cuda.is_available():
         try:
             seen = inspect_on_gpu(name, image, index, cam, stage)
@@ -234,15 +239,6 @@ def look(
 @GPU
 def inspect_on_gpu(name: str, image: Image.Image, target: int | None, cam: str, stage: str) -> Inspection:
     return inspect(load(name, "cuda"), image, target, cam, stage)
-
-
-def is_untrained(name: str) -> bool:
-    """Whether there is no checkpoint; a broken one is none of that."""
-    try:
-        read_facts(name)
-    except CheckpointError:
-        return not is_trained(name)
-    return False
 
 
 def affinity_row(image: Image.Image, name: str, path: str, query: int | str | None = None) -> dict:
