@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 
 import gradio as gr
+from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 
@@ -107,14 +108,7 @@ def look(view: View, *groups: list[str] | None, **changes) -> Iterator[dict]:
         for key, value in changes.items():
             setattr(view, key, value)
         mine = view.turn = view.turn + 1
-        example = next((name for name, file in EXAMPLES.items() if file == wanted.file), None)
-        more = {
-            "notes": notes,
-            "example": example,
-            "source": thumbnail(whole),
-            "crop": wanted.crop,
-            "turn": mine,
-        }
+        more = about(replace(wanted, turn=mine), whole, notes)
         step = math.ceil(len(names) / MOST_UPDATES)  # each update sends all columns again
         for done, record in enumerate(columns, start=1):
             if view.turn != mine:
@@ -131,8 +125,14 @@ def first_record(names: list[str]) -> dict:
     """What is in the page before any request: the first picture, and what these networks make of it."""
     whole = load_image(View.file)
     *_, record = stream_record(to_network(whole, View.crop), names, View.target, View.cam, on_gpu=False)
-    more = {"notes": [], "example": "cat", "source": thumbnail(whole), "crop": View.crop, "turn": View.turn}
-    return record | more | {"pending": []}
+    return record | about(View(), whole, []) | {"pending": []}
+
+
+def about(view: View, whole: Image.Image, notes: list[str]) -> dict:
+    """What the page's own record says of the picture, beside what every record says."""
+    example = next((name for name, file in EXAMPLES.items() if file == view.file), None)
+    source = thumbnail(whole)
+    return {"notes": notes, "example": example, "source": source, "crop": view.crop, "turn": view.turn}
 
 
 def chosen(groups: tuple) -> list[str]:
