@@ -174,10 +174,12 @@ def main() -> None:
     theme = gr.themes.Default(
         primary_hue="indigo", neutral_hue="zinc", font="system-ui", font_mono="monospace"
     )
-    theme.set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
     theme.set(
-        color_accent="*primary_600", button_primary_background_fill="*primary_600"
-    )  # to be read in light
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        color_accent="*primary_600",  # dark enough for white letters on it
+        button_primary_background_fill="*primary_600",
+    )
     with temporary_folder() as folder:
         page = build_page().queue(max_size=20, api_open=False)
         page.launch(
