@@ -5,6 +5,7 @@ status 0 if all is well. Needs nothing but the app's own requirements.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,15 @@ from visualize.record import decode, picture_of
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "visualize" / "assets" / "examples" / "cat.png"
+
+
+def linked_tree(tree: Path) -> Path:
+    """Makes an empty folder this source tree, but for the checkpoints: the folder that they go into."""
+    shutil.copy(ROOT / "app.py", tree)  # through a link, Python would import from the original's folder
+    for name in ("models", "visualize"):
+        (tree / name).symlink_to(ROOT / name)
+    (tree / "checkpoints").mkdir()
+    return tree / "checkpoints"
 
 
 def start(

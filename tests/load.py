@@ -36,7 +36,7 @@ from models import build, load
 from models.checkpoint import save
 from models.table import write_into
 from tests.figures import markdown, store
-from tests.health import ROOT, client_of, start, stop
+from tests.health import ROOT, client_of, linked_tree, start, stop
 from tests.hostile import hostile_files, is_right, worst_files
 from tests.test_images import fuzz
 from visualize.cards import mechanisms_table
@@ -255,11 +255,8 @@ def sigterm() -> dict:
 
 def tree_of_seven(tree: Path) -> Path:
     """This source tree, with random weights of the same size where fewer than seven networks are trained."""
-    shutil.copy(ROOT / "app.py", tree)  # a link would be followed to the folder of the original
-    for part in ("models", "visualize"):
-        (tree / part).symlink_to(ROOT / part)
-    checkpoints = tree / "checkpoints"
-    shutil.copytree(ROOT / "checkpoints", checkpoints)
+    checkpoints = linked_tree(tree)
+    shutil.copytree(ROOT / "checkpoints", checkpoints, dirs_exist_ok=True)
     for name in [name for name in PREFERRED if name not in available()][: max(0, 7 - len(available()))]:
         save(build(name), name, {"name": name, "recipe": "random"}, checkpoints)
     return tree

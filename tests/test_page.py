@@ -6,7 +6,6 @@ every kind of map is there, one checkpoint is missing and one is broken.
 
 import os
 import re
-import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import app
 from models import CATALOGUE, CheckpointError
 from models.checkpoint import save
+from tests.health import linked_tree
 from tests.networks import randomised
 from tests.screenshots import ROOT, choose_file, find_chromium, launched, new_record, photograph, running_app
 from visualize import events
@@ -42,11 +42,7 @@ MODEL_ROUTES = ("/queue/join", "/run/", "/call/", "/component_server")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the app, run from a tree that is this one but for the checkpoints."""
     tree = tmp_path_factory.mktemp("tree")
-    shutil.copy(ROOT / "app.py", tree)  # a link would be followed to the folder of the original
-    for name in ("models", "visualize"):
-        (tree / name).symlink_to(ROOT / name)
-    checkpoints = tree / "checkpoints"
-    checkpoints.mkdir()
+    checkpoints = linked_tree(tree)
     for name in TRAINED:
         save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
     (checkpoints / "sk.json").write_text('{"sha256": "0"}')

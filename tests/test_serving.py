@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as safetensors_bytes
 
 from models.checkpoint import save
-from tests.health import EXAMPLE, check, client_of, start, stop
+from tests.health import EXAMPLE, check, client_of, linked_tree, start, stop
 from tests.hostile import wrong_files
 from tests.networks import randomised
 from tests.screenshots import ROOT
@@ -65,11 +64,7 @@ FAULTS: dict[str, tuple[Callable[[Path, bytes], None], str]] = {  # network: wha
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This source tree with other checkpoints: one sound network, and one for each fault of a file."""
     tree = tmp_path_factory.mktemp("tree")
-    shutil.copy(ROOT / "app.py", tree)  # through a link, Python would import from here
-    for name in ("models", "visualize"):
-        (tree / name).symlink_to(ROOT / name)
-    folder = tree / "checkpoints"
-    folder.mkdir()
+    folder = linked_tree(tree)
     save(randomised("plain"), "plain", {"name": "plain", "recipe": "random", "accuracy": 10.0}, folder)
     sound = (folder / "plain.safetensors").read_bytes()
     for spoil, _ in FAULTS.values():
