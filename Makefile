@@ -18,7 +18,7 @@ lint: .venv/tests
 
 screenshots: .venv/tests
 	.venv/bin/python -m tests.screenshots screenshots
-	cp screenshots/desktop_whole.png visualize/assets/screenshot.png
+	cp screenshots/desktop_whole.png visualize/page/screenshot.png
 
 benchmark: .venv/tests
 	.venv/bin/python -m tests.benchmark

@@ -1,7 +1,7 @@
 """The page: python app.py
 
-Components and what they cause, nothing else: visualize/events.py answers, visualize/record.py computes, and
-the scripts in visualize/assets draw. Host and port come from Gradio's own environment variables,
+Components and what they cause, nothing else: visualize/events.py answers, visualize/record computes, and
+the scripts in visualize/page draw. Host and port come from Gradio's own environment variables,
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT.
 """
 
@@ -13,12 +13,13 @@ from pathlib import Path
 import gradio as gr
 
 from models import CATALOGUE
+from models.metadata import mechanisms_table
 from visualize import events
-from visualize.cards import mechanisms_table
 from visualize.results import results_value
 from visualize.serving import MIDDLEWARE, leave, refuse_urls, temporary_folder, wait_until_stopped
 
 ASSETS = events.ASSETS
+TEXTS = ASSETS.parent / "texts"
 SCRIPTS = ("record", "draw", "tools", "grid")  # one script in four parts
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
 FIRST_CARD = "se"
@@ -60,7 +61,7 @@ def build_page() -> gr.Blocks:
             events.first_record(first_networks(table)),
             SCRIPTS,
             server_functions=[events.map_row],
-            words=json.loads(asset("words.json")),
+            words=json.loads((TEXTS / "words.json").read_text(encoding="utf-8")),
         )
         with gr.Accordion("What each mechanism does", open=False, elem_id="cards") as cards:
             titles = [(entry.title, name) for name, entry in CATALOGUE.items()]
@@ -77,7 +78,7 @@ def build_page() -> gr.Blocks:
         with gr.Accordion("How well they do", open=False, elem_id="table"):
             component("results", results_value())
         with gr.Accordion("How to read this", open=False, elem_id="reading"):
-            gr.Markdown(asset("reading.md"))
+            gr.Markdown((TEXTS / "reading.md").read_text(encoding="utf-8"))
         file = gr.File(visible="hidden")
 
         model = {"concurrency_id": "model", "concurrency_limit": 2}

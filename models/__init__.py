@@ -4,6 +4,7 @@ CATALOGUE              id -> Entry: title, family, slot, paper, explanation
 build("se")            an untrained network
 load("se")             the pretrained one, shared and frozen
 CLASSES                the ten CIFAR-10 names in label order
+normalise(pixels)      uint8 pixels to what a network takes
 """
 
 from importlib import import_module
@@ -16,7 +17,8 @@ _HOMES = {
     "CheckpointError": "checkpoint",
     "Entry": "catalogue",
     "Site": "catalogue",
-    "CLASSES": "data",
+    "CLASSES": "preprocessing",
+    "normalise": "preprocessing",
 }
 __all__ = list(_HOMES)
 

@@ -7,7 +7,7 @@ A mechanism is one file. Its decorator says where it belongs, its docstring is t
         '''...'''
         def __init__(self, channels: int, reduction: int = 16): ...
 
-    python -m models.catalogue      prints id, family, slot, parameters, FLOPs, checkpoint and paper of all
+    python -m models      prints id, family, slot, parameters, FLOPs, checkpoint and paper of all
 """
 
 import importlib
@@ -141,31 +141,3 @@ whatever Grad-CAM shows here, the network does without attention.
 
 **What to look for.** Compare its Grad-CAM with the others before you credit an attention mechanism.
 """
-
-
-def main() -> None:
-    """Prints a line per entry. FLOPs are counted on a network built for the purpose, so it takes a while."""
-    from . import CATALOGUE, CheckpointError, build
-    from .checkpoint import read_facts
-    from .evaluate import count_flops
-
-    print(f"{'id':24} {'family':9} {'slot':7} {'parameters':>11} {'MFLOPs':>7} {'checkpoint':>11}  paper")
-    for name, entry in CATALOGUE.items():
-        parameters = megaflops = ""
-        if entry.is_network:
-            network = build(name).eval()
-            parameters = f"{sum(parameter.numel() for parameter in network.parameters()):,}"
-            megaflops = f"{count_flops(network) / 1e6:,.0f}"
-        try:
-            accuracy = read_facts(name)["accuracy"]
-            checkpoint = "unmeasured" if accuracy is None else f"{accuracy:.2f} %"
-        except (CheckpointError, KeyError):
-            checkpoint = "-"
-        print(
-            f"{name:24} {entry.family:9} {entry.slot or '-':7} "
-            f"{parameters:>11} {megaflops:>7} {checkpoint:>11}  {entry.paper}"
-        )
-
-
-if __name__ == "__main__":
-    main()

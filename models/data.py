@@ -28,11 +28,7 @@ from PIL import Image
 from torchvision import datasets
 from tqdm import tqdm
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-# Per-pixel mean and standard deviation of the 50,000 training images, channels R, G, B, on a 0..1 scale.
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2470, 0.2435, 0.2616)
+from .preprocessing import normalise
 
 MD5 = {
     "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
@@ -76,13 +72,6 @@ def load(dataset: str = "cifar10", train: bool = True) -> tuple[torch.Tensor, to
             raise DataError(f"{name} is not in {folder}: run `python -m models.data` first")
         contents.append(_check(name, (folder / name).read_bytes()))
     return _parse(b"".join(contents))
-
-
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels (N, 3, H, W) -> floats with mean 0 and standard deviation 1 per channel."""
-    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels.float() / 255 - mean) / std
 
 
 def hold_out(labels: torch.Tensor, count: int = 5000) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,10 +22,10 @@ from torch import nn
 
 import models
 from models.checkpoint import restore
-from models.data import normalise
-from visualize.cam import METHODS
-from visualize.inspection import explain, inspect, observe
-from visualize.record import compare_record
+from models.preprocessing import normalise
+from visualize.inspection.cam import METHODS
+from visualize.inspection.network import explain, inspect, observe
+from visualize.record.compare import compare_record
 
 ROUNDS = 15
 

@@ -18,10 +18,10 @@ import numpy as np
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from visualize.record import decode, picture_of
+from visualize.record.encoding import decode, picture_of
 
 ROOT = Path(__file__).parent.parent
-EXAMPLE = ROOT / "visualize" / "assets" / "examples" / "cat.png"
+EXAMPLE = ROOT / "visualize" / "page" / "examples" / "cat.png"
 
 
 def linked_tree(tree: Path) -> Path:

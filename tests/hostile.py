@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.test_images import (
+from tests.test_picture import (
     NO_PICTURE,
     SIGNATURE,
     STORED,
@@ -20,7 +20,7 @@ from tests.test_images import (
     with_jpeg_size,
     with_segment,
 )
-from visualize.images import ImageError, load_image, to_network
+from visualize.picture import ImageError, load_image, to_network
 
 WHITE = np.full((32, 32, 3), 255, np.uint8)
 RED = np.full((32, 32, 3), (255, 0, 0), np.uint8)

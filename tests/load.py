@@ -34,14 +34,15 @@ from PIL import Image
 
 from models import build, load
 from models.checkpoint import save
-from models.table import write_into
+from models.metadata import mechanisms_table
+from models.results.table import write_into
 from tests.figures import markdown, store
 from tests.health import ROOT, client_of, linked_tree, start, stop
 from tests.hostile import hostile_files, is_right, worst_files
-from tests.test_images import fuzz
-from visualize.cards import mechanisms_table
-from visualize.inspection import Inspection, inspect
-from visualize.record import CACHE_BYTES, picture_of
+from tests.test_picture import fuzz
+from visualize.inspection.network import Inspection, inspect
+from visualize.record.compare import CACHE_BYTES
+from visualize.record.encoding import picture_of
 
 MB = 2**20
 SETTINGS = {  # as `make run` sets them

@@ -11,10 +11,10 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from models.catalogue import BLOCKS
-from models.data import normalise
+from models.preprocessing import normalise
 from tests.networks import picture, randomised
-from visualize.cam import METHODS, class_map, relative
-from visualize.inspection import explain, observe
+from visualize.inspection.cam import METHODS, class_map, relative
+from visualize.inspection.network import explain, observe
 
 
 @cache

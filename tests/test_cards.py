@@ -10,17 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CATALOGUE, load
+from models import CATALOGUE, load, metadata
 from models.checkpoint import save, write_facts
-from models.data import normalise
-from models.evaluate import logits_of
+from models.preprocessing import normalise
 from models.recording import recording
+from models.results.evaluate import logits_of
 from tests.networks import randomised
-from visualize import cards, inspect
+from visualize import inspect
+from visualize.texts import cards
 
 ROOT = Path(__file__).parent.parent
-ASSETS = ROOT / "visualize" / "assets"
-GUIDE = " ".join((ASSETS / "reading.md").read_text(encoding="utf-8").split())
+ASSETS = ROOT / "visualize" / "page"
+GUIDE = " ".join((ROOT / "visualize" / "texts" / "reading.md").read_text(encoding="utf-8").split())
 FACTS = {"accuracy": 93.0, "accuracy_mirror": 93.5, "recipe": "cpu", "epochs": 12, "seed": 0, "flops": 1.11e9}
 
 network = cache(randomised)
@@ -28,9 +29,9 @@ network = cache(randomised)
 
 def test_wilson_interval():
     """Reference values by hand: p = 0.95, n = 100 gives 0.8882 to 0.9785; it never leaves 0..1."""
-    assert cards.wilson(95, 100) == pytest.approx((88.825, 97.846), abs=2e-3)
-    assert cards.wilson(100, 10) == pytest.approx((72.247, 100), abs=1e-3)
-    assert cards.wilson(0, 10) == pytest.approx((0, 27.753), abs=1e-3)
+    assert metadata.wilson(95, 100) == pytest.approx((88.825, 97.846), abs=2e-3)
+    assert metadata.wilson(100, 10) == pytest.approx((72.247, 100), abs=1e-3)
+    assert metadata.wilson(0, 10) == pytest.approx((0, 27.753), abs=1e-3)
 
 
 def test_table_and_card_of_stored_networks(tmp_path):
@@ -38,8 +39,8 @@ def test_table_and_card_of_stored_networks(tmp_path):
     save(network("sk"), "sk", {"recipe": "cpu"}, tmp_path)
     save(network("cbam"), "cbam", FACTS, tmp_path)
     (tmp_path / "cbam.safetensors").write_bytes(b"")
-    rows = {row["key"]: row for row in cards.mechanisms_table(tmp_path)}
-    assert list(rows) == cards.networks()
+    rows = {row["key"]: row for row in metadata.mechanisms_table(tmp_path)}
+    assert list(rows) == metadata.networks()
     assert rows["plain"] == {
         "key": "plain",
         "name": "Plain ResNet18",
@@ -84,15 +85,15 @@ def test_every_entry_has_a_card(tmp_path):
         assert text.startswith(f"### {entry.title}\n")
         assert (ROOT / cards.sources()[name]).is_file()
         assert f'"{name}"' in (ROOT / cards.sources()[name]).read_text() or name == "plain"
-        assert ("not trained yet" in cards.measured(name, tmp_path)) == (name in cards.networks())
+        assert ("not trained yet" in cards.measured(name, tmp_path)) == (name in metadata.networks())
 
 
 def test_a_repaired_checkpoint_is_seen_without_a_restart(tmp_path):
-    assert cards.fault("se", tmp_path) == "se is not trained yet."
+    assert metadata.fault("se", tmp_path) == "se is not trained yet."
     save(network("se"), "se", FACTS, tmp_path)
-    assert cards.fault("se", tmp_path) is None
+    assert metadata.fault("se", tmp_path) is None
     write_facts("se", {**FACTS, "sha256": "0" * 64}, tmp_path)
-    assert "damaged" in cards.fault("se", tmp_path)
+    assert "damaged" in metadata.fault("se", tmp_path)
 
 
 PLAIN = {"accuracy": 92.0, "recipe": "cpu", "parameters": 11_173_962}

@@ -20,8 +20,8 @@ from torch import nn
 import models
 from models import checkpoint, data
 from models.checkpoint import CHECKPOINTS, CheckpointError
-from models.evaluate import SAMPLE, logits_of, synthetic_picture
-from models.train import RECIPES
+from models.results.evaluate import SAMPLE, logits_of, synthetic_picture
+from models.train.recipe import RECIPES
 
 HERE = Path(__file__).parent
 

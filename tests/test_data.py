@@ -17,7 +17,7 @@ import torch
 from conftest import PER_FILE
 from PIL import Image
 
-from models import data
+from models import data, preprocessing
 from models.data import Augmenter, DataError
 
 
@@ -49,8 +49,8 @@ def test_normalise():
         zip((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), strict=True)
     ):
         expected[:, channel] = (expected[:, channel] - mean) / std
-    torch.testing.assert_close(data.normalise(pixels), expected.float())
-    assert data.normalise(pixels).dtype == torch.float32
+    torch.testing.assert_close(preprocessing.normalise(pixels), expected.float())
+    assert preprocessing.normalise(pixels).dtype == torch.float32
 
 
 def test_mean_and_deviation_are_those_of_the_training_pixels():
@@ -62,8 +62,8 @@ def test_mean_and_deviation_are_those_of_the_training_pixels():
     for channel in range(3):
         counts = np.bincount(pixels[:, channel].numpy().ravel(), minlength=256) / (50_000 * 1024)
         mean = (counts * levels).sum()
-        assert abs(mean - data.MEAN[channel]) < 1e-4
-        assert abs((counts * (levels - mean) ** 2).sum() ** 0.5 - data.STD[channel]) < 1e-4
+        assert abs(mean - preprocessing.MEAN[channel]) < 1e-4
+        assert abs((counts * (levels - mean) ** 2).sum() ** 0.5 - preprocessing.STD[channel]) < 1e-4
 
 
 def test_load_reads_the_official_layout(tiny_cifar):
@@ -118,7 +118,7 @@ def views(augmenter: Augmenter, epoch: int, size: int = 16) -> torch.Tensor:
     normalised, chosen = map(torch.cat, zip(*(augmenter.batch(step, size) for step in steps)))
     assert torch.equal(chosen.sort().values, torch.arange(augmenter.count))  # each image once
     assert normalised.dtype == torch.float32
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (data.MEAN, data.STD))
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (preprocessing.MEAN, preprocessing.STD))
     return ((normalised * std + mean) * 255).round().byte()[chosen.argsort()]
 
 

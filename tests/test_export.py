@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CLASSES, CheckpointError
+from models import CLASSES, CheckpointError, metadata
 from tests.networks import picture, randomised
-from visualize import record
-from visualize.export import FORMS, MOST_IN_FIGURE, Look, export, look_of
-from visualize.inspection import inspect
-from visualize.record import RequestError, compare_record
+from visualize.export.files import FORMS, MOST_IN_FIGURE, export
+from visualize.inspection.network import inspect
+from visualize.record import compare as record
+from visualize.record.compare import compare_record
+from visualize.record.requests import RequestError
+from visualize.record.view import View, view_of
 
 FACTS = {"accuracy": 93.0, "recipe": "cpu", "sha256": "5e" * 32}
 NAMES = ["se", "danet", "stn"]
@@ -39,13 +41,13 @@ def checkpoints(monkeypatch):
 
 
 def test_a_look_without_wishes_is_the_default():
-    assert look_of({}) == Look() == look_of({"block": None, "query": None, "unknown": 3})
+    assert view_of({}) == View() == view_of({"block": None, "query": None, "unknown": 3})
 
 
 def test_a_look_takes_what_it_knows():
     wish = {"block": "layer1.0", "site": "layer2.1", "query": [3, 28.9], "head": "2", "overlay": 1}
     wish |= {"colours": "grey", "cells": "smooth", "scale": "own"}
-    assert look_of(wish) == Look("layer1.0", "layer2.1", (3, 28), 2, 1.0, "grey", "smooth", "own")
+    assert view_of(wish) == View("layer1.0", "layer2.1", (3, 28), 2, 1.0, "grey", "smooth", "own")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_a_look_takes_what_it_knows():
     ],
 )
 def test_numbers_beyond_their_ends_are_moved(wish, field, value):
-    assert getattr(look_of(wish), field) == value
+    assert getattr(view_of(wish), field) == value
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_numbers_beyond_their_ends_are_moved(wish, field, value):
 )
 def test_what_makes_no_look_is_refused_in_a_sentence(wish):
     with pytest.raises(RequestError) as refused:
-        look_of(wish)
+        view_of(wish)
     assert re.fullmatch(r"[A-Z][\w \",:.-]{20,160}", str(refused.value), re.ASCII)
 
 
@@ -124,18 +126,18 @@ def test_what_makes_no_look_is_refused_in_a_sentence(wish):
 def test_odd_requests_are_refused_and_leave_no_file(tmp_path, change, sentence):
     request = {"form": "npz", "picture": picture(), "mechanisms": ["se"], "target": "predicted"}
     with pytest.raises(RequestError, match=sentence):
-        export(**{**request, "cam": "GradCAM", "look": Look(), "folder": tmp_path, **change})
+        export(**{**request, "cam": "GradCAM", "look": View(), "folder": tmp_path, **change})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_figure_has_room_for_so_many_networks(tmp_path):
-    many = record.networks()[: MOST_IN_FIGURE + 1]
+    many = metadata.networks()[: MOST_IN_FIGURE + 1]
     with pytest.raises(RequestError, match="room for 24"):
-        export("png", picture(), many, "predicted", "GradCAM", Look(), tmp_path)
+        export("png", picture(), many, "predicted", "GradCAM", View(), tmp_path)
 
 
 def test_the_numbers_are_the_recorded_ones(tmp_path):
-    file = export("npz", picture(), NAMES, "cat", "HiResCAM", Look(), tmp_path)
+    file = export("npz", picture(), NAMES, "cat", "HiResCAM", View(), tmp_path)
     assert file == tmp_path / "attnscope-se-danet-stn-layer3.1.npz"
     with np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
@@ -159,7 +161,7 @@ def read_report(tmp_path, names=NAMES, **wishes):
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")
 
-    file = export("json", picture(), [*names], "predicted", "GradCAM", look_of(wishes), tmp_path)
+    file = export("json", picture(), [*names], "predicted", "GradCAM", view_of(wishes), tmp_path)
     return json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
@@ -187,7 +189,7 @@ def test_the_report_is_true(tmp_path):
 
 
 def test_other_pictures_have_other_hashes(tmp_path):
-    file = export("json", picture(1), ["plain"], "predicted", "GradCAM", Look(), tmp_path)
+    file = export("json", picture(1), ["plain"], "predicted", "GradCAM", View(), tmp_path)
     other = json.loads(file.read_text())["picture"]["sha256"]
     assert other != read_report(tmp_path, ["plain"])["picture"]["sha256"]
 
@@ -199,7 +201,7 @@ def test_a_network_that_cannot_be_shown_is_named(tmp_path):
 
 
 def test_random_weights_are_labelled(tmp_path):
-    file = export("json", picture(), ["eca"], "predicted", "GradCAM", Look(), tmp_path, random_weights=True)
+    file = export("json", picture(), ["eca"], "predicted", "GradCAM", View(), tmp_path, random_weights=True)
     (entry,) = json.loads(file.read_text())["networks"]
     assert entry["random_weights"] and entry["checkpoint_sha256"] is None
     assert entry["accuracy"]["value"] is None
@@ -207,7 +209,7 @@ def test_random_weights_are_labelled(tmp_path):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_files_are_of_the_kind_that_their_names_say(tmp_path, form):
-    file = export(form, picture(), ["plain", "se", "sk", "eca"], "dog", "GradCAM", Look(), tmp_path)
+    file = export(form, picture(), ["plain", "se", "sk", "eca"], "dog", "GradCAM", View(), tmp_path)
     assert file == tmp_path / f"attnscope-4-networks-layer3.1.{form}"
     start = {"png": b"\x89PNG", "pdf": b"%PDF-", "npz": b"PK", "json": b"{"}[form]
     assert file.read_bytes().startswith(start)

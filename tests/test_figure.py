@@ -1,13 +1,11 @@
 """The figure: what it draws are the recorded numbers, on the scales it names, and nothing overlaps."""
 
 import gc
-import json
 import re
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -21,13 +19,14 @@ from matplotlib.text import Text
 
 from models import CATALOGUE
 from tests.networks import picture, randomised
-from visualize import record
-from visualize.export import Column, Look
-from visualize.figure import figure, save
-from visualize.inspection import inspect
-from visualize.record import KINDS, kind_of
+from visualize.export.column import Column
+from visualize.export.figure import figure, save
+from visualize.inspection.network import inspect
+from visualize.record.kinds import KINDS, kind_of
+from visualize.record.view import View
+from visualize.texts import words
 
-WORDS = json.loads((Path(record.__file__).parent / "assets" / "words.json").read_text(encoding="utf-8"))
+WORDS = words()
 SEVEN = ("plain", "se", "cbam", "sk", "non_local", "self_attention", "danet")
 EVERY_KIND = (
     "ms_cam",
@@ -53,8 +52,8 @@ def column(name: str) -> Column:
     return Column(name, CATALOGUE[name].title, random, facts, 11_173_962, None, seen)
 
 
-def drawn(names: tuple[str, ...], look: Look | None = None, **settings) -> Figure:
-    return figure([column(name) for name in names], look or Look(), **settings)
+def drawn(names: tuple[str, ...], look: View | None = None, **settings) -> Figure:
+    return figure([column(name) for name in names], look or View(), **settings)
 
 
 everything = cache(lambda: drawn(EVERY_KIND))
@@ -75,7 +74,7 @@ def words_of(made: Figure) -> str:
 
 
 def test_maps_are_the_recorded_ones():
-    made = drawn(SEVEN, Look(query=(9, 30)))
+    made = drawn(SEVEN, View(query=(9, 30)))
     for name in SEVEN:
         data, ends = image_of(made, f"{name}/layer3.1.cam")
         assert np.array_equal(data, column(name).seen.cams["layer3.1"]) and ends == (0, 1)
@@ -104,7 +103,7 @@ def test_maps_are_the_recorded_ones():
 
 
 def test_one_head_and_another_site():
-    made = drawn(("self_attention", "plain"), Look(site="layer2.1", head=3, query=(0, 0)))
+    made = drawn(("self_attention", "plain"), View(site="layer2.1", head=3, query=(0, 0)))
     data, _ = image_of(made, "self_attention/stage2.affinity")
     values = column("self_attention").seen.maps["stage2.affinity"].values
     assert np.allclose(data, values[3, 0] * 256, rtol=1e-4)
@@ -112,14 +111,14 @@ def test_one_head_and_another_site():
 
 
 def test_a_cross_has_no_number_off_the_cross():
-    data, _ = image_of(drawn(("ccnet", "plain"), Look(query=(0, 31))), "ccnet/stage3.affinity_1")
+    data, _ = image_of(drawn(("ccnet", "plain"), View(query=(0, 31))), "ccnet/stage3.affinity_1")
     read = column("ccnet").seen.maps["stage3.affinity_1"].values[7, 0]  # of the cell: its column, its row
     assert np.allclose(data[:7, 0], read[:7] * 16) and np.allclose(data[7], read[8:] * 16)
     assert np.isnan(data[:7, 1:]).all()
 
 
 def test_another_block():
-    made = drawn(("cbam", "se"), Look(block="layer1.0"))
+    made = drawn(("cbam", "se"), View(block="layer1.0"))
     data, _ = image_of(made, "cbam/layer1.0.refine.spatial_gate")
     assert np.array_equal(data, column("cbam").seen.maps["layer1.0.refine.spatial_gate"].values[0])
     assert not [axes for axes in made.axes if "layer3.1" in axes.get_label()]
@@ -132,7 +131,7 @@ def test_scales():
     ranges = [(float(v.min()), float(v.max())) for v in values]
     both = (min(low for low, _ in ranges), max(high for _, high in ranges))
     for scale, expected in (("fixed", [(0, 1)] * 2), ("shared", [both] * 2), ("own", ranges)):
-        made = drawn(("cbam", "scse"), Look(scale=scale))
+        made = drawn(("cbam", "scse"), View(scale=scale))
         assert np.allclose([image_of(made, path)[1] for path in paths], expected), scale
         assert image_of(made, "cbam/layer3.1.cam")[1] == (0, 1)
         curve = axes_of(made, "scse/layer3.1.refine.channel_gate")
@@ -156,7 +155,7 @@ def test_what_has_no_end_is_symmetric_about_zero():
 
 @pytest.mark.parametrize("scale", ["shared", "own"])
 def test_shares_stay_logarithmic_and_zero_stays_in_the_middle(scale):
-    look, path = Look(scale=scale), "layer3.1.refine.global_logit"
+    look, path = View(scale=scale), "layer3.1.refine.global_logit"
     made = drawn(("danet", "apnb", "ms_cam"), look)
     image = axes_of(made, "danet/stage3.channel").images[-1]
     assert isinstance(image.norm, LogNorm) and image.norm.vmin == 1 / 256  # of shares that are almost zero
@@ -180,7 +179,7 @@ def test_constant_maps_look_constant_on_every_scale(scale):
     flat = column("cbam").seen.maps[path].values * 0 + 0.5
     flat[0, 0, 0] += 1e-6
     zero = column("ms_cam").seen.maps[logit].values * 0
-    made = figure([changed("cbam", path, flat), changed("ms_cam", logit, zero)], Look(scale=scale))
+    made = figure([changed("cbam", path, flat), changed("ms_cam", logit, zero)], View(scale=scale))
     image = axes_of(made, f"cbam/{path}").images[-1]
     assert np.ptp(image.norm(image.get_array())) < 1e-3
     assert "flat: 0.50 everywhere" in words_of(made)
@@ -188,19 +187,19 @@ def test_constant_maps_look_constant_on_every_scale(scale):
 
 
 def test_opacity_and_cells():
-    for look in (Look(overlay=0.3), Look(overlay=0.3, cells="smooth", colours="magma")):
+    for look in (View(overlay=0.3), View(overlay=0.3, cells="smooth", colours="magma")):
         photo, image = axes_of(drawn(("plain", "se"), look), "plain/layer3.1.cam").images
         assert image.get_cmap()(0.7)[3] == 0.3 and image.get_alpha() is None
         assert image.get_interpolation() == ("nearest" if look.cells == "true" else "bilinear")
         anchors = WORDS["colours"][look.colours].split()  # 17 of them, as on the page
         assert np.allclose(image.get_cmap()(3 / 16)[:3], to_rgb(f"#{anchors[3]}"), atol=0.01)
         assert photo.get_interpolation() == "nearest" and np.ptp(photo.get_array(), axis=2).max() == 0
-    photo, _ = axes_of(drawn(("plain", "se"), Look(overlay=0)), "plain/layer3.1.cam").images
+    photo, _ = axes_of(drawn(("plain", "se"), View(overlay=0)), "plain/layer3.1.cam").images
     assert np.array_equal(photo.get_array(), np.array(picture()))
 
 
 def test_the_mark_is_on_the_cell_that_asks():
-    made = drawn(("danet", "plain"), Look(query=(9, 30)))
+    made = drawn(("danet", "plain"), View(query=(9, 30)))
     for path in ("danet/stage3.position", "picture"):
         frame = axes_of(made, path).patches[-1]
         assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (8, 28, 4, 4)
@@ -210,7 +209,7 @@ def test_the_mark_is_on_the_cell_that_asks():
 
 def test_no_map_is_invented():
     """Plain has no attention and says so; a mechanism without a map at a block says where it has one."""
-    made = drawn(("plain", "danet", "san_pairwise", "global_context"), Look(block="layer1.0"))
+    made = drawn(("plain", "danet", "san_pairwise", "global_context"), View(block="layer1.0"))
     assert {axes.get_label() for axes in made.axes if axes.get_label().startswith("plain")} == {
         "plain/layer1.0.cam"
     }
@@ -218,7 +217,7 @@ def test_no_map_is_invented():
     assert not [axes for axes in made.axes if axes.get_label().startswith("global_context/layer2")]
     assert "global" not in words_of(drawn(("plain", "se")))
     assert "no channel weights here, but at layer4.1" in " ".join(
-        words_of(drawn(("se", "global_context"), Look("layer1.0"))).split()
+        words_of(drawn(("se", "global_context"), View("layer1.0"))).split()
     )
 
 
@@ -264,7 +263,7 @@ def test_no_words_overlap_or_are_cut(names):
 
 
 def test_the_caption_says_what_was_asked_for():
-    made = drawn(("se", "stn"), Look(scale="own"), target="dog", cam="GradCAM++", missing={"eca": "No eca."})
+    made = drawn(("se", "stn"), View(scale="own"), target="dog", cam="GradCAM++", missing={"eca": "No eca."})
     words = " ".join(words_of(made).split())
     for said in (
         "Class explained: dog.",

@@ -12,12 +12,12 @@ from PIL import Image
 
 from models import CATALOGUE
 from models.catalogue import BLOCKS
-from models.data import normalise
+from models.metadata import networks
+from models.preprocessing import normalise
 from models.recording import Record, recording
 from tests.networks import picture, randomised
 from visualize import inspect
-from visualize.cards import networks
-from visualize.inspection import NotFiniteError, explain, observe, without_batch
+from visualize.inspection.network import NotFiniteError, explain, observe, without_batch
 
 network = cache(randomised)
 

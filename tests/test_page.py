@@ -25,16 +25,17 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import app
 from models import CATALOGUE, CheckpointError
 from models.checkpoint import save
+from models.metadata import mechanisms_table
 from tests.health import linked_tree
 from tests.networks import randomised
 from tests.screenshots import ROOT, choose_file, find_chromium, launched, new_record, photograph, running_app
 from visualize import events
-from visualize.cards import mechanisms_table
-from visualize.record import KINDS, decode
+from visualize.record.encoding import decode
+from visualize.record.kinds import KINDS
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
 PAIRWISE = 3  # of them
-CAT, SHIP = (ROOT / "visualize" / "assets" / "examples" / f"{name}.png" for name in ("cat", "ship"))
+CAT, SHIP = (ROOT / "visualize" / "page" / "examples" / f"{name}.png" for name in ("cat", "ship"))
 MODEL_ROUTES = ("/queue/join", "/run/", "/call/", "/component_server")
 
 
@@ -251,8 +252,8 @@ def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp
     def read(name: str) -> dict:
         raise CheckpointError(f"{name} is not trained yet.")
 
-    monkeypatch.setattr("visualize.record.read_facts", read)
-    monkeypatch.setattr("visualize.record.is_trained", lambda name: False)
+    monkeypatch.setattr("visualize.inspection.engine.read_facts", read)
+    monkeypatch.setattr("visualize.inspection.engine.is_trained", lambda name: False)
     record = events.first_record(app.first_networks(mechanisms_table(tmp_path)))
     assert record["mechanisms"] == []
     assert {entry["key"] for entry in record["unavailable"]} == {*app.FIRST_MECHANISMS}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import CATALOGUE, build
-from visualize.placement import WIDTH, placement
+from visualize.texts.placement import WIDTH, placement
 
 SVG = "{http://www.w3.org/2000/svg}"
 

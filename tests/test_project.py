@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import catalogue, table
+from models import catalogue
 from models.recording import recording
 from models.resnet import ResNet18
+from models.results import table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -32,7 +33,9 @@ def test_ci_runs_the_readmes_test_command():
 
 def test_the_readmes_table_is_what_the_command_prints():
     written = re.search(r"<!-- table -->\n(.*?)\n<!-- /table -->", README, re.DOTALL)
-    assert written and written[1] == table.markdown(), "run `python -m models.table --write README.md`"
+    assert written and written[1] == table.markdown(), (
+        "run `python -m models.results.table --write README.md`"
+    )
 
 
 def test_the_space_uses_the_pinned_gradio():
@@ -60,9 +63,9 @@ def test_the_readmes_example_of_a_mechanism_works(monkeypatch):
 def test_models_need_no_web_page():
     """`models` imports neither matplotlib nor gradio, and `visualize` no gradio."""
     code = """
-import sys, models, models.train, models.sweep
+import sys, models, models.train.run, models.train.sweep
 assert not {"matplotlib.pyplot", "gradio"} & set(sys.modules), "models"
-import visualize, visualize.record
+import visualize, visualize.record.compare, visualize.export.files
 assert "gradio" not in sys.modules, "visualize"
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -13,31 +13,21 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CATALOGUE, CLASSES, CheckpointError
+from models import CATALOGUE, CLASSES, CheckpointError, metadata
 from models.recording import recording
 from tests.networks import picture, randomised
-from visualize import cards, record, untrained
-from visualize.cam import METHODS
-from visualize.inspection import Map, NotFiniteError
-from visualize.inspection import inspect as inspect_network
-from visualize.record import (
-    KINDS,
-    RequestError,
-    affinity_row,
-    compare_record,
-    decode,
-    kind_of,
-    pack,
-    pack_map,
-    picture_of,
-    scale_of,
-    shares,
-    stays,
-    stream_record,
-)
+from visualize.inspection import untrained
+from visualize.inspection.cam import METHODS
+from visualize.inspection.network import Map, NotFiniteError
+from visualize.inspection.network import inspect as inspect_network
+from visualize.record import compare as record
+from visualize.record.compare import affinity_row, compare_record, stream_record
+from visualize.record.encoding import decode, pack, pack_map, picture_of
+from visualize.record.kinds import KINDS, kind_of, scale_of, shares, stays
+from visualize.record.requests import RequestError
 
 ROOT = Path(__file__).parent.parent
-ASSETS = ROOT / "visualize" / "assets"
+ASSETS = ROOT / "visualize" / "page"
 SEVEN = ["plain", "se", "cbam", "sk", "self_attention", "non_local", "danet"]
 FACTS = {"accuracy": 93.0, "recipe": "cpu"}
 
@@ -164,13 +154,15 @@ def test_scale_follows_name_axes_and_values(path, axes, values, scale):
 
 
 def test_kinds_are_those_that_the_grid_draws():
-    sections = json.loads((ASSETS / "words.json").read_text(encoding="utf-8"))["sections"]
+    sections = json.loads((ROOT / "visualize" / "texts" / "words.json").read_text(encoding="utf-8"))[
+        "sections"
+    ]
     drawn = {kind for section in sections for kind in section["kinds"]}
     assert drawn == {*KINDS.values()}
     assert kind_of("k k", static=True) == "filters" != kind_of("k k", static=False)
 
 
-@pytest.mark.parametrize("name", cards.networks())
+@pytest.mark.parametrize("name", metadata.networks())
 def test_whole_catalogue_has_kinds_scales_and_a_bound(name):
     """Every record of every network: a kind, a scale that its values keep to, not too much of it."""
     maps = inspect_network(randomised(name), picture(), stage="layer4.1").maps

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from models import CATALOGUE, predictions
+from models import CATALOGUE
 from models.checkpoint import write_facts
-from models.table import results
+from models.results import predictions
+from models.results.table import results
 from tests.screenshots import find_chromium, launched
 from visualize.events import ASSETS
 from visualize.results import results_value

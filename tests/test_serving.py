@@ -22,7 +22,7 @@ from tests.health import EXAMPLE, check, client_of, linked_tree, start, stop
 from tests.hostile import wrong_files
 from tests.networks import randomised
 from tests.screenshots import ROOT
-from visualize.images import ImageError, load_image
+from visualize.picture import ImageError, load_image
 from visualize.serving import FOLDER, refusal, sweep, temporary_folder
 
 MB = 2**20

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from models import CATALOGUE, data, sweep, train
-from models.sweep import FAILED, Progress, Worker, last_line, log_of, missing, seconds, status
-from models.train import RECIPES, run_folder, settings
+from models import CATALOGUE, data
+from models.train import run as train
+from models.train import sweep
+from models.train.recipe import RECIPES, settings
+from models.train.run import run_folder
+from models.train.sweep import FAILED, Progress, Worker, last_line, log_of, missing, seconds, status
 
 
 def facts(recipe="gpu", seed=0, **measured) -> str:
@@ -299,7 +302,7 @@ def test_a_dry_run_leaves_nothing(runs, folder, monkeypatch, capsys, tmp_path):
 
 def test_a_cluster_trains_by_the_same_function(folder, tiny_cifar, monkeypatch, capsys):
     pytest.importorskip("submitit", reason="submitit is not installed")
-    from models.cluster import Training, run_jobs
+    from models.train.cluster import Training, run_jobs
 
     sums, per_file = dict(data.MD5), data.PER_FILE
     tiny = dataclasses.replace(RECIPES["smoke"], batch=8, limit=16)
@@ -322,7 +325,7 @@ def test_a_cluster_trains_by_the_same_function(folder, tiny_cifar, monkeypatch, 
 
 
 def test_the_command_sends_what_is_missing_to_the_cluster(folder, monkeypatch, capsys):
-    cluster = pytest.importorskip("models.cluster", reason="submitit is not installed")
+    cluster = pytest.importorskip("models.train.cluster", reason="submitit is not installed")
     asked = []
     monkeypatch.setattr(cluster, "run_jobs", lambda *given: asked.append(given) or {"sk": "no space"})
     (folder / "se.json").write_text(facts("gpu", accuracy=95.0))
@@ -336,7 +339,7 @@ def test_the_command_sends_what_is_missing_to_the_cluster(folder, monkeypatch, c
 
 def test_without_submitit_the_command_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    monkeypatch.delitem(sys.modules, "models.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "models.train.cluster", raising=False)
     with pytest.raises(SystemExit, match="pip install submitit"):
         command(monkeypatch, "plain", "--recipe", "gpu", "--folder", str(folder), "--cluster", "logs")
 
@@ -355,7 +358,7 @@ def test_other_durations_are_refused(text):
 
 
 def command(monkeypatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["models.sweep", *arguments])
+    monkeypatch.setattr(sys, "argv", ["models.train.sweep", *arguments])
     sweep.main()
 
 
@@ -405,7 +408,7 @@ def test_detached_it_runs_in_a_session_of_its_own(folder, tmp_path, monkeypatch,
     )
     command(monkeypatch, "se", "--recipe", "smoke", "--detach")
     ((line, options),) = calls
-    assert line == [sys.executable, "-m", "models.sweep", "se", "--recipe", "smoke"]
+    assert line == [sys.executable, "-m", "models.train.sweep", "se", "--recipe", "smoke"]
     assert options["start_new_session"] and options["stdin"] == subprocess.DEVNULL
     assert str(tmp_path / "home" / "logs" / "sweep.log") in capsys.readouterr().out
 

@@ -13,8 +13,9 @@ from scipy.stats import binomtest
 from torch import nn
 
 import models
-from models import evaluate, predictions, table
+from models import statistics
 from models.checkpoint import CheckpointError, save, write_facts
+from models.results import evaluate, predictions, table
 
 IMAGES = 1000
 
@@ -68,23 +69,27 @@ def rows(folder) -> dict[str, dict]:
 @pytest.mark.parametrize("better, worse", [(0, 0), (1, 0), (5, 5), (0, 8), (12, 30), (431, 421), (700, 600)])
 def test_mcnemar_is_the_exact_binomial_test(better, worse):
     expected = binomtest(better, better + worse).pvalue if better + worse else 1.0
-    assert table.mcnemar(better, worse) == pytest.approx(expected, rel=1e-9)
-    assert table.mcnemar(worse, better) == table.mcnemar(better, worse)
+    assert statistics.mcnemar(better, worse) == pytest.approx(expected, rel=1e-9)
+    assert statistics.mcnemar(worse, better) == statistics.mcnemar(better, worse)
 
 
 def test_holm():
-    assert table.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # by hand
-    assert table.holm([]) == [] and table.holm([0.2]) == [0.2] and table.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # by hand
+    assert (
+        statistics.holm([]) == []
+        and statistics.holm([0.2]) == [0.2]
+        and statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    )
 
 
 def test_the_verdict_in_words():
-    assert table.verdict(30, 0.2) == table.verdict(-30, 0.051) == "no measurable difference"
-    assert table.verdict(30, 0.0312) == "better than plain (p = 0.031)"
-    assert table.verdict(-30, 0.00001) == "worse than plain (p < 0.001)"
+    assert statistics.verdict(30, 0.2) == statistics.verdict(-30, 0.051) == "no measurable difference"
+    assert statistics.verdict(30, 0.0312) == "better than plain (p = 0.031)"
+    assert statistics.verdict(-30, 0.00001) == "worse than plain (p < 0.001)"
 
 
 def test_wilson():
-    low, high = table.wilson(95.0, 10_000)
+    low, high = statistics.wilson(95.0, 10_000)
     assert (low, high) == (pytest.approx(94.555, abs=0.002), pytest.approx(95.410, abs=0.002))
 
 
@@ -257,7 +262,7 @@ def test_evaluating_stores_what_the_accuracy_counts(stored):
 def test_verifying_a_published_figure(stored, monkeypatch, capsys):
     facts = evaluate.evaluate("plain", stored)
     stamp = (stored / predictions.FILE).read_bytes()
-    command = ["models.table", "--verify", "plain", "--folder", str(stored)]
+    command = ["models.results.table", "--verify", "plain", "--folder", str(stored)]
     monkeypatch.setattr(sys, "argv", command)
     table.main()
     assert "0 images have another answer than stored: the published figure." in capsys.readouterr().out
@@ -274,7 +279,9 @@ def test_the_readme_can_be_written(folder, tmp_path, monkeypatch):
     write(folder, "plain", right())
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- table -->\n<!-- /table -->\nb\n")
-    monkeypatch.setattr(sys, "argv", ["models.table", "--write", str(readme), "--folder", str(folder)])
+    monkeypatch.setattr(
+        sys, "argv", ["models.results.table", "--write", str(readme), "--folder", str(folder)]
+    )
     table.main()
     assert (
         readme.read_text().startswith("a\n<!-- table -->\n**Recipe gpu") and readme.read_text()[-2:] == "b\n"

@@ -18,11 +18,14 @@ from conftest import PER_FILE
 from torch import nn
 
 import models
-from models import checkpoint, data, evaluate, table, train
+from models import checkpoint, data, preprocessing
 from models.checkpoint import CheckpointError
 from models.data import DataError
 from models.losses import add_loss
-from models.train import RECIPES, Recipe, Run, TrainingError, train_one
+from models.results import evaluate, table
+from models.train import run as train
+from models.train.recipe import RECIPES, Recipe
+from models.train.run import Run, TrainingError, train_one
 from tests import throughput
 
 TOY = Recipe(
@@ -424,7 +427,7 @@ def test_the_stored_file_is_what_is_measured(toy, tmp_path):
     images, labels = data.load(train=False)
     stored = checkpoint.restore("plain", tmp_path / "out")
     with torch.no_grad():
-        single, mirrored = (stored(data.normalise(view)) for view in (images, images.flip(3)))
+        single, mirrored = (stored(preprocessing.normalise(view)) for view in (images, images.flip(3)))
     assert facts["accuracy"] == pytest.approx(100 * (single.argmax(1) == labels).float().mean().item())
     both = (single + mirrored).argmax(1)
     assert facts["accuracy_mirror"] == pytest.approx(100 * (both == labels).float().mean().item())

@@ -27,10 +27,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from models import build
-from models.data import MEAN, STD, DataError, load
-from models.evaluate import logits_of, percent_correct
-from models.sweep import scratch_home
-from models.train import RECIPES, Run, device_name
+from models.data import DataError, load
+from models.preprocessing import MEAN, STD
+from models.results.evaluate import logits_of, percent_correct
+from models.train.recipe import RECIPES
+from models.train.run import Run, device_name
+from models.train.sweep import scratch_home
 
 BARS = {"cpu": 1.7, "cuda": 5.0}
 READY = 4  # batches that two loader workers hold ready: not timed, for they were made in the other's turn

@@ -19,24 +19,21 @@ import gradio as gr
 from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
+from models.metadata import mechanisms_table
 
-from .cards import card, measured, mechanisms_table
-from .export import export, look_of
-from .images import SIDE, ImageError, load_image, load_with_notes, thumbnail, to_network
-from .inspection import NotFiniteError
-from .placement import placement
-from .record import (
-    RequestError,
-    affinity_row,
-    check_mechanisms,
-    compare_record,
-    picture_of,
-    stream_record,
-)
+from .export.files import export
+from .inspection.network import NotFiniteError
+from .picture import SIDE, ImageError, load_image, load_with_notes, thumbnail, to_network
+from .record.compare import affinity_row, compare_record, stream_record
+from .record.encoding import picture_of
+from .record.requests import RequestError, check_mechanisms
+from .record.view import view_of
 from .serving import check_room, refusal, uploaded
+from .texts.cards import card, measured
+from .texts.placement import placement
 
 log = logging.getLogger("attnscope")
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent / "page"
 EXAMPLES = {name: str(ASSETS / "examples" / f"{name}.png") for name in CLASSES}
 MOST_UPDATES = 12  # of the grid in one comparison
 BAD_LINK = "This link could not be opened, for it is damaged or too old: the cat is shown instead."
@@ -229,7 +226,7 @@ def take(event: gr.EventData) -> str:
     columns = [wanted.get(key) for key in ("mechanisms", "target", "cam")]
     try:
         check_room()
-        picture, seen = picture_of(wanted), look_of(wanted.get("look"))
+        picture, seen = picture_of(wanted), view_of(wanted.get("look"))
         return str(export(wanted.get("form"), picture, *columns, seen, folder, random_weights=True))
     except (RequestError, CheckpointError, NotFiniteError) as error:
         shutil.rmtree(folder, ignore_errors=True)

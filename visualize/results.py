@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from models.checkpoint import CHECKPOINTS
-from models.table import caption, results
+from models.results.table import caption, results
 
 
 def results_value(folder: Path = CHECKPOINTS) -> dict:
-    """The value of the component `results`: the blocks of `models.table.results`, each with its `caption`.
+    """The value of the component `results`: the blocks of `table.results`, each with its `caption`.
 
     Empty where nothing is measured; a network whose files are broken is left out.
     """

@@ -28,8 +28,8 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .images import MAX_BYTES
-from .record import RequestError
+from .picture import MAX_BYTES
+from .record.requests import RequestError
 
 log = logging.getLogger("attnscope")
 

@@ -1,9 +1,11 @@
-"""Whether a picture is unlike those a network knows: python -m visualize.typical measures the thresholds.
+"""Whether a picture is unlike those a network knows.
+
+    python -m visualize.inspection.unfamiliar      measures the thresholds
 
 A network that knows ten classes calls any picture one of them. What it finds in the picture, its evidence, is
 the logsumexp of its logits: large where some class is well supported, small where none is. A network finds a
 picture unusual where its evidence lies below that of 95 % of the test images. The thresholds stand in
-assets/typical.json, each with the checksum of the weights that it was measured on; with any other weights, or
+page/typical.json, each with the checksum of the weights that it was measured on; with any other weights, or
 without a threshold, a network does not say. One network is wrong about five test images in a hundred by
 definition, so the page speaks only when a majority agrees.
 
@@ -26,11 +28,10 @@ from tqdm import tqdm
 
 from models.checkpoint import CHECKPOINTS, read_facts, restore, write_atomically
 from models.data import DataError, load
-from models.evaluate import logits_of
+from models.metadata import is_trained, networks
+from models.results.evaluate import logits_of
 
-from .cards import is_trained, networks
-
-FILE = Path(__file__).parent / "assets" / "typical.json"
+FILE = Path(__file__).parent.parent / "page" / "typical.json"
 PERCENTILE = 5  # of the evidence in test images
 IMAGES = 4_000  # the first half gives the thresholds, the second half shows how often they err
 
@@ -105,13 +106,14 @@ def measure(images: torch.Tensor, folder: Path = CHECKPOINTS) -> dict:
         "false_alarms": round(100 * float(majority.mean()), 2),
         "networks": found,
         "torch": torch.__version__,
-        "command": "python -m visualize.typical",
+        "command": "python -m visualize.inspection.unfamiliar",
     }
 
 
 def main() -> None:
     argparse.ArgumentParser(
-        prog="python -m visualize.typical", description="Measure the thresholds of all trained networks."
+        prog="python -m visualize.inspection.unfamiliar",
+        description="Measure the thresholds of all trained networks.",
     ).parse_args()
     try:
         images, _ = load(train=False)

@@ -1,4 +1,4 @@
-"""The sweep on a cluster: python -m models.sweep --recipe gpu --cluster LOGS
+"""The sweep on a cluster: python -m models.train.sweep --recipe gpu --cluster LOGS
 
 An array of Slurm jobs where there is Slurm, processes on this machine otherwise; all of it is submitit's.
 Checkpoints, `$ATTNSCOPE_HOME` and the logs must lie on disks that the cluster shares.
@@ -10,7 +10,7 @@ from pathlib import Path
 import submitit
 import torch
 
-from .train import train_one
+from .run import train_one
 
 
 @dataclass(frozen=True)

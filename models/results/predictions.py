@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .checkpoint import CHECKPOINTS, write_atomically
+from ..checkpoint import CHECKPOINTS, write_atomically
 
 FILE = "predictions.npz"
 

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import nn
 
 from models import CLASSES, build
-from models.data import normalise
+from models.preprocessing import normalise
 
-EXAMPLES = Path(__file__).parent / "assets" / "examples"
+EXAMPLES = Path(__file__).parent.parent / "page" / "examples"
 _building = Lock()  # the random numbers are the process's
 
 

@@ -1,7 +1,7 @@
 """How a map is drawn: as a picture over the photograph, as tiles, a matrix, a curve, areas, bars, or lines.
 
 Each function draws one map with its top left corner at (x, y), in inches, and returns where it ends. `MODES`
-says which function draws which kind; the page does the same in assets/draw.js.
+says which function draws which kind; the page does the same in page/draw.js.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize, to_rgba
 from matplotlib.patches import Rectangle
 
+from .panels import Shown, number, query_of, tiles
 from .sheet import ACCENT, GREY, INK, NUMBERS, PATH, TINY, Sheet, text_width
-from .shown import Shown, number, query_of, tiles
 
 SIDE, FLAT_HEIGHT = 1.75, 1.0  # of a picture; of curves, areas and bars
 TILE_GAP, TILE_NAME = 0.08, 0.17
@@ -58,7 +58,7 @@ def draw_places(sheet: Sheet, shown: Shown, x: float, y: float) -> float:
     axes = sheet.axes(x, y, SIDE, SIDE, shown.name)
     paint(sheet, axes, shown, shown.values, over_photo=True)
     if shown.kind in ("pairwise", "cross"):
-        mark(axes, *query_of(shown.map, sheet.look))
+        mark(axes, *query_of(shown.map, sheet.view))
     return y + SIDE
 
 
@@ -66,11 +66,11 @@ def paint(sheet: Sheet, axes: Axes, shown: Shown, values: np.ndarray, over_photo
     """Values (h, w), alone or over the grey picture, which is in colour where nothing covers it."""
     smooth, colours = False, sheet.colours
     if over_photo:
-        pixels, opacity = shown.column.seen.pixels, sheet.look.overlay
+        pixels, opacity = shown.column.seen.pixels, sheet.view.overlay
         if opacity:
             pixels = np.repeat((pixels @ [0.299, 0.587, 0.114])[..., None], 3, 2).round().astype(np.uint8)
         axes.imshow(pixels, extent=(0, 32, 32, 0), interpolation="nearest")
-        smooth = sheet.look.cells == "smooth" and not np.isnan(values).any()
+        smooth = sheet.view.cells == "smooth" and not np.isnan(values).any()
         # The colours carry the opacity, for the PDF backend applies that of an image twice.
         colours = colours.with_alpha(opacity).with_extremes(bad=(0, 0, 0, 0))
     extent = (0, 32, 32, 0) if over_photo else None

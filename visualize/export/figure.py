@@ -1,6 +1,6 @@
 """The page's maps as one figure for a slide or a paper: a column per network, a row per kind of map.
 
-    drawn = figure(columns, look, target="predicted", cam="GradCAM")
+    drawn = figure(columns, view, target="predicted", cam="GradCAM")
     save(drawn, Path("figure.pdf"))
 
 shown.py says what is to be seen, drawing.py draws each map, and here they find their places on a sheet. Only
@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 
 from models import CLASSES
 
+from ..record.view import View
 from .captions import cam_name, caption, lines_about, percent, why_none
+from .column import Column
 from .drawing import SIDE, draw, mark
-from .export import Column, Look
+from .panels import Section, Shown, maps_of, scale, sections, site_of
 from .sheet import ACCENT, BODY, HEADING, INK, NOTE, TITLE, Sheet, wrapped
-from .shown import Section, Shown, maps_of, scale, sections, site_of
 
 EDGE, GAP = 0.3, 0.3  # in inches: around everything, between columns
 UNDER_HEADER, UNDER_ROW = 0.24, 0.26
@@ -43,7 +44,7 @@ class Row(NamedTuple):
 
 def figure(
     columns: list[Column],
-    look: Look,
+    view: View,
     target: str = "predicted",
     cam: str = "GradCAM",
     missing: dict[str, str] | None = None,
@@ -56,14 +57,14 @@ def figure(
 
     Args:
         columns: one per network, all of the same picture.
-        look: how the maps are drawn.
+        view: how the maps are drawn.
         target, cam: what was asked for, for the caption.
         missing: id -> why a network that was asked for is not here.
     """
-    site, count = site_of(columns, look), len(columns)
-    table = rows(columns, look, site, cam)
+    site, count = site_of(columns, view), len(columns)
+    table = rows(columns, view, site, cam)
     across = min(PER_LINE, len(table)) if count == 1 else -(-count // -(-count // BAND))
-    sheet = Sheet(max(MIN_WIDTH, left_of(across) + SIDE + EDGE), look)
+    sheet = Sheet(max(MIN_WIDTH, left_of(across) + SIDE + EDGE), view)
     y = EDGE
     if count == 1:
         photo(sheet, columns[0], site, SIDE)
@@ -80,7 +81,7 @@ def figure(
                 photo(sheet, columns[0], site, y - UNDER_HEADER - EDGE)
             for row in band(table, start, start + across):
                 y = draw_row(sheet, part, row, y)
-    said = caption(columns, look, site, target, cam, missing or {})
+    said = caption(columns, view, site, target, cam, missing or {})
     return sheet.cut(sheet.write(EDGE, y, said, BODY, sheet.width - 2 * EDGE) + EDGE)
 
 
@@ -96,16 +97,16 @@ def save(drawn: Figure, file: Path) -> None:
 # ---- the table of maps
 
 
-def rows(columns: list[Column], look: Look, site: str | None, cam: str) -> list[Row]:
+def rows(columns: list[Column], view: View, site: str | None, cam: str) -> list[Row]:
     """One row for each kind of map, and one more for a network's second map of the kind, and so on."""
     found = []
     for section in sections(cam_name(cam)):
-        place = site if section.sited else look.block
-        each = [maps_of(column, section, place, look) for column in columns]
-        scale([shown for maps in each for shown in maps], look)
+        place = site if section.sited else view.block
+        each = [maps_of(column, section, place, view) for column in columns]
+        scale([shown for maps in each for shown in maps], view)
         for maps in each:
             for shown in maps:
-                shown.said = lines_about(shown, look, cam)
+                shown.said = lines_about(shown, view, cam)
             if len(maps) > MOST_MAPS:
                 maps[MOST_MAPS - 1].said.append(f"and {len(maps) - MOST_MAPS} more of this kind")
         for line in range(min(MOST_MAPS, max(map(len, each)))):
@@ -143,7 +144,7 @@ def photo(sheet: Sheet, column: Column, site: str | None, side: float) -> None:
     axes.imshow(column.seen.pixels, extent=(0, 32, 32, 0), interpolation="nearest")
     if site:
         cells = len(column.seen.cams[site])
-        mark(axes, *(at * cells // 32 for at in sheet.look.query), cells)
+        mark(axes, *(at * cells // 32 for at in sheet.view.query), cells)
 
 
 def headers(sheet: Sheet, columns: list[Column], x: float, top: float) -> float:

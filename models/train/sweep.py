@@ -1,11 +1,11 @@
-"""Train many networks, a few at a time: python -m models.sweep --recipe gpu --deadline 25m
+"""Train many networks, a few at a time: python -m models.train.sweep --recipe gpu --deadline 25m
 
-    python -m models.sweep se cbam sk       these entries; by default all that have a network
-    python -m models.sweep --workers 3      processes at a time (default: 3 on a GPU, else one per core)
-    python -m models.sweep --detach         go on after the shell is gone; the log says how far it is
-    python -m models.sweep --status         what is finished, running, failed and missing, and the time left
-    python -m models.sweep --dry-run        every entry with 512 images for one epoch, into a folder that goes
-    python -m models.sweep --cluster LOGS   as an array of Slurm jobs (needs `pip install submitit`)
+    ... se cbam sk       these entries; by default all that have a network
+    ... --workers 3      processes at a time (default: 3 on a GPU, else one per core)
+    ... --detach         go on after the shell is gone; the log says how far it is
+    ... --status         what is finished, running, failed and missing, and the time left
+    ... --dry-run        every entry with 512 images for one epoch, into a folder that goes
+    ... --cluster LOGS   as an array of Slurm jobs (needs `pip install submitit`)
 
 Every run is `python -m models.train` in a process of its own. A finished pair of files is there at once;
 at the deadline running entries save their state, and the same command goes on with what is missing. An
@@ -30,10 +30,11 @@ from statistics import mean
 
 import torch
 
-from . import CATALOGUE
-from .checkpoint import CHECKPOINTS, CheckpointError, read_facts
-from .data import home
-from .train import RECIPES, Recipe, run_folder, settings
+from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts
+from ..data import home
+from ..networks import CATALOGUE
+from .recipe import RECIPES, Recipe, settings
+from .run import run_folder
 
 # The order in which checkpoints are wanted; everything else follows as the catalogue lists it.
 FIRST = """
@@ -137,7 +138,7 @@ def start(name: str, recipe: str, seed: int, folder: Path) -> Worker:
             stdout=stream,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     return Worker(name, process, log)
@@ -348,7 +349,7 @@ def say(line: str) -> None:
 def main() -> None:
     on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(
-        prog="python -m models.sweep",
+        prog="python -m models.train.sweep",
         description="Train many networks.",
         allow_abbrev=False,  # an abbreviated --detach would be handed on, and the child detach again
     )
@@ -375,7 +376,7 @@ def main() -> None:
     if arguments.detach:
         log = home() / "logs" / "sweep.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "models.sweep"] + [a for a in sys.argv[1:] if a != "--detach"]
+        command = [sys.executable, "-m", "models.train.sweep"] + [a for a in sys.argv[1:] if a != "--detach"]
         with log.open("a") as stream:
             subprocess.Popen(
                 command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True

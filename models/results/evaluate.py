@@ -1,4 +1,4 @@
-"""Measure a stored network: python -m models.evaluate se
+"""Measure a stored network: python -m models.results.evaluate se
 
     --latency         the time of one picture alone, on a quiet machine
     --predictions     the class of each test image alone
@@ -18,9 +18,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, restore, write_facts
+from ..data import DataError, load
+from ..preprocessing import normalise
 from . import predictions
-from .checkpoint import CHECKPOINTS, CheckpointError, read_facts, restore, write_facts
-from .data import DataError, load, normalise
 
 # The first test images also ship with the tests: what is counted on them can be checked anywhere.
 SAMPLE = 200
@@ -133,7 +134,9 @@ def synthetic_picture() -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.evaluate", description="Measure stored networks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m models.results.evaluate", description="Measure stored networks."
+    )
     parser.add_argument("names", nargs="+", help="ids of trained entries, such as se")
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS)
     parser.add_argument(

@@ -1,21 +1,11 @@
-"""Train one network: python -m models.train se --recipe gpu --seed 0
+"""One training run: what an interruption must not lose, the step that changes it, and the files it writes."""
 
-    --recipe paper | gpu | cpu | smoke | dry     named settings, below
-    --validate                                   train on 45,000 images, score the other 5,000, ship nothing
-
-Writes `checkpoints/<name>.safetensors` and `.json`. An interrupted run goes on where it stopped when the same
-command is given again: bit-identically on the CPU. Metrics go to `$ATTNSCOPE_HOME/runs/<run>/metrics.jsonl`.
-"""
-
-import argparse
 import io
 import json
 import math
 import signal
-import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,70 +15,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from . import build, find
-from .checkpoint import CHECKPOINTS, save, write_atomically
-from .data import Augmenter, DataError, hold_out, home, load
-from .evaluate import evaluate, logits_of, percent_correct
-from .losses import collecting_losses
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The settings of a training run. Chosen before any test accuracy was seen, the same for every entry.
-
-    Args:
-        epochs: passes over the training images.
-        batch: images a step.
-        lr: (epoch, learning rate) pairs, linear in between.
-        weight_decay: on parameters with two or more axes; biases, norms and scalars have none.
-        nesterov: SGD's momentum of 0.9 in Nesterov's form.
-        label_smoothing: share of the target spread over all classes.
-        padding, flip, cutout: see `data.Augmenter`.
-        sizes: (epoch, side) pairs: from this epoch on the pictures are resized to this side, in pixels.
-        average_from: epoch from which an exponential moving average of the weights is kept and shipped.
-        average_decay: of that average, per step.
-        limit: train on this many images only.
-    """
-
-    epochs: int
-    batch: int
-    lr: tuple[tuple[float, float], ...]
-    weight_decay: float = 5e-4
-    nesterov: bool = True
-    label_smoothing: float = 0.1
-    padding: str = "reflect"
-    flip: str = "alternating"
-    cutout: int = 0
-    sizes: tuple[tuple[int, int], ...] = ((0, 32),)
-    average_from: int | None = None
-    average_decay: float = 0.999
-    limit: int | None = None
-
-
-RECIPES = {
-    # The usual long schedule of CIFAR repositories: x0.1 at epochs 80 and 120, after one epoch of warm-up.
-    "paper": Recipe(
-        epochs=160,
-        batch=128,
-        lr=((0, 0.0), (1, 0.1), (80, 0.1), (80, 0.01), (120, 0.01), (120, 0.001), (160, 0.001)),
-        nesterov=False,
-        label_smoothing=0.0,
-        padding="constant",
-        flip="random",
-    ),
-    # A minute or two on a large GPU: big batches, one triangle of learning rate, cutout against overfitting.
-    "gpu": Recipe(epochs=45, batch=512, lr=((0, 0.0), (9, 0.4), (45, 0.0)), cutout=8, average_from=22),
-    # Under an hour on one core: most epochs on small pictures, where an image costs a third.
-    "cpu": Recipe(
-        epochs=12, batch=128, lr=((0, 0.0), (3, 0.2), (12, 0.0)), sizes=((0, 16), (6, 24), (9, 32))
-    ),
-    # A few steps, to see that everything runs.
-    "smoke": Recipe(epochs=1, batch=64, lr=((0, 0.02), (1, 0.02)), limit=512),
-    # Every part of `gpu` in four steps, for `python -m models.sweep --dry-run`.
-    "dry": Recipe(
-        epochs=1, batch=128, lr=((0, 0.0), (1, 0.1)), cutout=8, average_from=0, average_decay=0.5, limit=512
-    ),
-}
+from ..checkpoint import CHECKPOINTS, save, write_atomically
+from ..data import Augmenter, DataError, hold_out, home, load
+from ..losses import collecting_losses
+from ..networks import build, find
+from ..results.evaluate import evaluate, logits_of, percent_correct
+from .recipe import RECIPES, settings
 
 
 class TrainingError(Exception):
@@ -341,11 +273,6 @@ def run_folder(
     return home() / "runs" / "-".join([dataset, name, recipe, f"seed{seed}"] + ["validate"] * validate)
 
 
-def settings(recipe: Recipe) -> dict:
-    """A recipe as JSON gives it back."""
-    return json.loads(json.dumps(asdict(recipe)))
-
-
 def gains_by_bfloat16(device: torch.device) -> bool:
     """Whether autocast pays: on a GPU, and on processors with bfloat16 instructions."""
     if device.type == "cuda":
@@ -371,35 +298,3 @@ def stopping_cleanly():
     finally:
         for number, handler in zip(signals, before):
             signal.signal(number, handler)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.train", description="Train one network.")
-    parser.add_argument("name", help="id in the catalogue, such as se")
-    parser.add_argument("--recipe", default="gpu" if torch.cuda.is_available() else "cpu", choices=RECIPES)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"])
-    parser.add_argument(
-        "--validate", action="store_true", help="hold out 5,000 training images, ship nothing"
-    )
-    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="where the checkpoint goes")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    try:
-        facts = train_one(
-            arguments.name,
-            arguments.seed,
-            arguments.recipe,
-            arguments.dataset,
-            arguments.validate,
-            arguments.folder,
-        )
-    except (TrainingError, DataError, KeyError, ValueError) as error:
-        sys.exit(str(error.args[0]))
-    print(json.dumps({key: value for key, value in facts.items() if key not in ("settings", "logits_check")}))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """The upload guard: every file gives the right picture or one plain sentence, at a bounded cost.
 
-The mutation fuzz runs 20,000 mutated files; `ATTNSCOPE_FUZZ=300000 python -m pytest tests/test_images.py`
+The mutation fuzz runs 20,000 mutated files; `ATTNSCOPE_FUZZ=300000 python -m pytest tests.test_picture.py`
 runs as many as you like.
 """
 
@@ -20,9 +20,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from models import data
-from visualize.images import ImageError, load_image, load_with_notes, to_network
+from visualize.picture import ImageError, load_image, load_with_notes, to_network
 
-EXAMPLES = Path(__file__).parents[1] / "visualize" / "assets" / "examples"
+EXAMPLES = Path(__file__).parents[1] / "visualize" / "page" / "examples"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 

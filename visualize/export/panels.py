@@ -2,24 +2,23 @@
 
 A map may hold far more than a picture can show, such as what each place reads from all others. `maps_of`
 takes the part that is drawn, with shares as multiples of an equal one, and `scale` sets the values at the two
-ends of its colours. Nothing here draws. The page does the same in assets/record.js and assets/draw.js.
+ends of its colours. Nothing here draws. The page does the same in page/record.js and page/draw.js.
 """
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from models.catalogue import BLOCKS
 
-from . import record
-from .export import Column, Look, all_maps
-from .inspection import Map
+from ..inspection.network import Map
+from ..record import kinds
+from ..record.view import View
+from ..texts import words
+from .column import Column, all_maps
 
 FIXED = {  # scale -> the values at its ends, and what is written beside them
     "0-1": ((0.0, 1.0), ("0", "1")),
@@ -34,7 +33,7 @@ TILES = 6  # shown of a map that is several pictures; of more pictures, the stro
 
 
 class Section(NamedTuple):
-    """A row of the figure: the kinds of its maps, as in record.py; `sited`: read at the look's site."""
+    """A row of the figure: the kinds of its maps, as in record/kinds.py; `sited`: read at the view's site."""
 
     kinds: tuple[str, ...]
     title: str
@@ -48,7 +47,7 @@ class Shown:
 
     Args:
         values: what is drawn: of a pairwise map what the marked place reads; NaN where there is no number.
-        scale: as `record.scale_of` says.
+        scale: as `kinds.scale_of` says.
         ends, end_words: of the colours, or of a curve's axis.
         others: the same of other networks on the same scale, to be drawn behind a curve.
         said: lines of words to stand below.
@@ -71,12 +70,6 @@ class Shown:
         return f"{self.column.key}/{self.path}"
 
 
-@cache
-def words() -> dict:
-    """What the page and the figure say and how they colour, from one file."""
-    return json.loads((Path(__file__).parent / "assets" / "words.json").read_text(encoding="utf-8"))
-
-
 def sections(cam: str = "") -> list[Section]:
     """In the order of the page; the section of the CAMs has the method's name."""
     return [
@@ -89,14 +82,14 @@ def sections(cam: str = "") -> list[Section]:
 # ---- which maps, and which part of them
 
 
-def maps_of(column: Column, section: Section, place: str | None, look: Look) -> list[Shown]:
+def maps_of(column: Column, section: Section, place: str | None, view: View) -> list[Shown]:
     """The maps of a section at a block, and those that exist only once, such as a map of the head."""
     maps = {path: found for path, found in all_maps(column.seen).items() if kind_of(found) in section.kinds}
     same, shown = Counter(map(local, maps)), []
     for path, found in maps.items():
-        if same[local(path)] == 1 or record.block_of(path) == place:
-            kind, scale = kind_of(found), record.scale_of(path, found.axes, found.values)
-            values = part_of(found, kind, look)
+        if same[local(path)] == 1 or kinds.block_of(path) == place:
+            kind, scale = kind_of(found), kinds.scale_of(path, found.axes, found.values)
+            values = part_of(found, kind, view)
             if scale == "uniform=1":  # as each row of shares sums to one, the mean is the equal share
                 values = values * (found.values.shape[2] if kind == "cross" else 1 / values.mean())
             shown.append(Shown(column, path, found, section, kind, values, scale))
@@ -104,7 +97,7 @@ def maps_of(column: Column, section: Section, place: str | None, look: Look) -> 
 
 
 def kind_of(found: Map) -> str:
-    return record.kind_of(found.axes, found.static)
+    return kinds.kind_of(found.axes, found.static)
 
 
 def local(path: str) -> str:
@@ -113,7 +106,7 @@ def local(path: str) -> str:
     return found[2] if found else f"stem.{path}"
 
 
-def part_of(found: Map, kind: str, look: Look) -> np.ndarray:
+def part_of(found: Map, kind: str, view: View) -> np.ndarray:
     """The part of a map that is drawn, all of it for most kinds."""
     axes, values = found.axes.split(), found.values
     if kind == "spatial":  # (h, w)
@@ -122,7 +115,7 @@ def part_of(found: Map, kind: str, look: Look) -> np.ndarray:
         return np.abs(values).mean(1)
     if kind not in ("pairwise", "keys", "cross", "footprint"):
         return values
-    x, y, side = query_of(found, look)
+    x, y, side = query_of(found, view)
     if kind == "footprint":  # (g, k)
         return values[:, :, y, x]
     if kind == "cross":  # a query's record is its column, then its row: (h, w), NaN off the cross
@@ -131,24 +124,24 @@ def part_of(found: Map, kind: str, look: Look) -> np.ndarray:
         return values
     values = values.take(y * side + x, axes.index("q"))
     if axes[0] == "head":  # (head, h, w)
-        values = values.mean(0) if look.head == "mean" else values[min(look.head, len(values) - 1)]
+        values = values.mean(0) if view.head == "mean" else values[min(view.head, len(values) - 1)]
     return values
 
 
-def query_of(found: Map, look: Look) -> tuple[int, int, int]:
+def query_of(found: Map, view: View) -> tuple[int, int, int]:
     """Column and row of the marked place among the queries, and how many of them there are to a side."""
     axes, shape = found.axes.split(), found.values.shape
     side = round(shape[axes.index("q")] ** 0.5) if "q" in axes else shape[axes.index("h")]
-    x, y = (at * side // 32 for at in look.query)
+    x, y = (at * side // 32 for at in view.query)
     return x, y, side
 
 
-def site_of(columns: list[Column], look: Look) -> str | None:
-    """The look's site if some network has a pairwise map or a channel matrix there, else the deepest one."""
+def site_of(columns: list[Column], view: View) -> str | None:
+    """The view's site if some network has a pairwise map or a channel matrix there, else the deepest one."""
     kinds = [kind for section in sections() if section.sited for kind in section.kinds]
     maps = [item for column in columns for item in column.seen.maps.items()]
-    blocks = {record.block_of(path) for path, found in maps if kind_of(found) in kinds}
-    return look.site if look.site in blocks else max(blocks, key=BLOCKS.index, default=None)
+    blocks = {kinds.block_of(path) for path, found in maps if kind_of(found) in kinds}
+    return view.site if view.site in blocks else max(blocks, key=BLOCKS.index, default=None)
 
 
 def tiles(shown: Shown) -> list[tuple[str, np.ndarray]]:
@@ -177,10 +170,10 @@ def branch_names(shown: Shown) -> list[str]:
 # ---- scales
 
 
-def scale(section: list[Shown], look: Look) -> None:
+def scale(section: list[Shown], view: View) -> None:
     """Sets the ends of the colours of all maps of a section, and the curves behind the curves."""
     for shown in section:
-        mode = "fixed" if shown.kind in ALWAYS_FIXED or shown.scale == "relative" else look.scale
+        mode = "fixed" if shown.kind in ALWAYS_FIXED or shown.scale == "relative" else view.scale
         if mode == "fixed" and shown.scale in FIXED:
             shown.ends, shown.end_words = FIXED[shown.scale]
         else:

@@ -1,4 +1,4 @@
-"""The table of results, from the checkpoints' JSON files: python -m models.table
+"""The table of results, from the checkpoints' JSON files: python -m models.results.table
 
     --write README.md     the table replaces what stands between `<!-- table -->` and `<!-- /table -->`
     --verify se           counts one published accuracy again, on the stored file; the exit status says
@@ -11,71 +11,18 @@ look significant by chance at 5 %; so Holm's correction is applied over the comp
 
 import argparse
 import json
-import math
 import re
 import sys
 from pathlib import Path
 
-import numpy as np
+from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, write_facts
+from ..data import DataError
+from ..networks import CATALOGUE
+from ..statistics import holm, mcnemar, verdict, wilson
+from . import predictions
 
-from . import CATALOGUE, predictions
-from .checkpoint import CHECKPOINTS, CheckpointError, read_facts, write_facts
-from .data import DataError
-
-SIGNIFICANCE = 0.05  # of the corrected p values
 MEASURED = "measured"  # folder beside the checkpoints: facts of networks whose weights do not ship
-SAME = "no measurable difference"
 UNKNOWN = "not measured"
-
-
-def wilson(percent: float, count: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of an accuracy, in percent.
-
-    Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
-    """
-    z, p = 1.959964, percent / 100
-    centre = p + z * z / (2 * count)
-    spread = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return tuple(100 * (centre + sign * spread) / (1 + z * z / count) for sign in (-1, 1))
-
-
-def mcnemar(better: int, worse: int) -> float:
-    """The two-sided exact p value that two networks differ, from the images that only one gets right.
-
-    If they were equally good, each such image would fall to either like a fair coin.
-
-    Args:
-        better: images that the first network gets right and the second one wrong.
-        worse: the other way round.
-
-    Source: McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
-    """
-    count = better + worse
-    term = total = 1  # binomial coefficients (count, 0) and their sum, in exact integers
-    for k in range(min(better, worse)):
-        term = term * (count - k) // (k + 1)
-        total += term
-    return min(1.0, 2 * total / 2**count)
-
-
-def holm(values: list[float]) -> list[float]:
-    """p values corrected for their number, so that one false alarm among all is as rare as with one test.
-
-    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
-    """
-    corrected, largest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(np.argsort(values, kind="stable")):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
-        corrected[index] = largest
-    return corrected
-
-
-def verdict(difference: int, p: float) -> str:
-    """What a corrected p value allows to say of a network with so many more images right than plain."""
-    if p >= SIGNIFICANCE:
-        return SAME
-    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"{'better' if difference > 0 else 'worse'} than plain ({chance})"
 
 
 def trained(folder: Path = CHECKPOINTS) -> list[dict]:
@@ -321,7 +268,9 @@ def write_into(text: str, table: str, mark: str = "table") -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.table", description="Print the table of results.")
+    parser = argparse.ArgumentParser(
+        prog="python -m models.results.table", description="Print the table of results."
+    )
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two marks")
     action.add_argument("--verify", metavar="NAME", help="measure this network's accuracy again")

@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D, ScaledTranslation
 
-from .export import Look
-from .shown import words
+from ..record.view import View
+from ..texts import words
 
 DPI, MOST_PIXELS = 200, 24e6
 INK, GREY, ACCENT = "#1f2328", "#6b7280", "#4f46e5"
@@ -65,12 +65,12 @@ def wrapped(text: str, width: float, style: Style) -> list[str]:
 
 
 class Sheet:
-    """A figure of some width, for maps that look as `look` says."""
+    """A figure of some width, for maps drawn as `view` says."""
 
-    def __init__(self, width: float, look: Look):
-        self.width, self.look = width, look
-        anchors = [f"#{colour}" for colour in words()["colours"][look.colours].split()]
-        self.colours = LinearSegmentedColormap.from_list(look.colours, anchors)
+    def __init__(self, width: float, view: View):
+        self.width, self.view = width, view
+        anchors = [f"#{colour}" for colour in words()["colours"][view.colours].split()]
+        self.colours = LinearSegmentedColormap.from_list(view.colours, anchors)
         self.figure = Figure(figsize=(width, 1), facecolor="white")
         top = ScaledTranslation(0, 1, self.figure.transFigure)  # wherever that will be
         self.inches = Affine2D().scale(1, -1) + self.figure.dpi_scale_trans + top

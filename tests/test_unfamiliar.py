@@ -8,14 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from models import data
+from models import data, metadata
 from models.checkpoint import read_facts, restore, save
-from models.evaluate import logits_of
+from models.results.evaluate import logits_of
 from tests.networks import picture, randomised
-from visualize import cards, record, typical
-from visualize.inspection import inspect
-from visualize.record import compare_record, stream_record
-from visualize.typical import is_unusual, measure, sentence
+from visualize.inspection import unfamiliar as typical
+from visualize.inspection.network import inspect
+from visualize.inspection.unfamiliar import is_unusual, measure, sentence
+from visualize.record import compare as record
+from visualize.record.compare import compare_record, stream_record
 
 network = cache(randomised)
 SHIPPED = json.loads(typical.FILE.read_text())
@@ -108,7 +109,7 @@ def test_random_weights_take_no_part(stored):
 
 
 def test_the_file_is_of_the_checkpoints_that_ship():
-    trained = [name for name in cards.networks() if cards.is_trained(name)]
+    trained = [name for name in metadata.networks() if metadata.is_trained(name)]
     assert {name: one["sha256"] for name, one in SHIPPED["networks"].items()} == {
         name: read_facts(name)["sha256"] for name in trained
     }, "run `python -m visualize.typical`"

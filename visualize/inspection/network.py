@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from models.catalogue import BLOCKS
-from models.data import normalise
+from models.preprocessing import normalise
 from models.recording import Edit, Record, recording
 
 from .cam import METHODS, class_map, relative
@@ -66,7 +66,7 @@ class Inspection:
     Args:
         pixels: (32, 32, 3) uint8, the picture.
         probabilities: (classes,) float32.
-        evidence: logsumexp of the logits: how much speaks for any class at all (see `typical`).
+        evidence: logsumexp of the logits: how much speaks for any class at all (see `unfamiliar`).
         target: index of the class that the CAMs explain.
         cams: block -> (h, w) from 0 to 1, relative to the block's own range (see `cam.relative`).
         cam_ranges: block -> lowest and highest value before that, in the CAM method's own unit.

@@ -6,12 +6,14 @@ import numpy as np
 
 from models import CLASSES
 
-from . import record
-from .export import Column, Look
-from .shown import FLAT, Section, Shown, branch_names, kind_of, number, times, words
+from ..record.kinds import block_of
+from ..record.view import View
+from ..texts import words
+from .column import Column
+from .panels import FLAT, Section, Shown, branch_names, kind_of, number, times
 
 
-def lines_about(shown: Shown, look: Look, cam: str) -> list[str]:
+def lines_about(shown: Shown, view: View, cam: str) -> list[str]:
     """The range of a map, and what else is to be said about it."""
     seen, kind = shown.column.seen, shown.kind
     said = [] if kind == "grid" else [range_of(shown)]
@@ -23,7 +25,7 @@ def lines_about(shown: Shown, look: Look, cam: str) -> list[str]:
         said.append(f"below: {branch_names(shown)[-1]}")
     if shown.map.axes.startswith("head q"):
         heads = len(shown.map.values)
-        which = "mean" if look.head == "mean" else f"head {min(look.head, heads - 1) + 1}"
+        which = "mean" if view.head == "mean" else f"head {min(view.head, heads - 1) + 1}"
         said.append(f"{which} of {heads}" + (" heads" if which == "mean" else ""))
     strength = seen.strength.get(shown.path.split(".")[0])
     if kind in ("pairwise", "cross", "footprint", "keys") and strength is not None:
@@ -56,7 +58,7 @@ def where(path: str) -> str:
     """Where in the network a map is, as a phrase."""
     if path.startswith("stage"):
         return f"after layer{path[5]}"
-    return f"in the {path.split('.')[0]}" if re.match("head|input", path) else f"at {record.block_of(path)}"
+    return f"in the {path.split('.')[0]}" if re.match("head|input", path) else f"at {block_of(path)}"
 
 
 def why_none(column: Column, section: Section) -> str:
@@ -67,7 +69,7 @@ def why_none(column: Column, section: Section) -> str:
 
 
 def caption(
-    columns: list[Column], look: Look, site: str | None, target: str, cam: str, missing: dict[str, str]
+    columns: list[Column], view: View, site: str | None, target: str, cam: str, missing: dict[str, str]
 ) -> str:
     """What a reader needs who sees the figure alone."""
     seen = columns[0].seen
@@ -75,19 +77,19 @@ def caption(
     if cam != "EigenCAM":
         own = "each network's own answer" if len(columns) > 1 else "the network's own answer"
         said.append(f"Class explained: {own if target == 'predicted' else target}.")
-    cells = len(seen.cams[look.block])
-    said.append(f"Method: {cam_name(cam)}. Block: {look.block}, {cells} × {cells} cells.")
+    cells = len(seen.cams[view.block])
+    said.append(f"Method: {cam_name(cam)}. Block: {view.block}, {cells} × {cells} cells.")
     if site:
         maps = {path: found for column in columns for path, found in column.seen.maps.items()}
-        between = [path for path in maps if record.block_of(path) == site and not path.startswith("layer")]
-        x, y = (at * len(seen.cams[site]) // 32 + 1 for at in look.query)
+        between = [path for path in maps if block_of(path) == site and not path.startswith("layer")]
+        x, y = (at * len(seen.cams[site]) // 32 + 1 for at in view.query)
         heads = ""
         if any(found.axes.startswith("head q") for found in maps.values()):
-            heads = "; the mean of the heads" if look.head == "mean" else f"; head {look.head + 1}"
+            heads = "; the mean of the heads" if view.head == "mean" else f"; head {view.head + 1}"
         place = where(between[0]) if between else f"at {site}"
         said.append(f"Attention and channel matrices {place}, marked place in row {y}, column {x}{heads}.")
-    said.append(f"Scales: {words()['scales'][look.scale]}.")
-    if look.cells == "smooth":
+    said.append(f"Scales: {words()['scales'][view.scale]}.")
+    if view.cells == "smooth":
         said.append("Smoothed between the cells.")
     measured = [
         f"{column.title} {known['value']:.1f} % ({known['low']:.1f} to {known['high']:.1f}; "

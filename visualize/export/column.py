@@ -1,0 +1,41 @@
+"""One network on one picture, for the files that a visitor takes along."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from models import CATALOGUE
+from models.metadata import accuracy, parameters
+
+from ..inspection.engine import inspect_by_name
+from ..inspection.network import Inspection, Map
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One network on one picture. `random`: nobody trained it; `sha256`: of its checkpoint's weights."""
+
+    key: str
+    title: str
+    random: bool
+    accuracy: dict
+    parameters: int
+    sha256: str | None
+    seen: Inspection
+
+
+def inspect_column(name: str, picture: Image.Image, target: str, cam: str, random_weights: bool) -> Column:
+    """Looks at the picture with one network.
+
+    Raises:
+        CheckpointError, NotFiniteError: as for `inspect_by_name`.
+    """
+    seen, facts, _ = inspect_by_name(name, picture, target, cam, random_weights=random_weights)
+    title, digest = CATALOGUE[name].title, facts.get("sha256")
+    return Column(name, title, not facts, accuracy(facts), parameters(name), digest, seen)
+
+
+def all_maps(seen: Inspection) -> dict[str, Map]:
+    """The CAMs of all blocks, as `layer4.1.cam`, then what the mechanism recorded."""
+    cams = {f"{block}.cam": Map("h w", values, static=False) for block, values in seen.cams.items()}
+    return cams | seen.maps

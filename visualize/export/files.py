@@ -1,0 +1,159 @@
+"""What a visitor takes along: a figure (PNG, PDF), the numbers (NPZ), or a report on them (JSON).
+
+    view = view_of({"block": "layer3.1", "query": [16, 16]})     # as the page shows the maps
+    file = export("pdf", picture, ["plain", "se"], "predicted", "GradCAM", view, folder)
+
+Everything is computed again from the picture, so a file holds what the networks recorded, to the last bit,
+and not what went through a browser.
+"""
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from models import CLASSES, CheckpointError
+
+from ..inspection.network import Map, NotFiniteError
+from ..record.kinds import kind_of
+from ..record.requests import RequestError, check_choice, check_request
+from ..record.view import View
+from .column import Column, all_maps, inspect_column
+
+FORMS = ("png", "pdf", "npz", "json")
+MOST_IN_FIGURE = 24  # networks: two bands of twelve columns; more would be too small to read
+PACKAGES = ("torch", "torchvision", "numpy", "gradio", "grad-cam", "matplotlib")
+
+
+def export(
+    form: str,
+    picture: Image.Image,
+    mechanisms: list[str],
+    target: str,
+    cam: str,
+    view: View,
+    folder: Path,
+    random_weights: bool = False,
+) -> Path:
+    """Writes one file about some networks on one picture, and returns its path.
+
+    Args:
+        form: one of `FORMS`.
+        picture, mechanisms, target, cam, random_weights: as for `record.compare_record`.
+        view: how the page shows it. NPZ and JSON hold all maps of all blocks whatever the view.
+        folder: of this request alone: the names of two visitors' files may be the same.
+
+    Raises:
+        RequestError: any other argument, or none of the networks can be shown.
+    """
+    check_choice(form, FORMS, "form of a file")
+    check_request(picture, mechanisms, target, cam)
+    if form in ("png", "pdf") and len(mechanisms) > MOST_IN_FIGURE:
+        raise RequestError(f"A figure has room for {MOST_IN_FIGURE} networks: choose fewer of them.")
+
+    columns, missing = [], {}
+    for name in mechanisms:
+        try:
+            columns.append(inspect_column(name, picture, target, cam, random_weights))
+        except (CheckpointError, NotFiniteError) as error:
+            missing[name] = str(error)
+    if not columns:
+        raise RequestError("None of these networks can be shown: train them, or allow random weights.")
+
+    names = "-".join(mechanisms) if len(mechanisms) <= 3 else f"{len(mechanisms)}-networks"
+    file = Path(folder) / f"attnscope-{names}-{view.block}.{form}"
+    if form == "npz":
+        np.savez_compressed(file, **arrays(columns))
+    elif form == "json":
+        found = report(columns, missing, picture, target, cam, view)
+        file.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    else:
+        from .figure import figure, save  # matplotlib takes a second, so not before the first figure
+
+        save(figure(columns, view, target, cam, missing), file)
+    return file
+
+
+def arrays(columns: list[Column]) -> dict[str, np.ndarray]:
+    """name -> array as recorded: `pixels`, `classes`, and of each network `se/probabilities`, `se/<path>`."""
+    found = {"pixels": columns[0].seen.pixels, "classes": np.array(CLASSES)}
+    for column in columns:
+        found[f"{column.key}/probabilities"] = column.seen.probabilities
+        found |= {f"{column.key}/{path}": shown.values for path, shown in all_maps(column.seen).items()}
+    return found
+
+
+def report(
+    columns: list[Column],
+    missing: dict[str, str],
+    picture: Image.Image,
+    target: str,
+    cam: str,
+    view: View,
+) -> dict:
+    """What was shown to which networks, what they answered, and where each map is strongest."""
+    return {
+        "attnscope": "report",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "picture": {"size": [32, 32], "mode": "RGB", "sha256": hashlib.sha256(picture.tobytes()).hexdigest()},
+        "settings": {"target": target, "cam": cam, **asdict(view)},
+        "versions": versions(),
+        "classes": list(CLASSES),
+        "networks": [network(column) for column in columns],
+        "unavailable": missing,
+    }
+
+
+def network(column: Column) -> dict:
+    """A network's part of the report."""
+    seen, maps = column.seen, []
+    for path, shown in all_maps(seen).items():
+        entry = {"path": path, "kind": kind_of(shown.axes, shown.static), **summary(shown)}
+        if path.endswith(".cam"):
+            entry["range_before_stretching"] = list(seen.cam_ranges[path.removesuffix(".cam")])
+        maps.append(entry)
+    return {
+        "id": column.key,
+        "title": column.title,
+        "random_weights": column.random,
+        "checkpoint_sha256": column.sha256,
+        "accuracy": column.accuracy,
+        "parameters": column.parameters,
+        "probabilities": dict(zip(CLASSES, map(float, seen.probabilities))),
+        "predicted": CLASSES[int(seen.probabilities.argmax())],
+        "target": CLASSES[seen.target],
+        "strength": {stage: float(share) for stage, share in seen.strength.items()},
+        "maps": maps,
+    }
+
+
+def summary(shown: Map) -> dict:
+    """A map in a few numbers; `strongest` is the index of the largest value, one number per axis."""
+    values = shown.values
+    return {
+        "axes": shown.axes,
+        "shape": list(values.shape),
+        "static": shown.static,
+        "least": float(values.min()),
+        "most": float(values.max()),
+        "mean": float(values.mean(dtype=np.float64)),
+        "strongest": [int(index) for index in np.unravel_index(values.argmax(), values.shape)],
+    }
+
+
+@cache
+def versions() -> dict[str, str | None]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found

@@ -1,0 +1,210 @@
+"""The page's record: everything that one comparison shows, as one dictionary that JSON can hold.
+
+    record = compare_record(picture, ["plain", "se"], target="predicted", cam="GradCAM")
+    decode(record["mechanisms"][1]["maps"][0])               # the numbers again
+
+    {"version": 1, "classes": [10 names], "image": base64 of 32x32 RGB, "target": "predicted" or a class,
+     "cam": method,
+     "mechanisms": [{"key", "name", "family", "probabilities": [10], "parameters",
+                     "accuracy": {"value", "low", "high", "recipe"}, "random": untrained, a stand-in,
+                     "strength": {"stage2": |y - x| / |x|}, "note": a sentence or None,
+                     "unusual": finds less in the picture than in most test images, None if nobody measured,
+                     "maps": [{"path", "block", "kind", "axes", "shape", "data", "lo", "hi", "scale",
+                               "static"}]}],
+     "unavailable": [{"key", "name", "reason"}],
+     "unlike": a sentence where most networks find the picture unusual, else None}
+
+A map's `data` is base64 of little-endian uint16, 0 for `lo` and 65535 for `hi`. Large maps stay on the
+server, with `data` "", and `affinity_row` gives them out: maps of more than 64 queries, one query at a time,
+windows and branches, pictures of more than 4,096 values, and other maps of more than 16,384. CAMs also have
+`raw`, their range before they were stretched to 0..1.
+"""
+
+import base64
+from collections import OrderedDict
+from collections.abc import Iterator
+from threading import Lock
+
+import numpy as np
+from PIL import Image
+
+from models import CATALOGUE, CLASSES, CheckpointError
+from models.metadata import accuracy, parameters
+
+from ..inspection.engine import inspect_by_name
+from ..inspection.network import Map, NotFiniteError
+from ..inspection.unfamiliar import is_unusual, sentence
+from .encoding import pack, pack_cam, pack_map
+from .kinds import stays
+from .requests import RequestError, check_image, check_mechanisms, check_request
+
+CACHE_BYTES = 64 * 2**20
+
+
+def compare_record(
+    image: Image.Image,
+    mechanisms: list[str],
+    target: str = "predicted",
+    cam: str = "GradCAM",
+    random_weights: bool = False,
+) -> dict:
+    """The record of some networks on one picture.
+
+    Args:
+        image: 32x32, RGB.
+        mechanisms: ids in `CATALOGUE` that make networks; the columns keep their order.
+        target: `"predicted"`, for each network's own first choice, or one of `CLASSES`.
+        cam: one of `cam.METHODS`.
+        random_weights: whether a network without a checkpoint is shown as it starts, and labelled so, or left
+            out as unavailable.
+
+    Raises:
+        RequestError: any other argument.
+    """
+    *_, record = stream_record(image, mechanisms, target, cam, random_weights)
+    return record
+
+
+def stream_record(
+    image: Image.Image,
+    mechanisms: list[str],
+    target: str = "predicted",
+    cam: str = "GradCAM",
+    random_weights: bool = False,
+    on_gpu: bool = True,
+) -> Iterator[dict]:
+    """Like `compare_record`, as it grows: one record per mechanism, each with one more column than the last.
+
+    The arguments are checked at once, before the first record is asked for. `on_gpu`: use a GPU if there is.
+    """
+    check_request(image, mechanisms, target, cam)
+    return _stream(image, mechanisms, target, cam, random_weights, on_gpu)
+
+
+def _stream(
+    image: Image.Image, mechanisms: list[str], target: str, cam: str, random_weights: bool, on_gpu: bool
+) -> Iterator[dict]:
+    columns, unavailable = [], []
+    start = {
+        "version": 1,
+        "classes": list(CLASSES),
+        "image": base64.b64encode(image.tobytes()).decode(),
+        "target": target,
+        "cam": cam,
+    }
+    for done, name in enumerate(mechanisms, start=1):
+        try:
+            columns.append(column(name, image, target, cam, random_weights, on_gpu))
+        except (CheckpointError, NotFiniteError) as error:
+            unavailable.append({"key": name, "name": CATALOGUE[name].title, "reason": str(error)})
+        unlike = sentence([shown["unusual"] for shown in columns], pending=len(mechanisms) - done)
+        grown = {"mechanisms": list(columns), "unavailable": list(unavailable), "unlike": unlike}
+        yield start | grown
+
+
+def column(
+    name: str,
+    image: Image.Image,
+    target: str = "predicted",
+    cam: str = "GradCAM",
+    random_weights: bool = False,
+    on_gpu: bool = True,
+) -> dict:
+    """What the record says of one network; `random` says that nobody trained it.
+
+    Raises:
+        CheckpointError, NotFiniteError: as for `inspect_by_name`.
+    """
+    seen, facts, note = inspect_by_name(
+        name, image, target, cam, random_weights=random_weights, on_gpu=on_gpu
+    )
+    _held.put((image.tobytes(), name), {path: shown for path, shown in seen.maps.items() if stays(shown)})
+    return {
+        "key": name,
+        "name": CATALOGUE[name].title,
+        "family": CATALOGUE[name].family,
+        "probabilities": [round(float(share), 6) for share in seen.probabilities],
+        "random": not facts,
+        "accuracy": accuracy(facts),
+        "parameters": parameters(name),
+        "strength": {stage: round(value, 5) for stage, value in seen.strength.items()},
+        "note": note,
+        "unusual": is_unusual(seen.evidence, facts.get("sha256"), name),
+        "maps": [
+            *(pack_cam(block, values, seen.cam_ranges[block]) for block, values in seen.cams.items()),
+            *(pack_map(path, shown) for path, shown in seen.maps.items()),
+        ],
+    }
+
+
+def affinity_row(image: Image.Image, name: str, path: str, query: int | str | None = None) -> dict:
+    """A part of a map that stayed on the server: {"data", "lo", "hi", "shape"}, as `decode` reads it.
+
+    Args:
+        image: the picture, 32x32, RGB (`picture_of(record)`).
+        name: id of the mechanism.
+        path: of a map of this record whose `data` is "".
+        query: index on the axis `q`, of a place (row by row) where windows lie, or of the row of a channel
+            matrix; "mean" for the mean size of what each branch gives; None for a whole map without queries.
+
+    Returns:
+        the map without that axis: `q h w` gives (h, w), `head q h w` gives (head, h, w), `c c` gives (c,),
+        `g k h w` gives (g, k); "mean" of `branch c h w` gives (branch, h, w).
+        The values are as recorded: softmax rows sum to one.
+
+    Raises:
+        RequestError: no such picture, mechanism, map or query.
+        CheckpointError, NotFiniteError: as for a column.
+    """
+    check_image(image)
+    check_mechanisms([name])
+    maps = _held.get((image.tobytes(), name))
+    if maps is None:
+        seen, *_ = inspect_by_name(name, image, stage="layer4.1", random_weights=True)
+        maps = {path: shown for path, shown in seen.maps.items() if stays(shown)}
+        _held.put((image.tobytes(), name), maps)
+    if not isinstance(path, str) or path not in maps:
+        raise RequestError("The server holds no such map of this mechanism.")
+    axes, values = maps[path].axes.split(), maps[path].values
+    if query is None and "q" not in axes:
+        return pack(values)
+    if query == "mean" and axes[0] == "branch":
+        return pack(np.abs(values).mean(1))
+    if axes == ["g", "k", "h", "w"]:
+        axes, values = ["g", "k", "q"], values.reshape(*values.shape[:2], -1)
+    axis = axes.index("q") if "q" in axes else 0
+    if isinstance(query, bool) or not isinstance(query, int) or not 0 <= query < values.shape[axis]:
+        raise RequestError(f"The query must be a whole number from 0 to {values.shape[axis] - 1}.")
+    return pack(values.take(query, axis))
+
+
+class _Cache:
+    """The maps that stayed on the server, of the networks and pictures used last, within so many bytes."""
+
+    def __init__(self, most: int):
+        self.most, self.size = most, 0
+        self.entries: OrderedDict[tuple[bytes, str], dict[str, Map]] = OrderedDict()
+        self.lock = Lock()
+
+    def get(self, key: tuple[bytes, str]) -> dict[str, Map] | None:
+        with self.lock:
+            if key in self.entries:
+                self.entries.move_to_end(key)
+            return self.entries.get(key)
+
+    def put(self, key: tuple[bytes, str], maps: dict[str, Map]) -> None:
+        with self.lock:
+            if key in self.entries:
+                return
+            self.entries[key] = maps
+            self.size += weight(key, maps)
+            while self.size > self.most:
+                self.size -= weight(*self.entries.popitem(last=False))
+
+
+def weight(key: tuple[bytes, str], maps: dict[str, Map]) -> int:
+    """Bytes that an entry of the cache takes, about."""
+    return len(key[0]) + sum(shown.values.nbytes for shown in maps.values())
+
+
+_held = _Cache(CACHE_BYTES)
