@@ -16,7 +16,7 @@ from PIL import Image
 from models import CATALOGUE, CLASSES, CheckpointError, metadata
 from models.recording import recording
 from tests.networks import picture, randomised
-from visualize.inspection import untrained
+from visualize.inspection import engine, untrained
 from visualize.inspection.cam import METHODS
 from visualize.inspection.network import Map, NotFiniteError
 from visualize.inspection.network import inspect as inspect_network
@@ -43,8 +43,8 @@ def checkpoints(monkeypatch):
         loaded.append(name)
         return network(name)
 
-    monkeypatch.setattr(record, "load", load)
-    monkeypatch.setattr(record, "read_facts", lambda name: dict(FACTS))
+    monkeypatch.setattr(engine, "load", load)
+    monkeypatch.setattr(engine, "read_facts", lambda name: dict(FACTS))
     monkeypatch.setattr(record, "_held", record._Cache(record.CACHE_BYTES))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return loaded
@@ -53,8 +53,8 @@ def checkpoints(monkeypatch):
 @pytest.fixture(scope="module")
 def seven():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "load", lambda name, device="cpu": network(name))
-        patch.setattr(record, "read_facts", lambda name: dict(FACTS))
+        patch.setattr(engine, "load", lambda name, device="cpu": network(name))
+        patch.setattr(engine, "read_facts", lambda name: dict(FACTS))
         patch.setattr(torch.cuda, "is_available", lambda: False)
         return compare_record(picture(), SEVEN)
 
@@ -319,7 +319,7 @@ def test_a_broken_checkpoint_is_named_and_the_rest_works(monkeypatch):
 
     broken = randomised("cbam")
     broken.fc.bias[3] = float("inf")
-    monkeypatch.setattr(record, "load", load)
+    monkeypatch.setattr(engine, "load", load)
     *_, found = stream_record(picture(), ["se", "plain", "cbam"])
     assert [column["key"] for column in found["mechanisms"]] == ["plain"]
     assert found["unavailable"] == [
@@ -337,8 +337,8 @@ def one_trained(monkeypatch):
             raise CheckpointError(f"{name} is not trained yet.")
         return dict(FACTS)
 
-    monkeypatch.setattr(record, "is_trained", lambda name: name == "plain")
-    monkeypatch.setattr(record, "read_facts", read)
+    monkeypatch.setattr(engine, "is_trained", lambda name: name == "plain")
+    monkeypatch.setattr(engine, "read_facts", read)
 
 
 def test_random_weights_only_when_asked_and_labelled(one_trained, checkpoints):
@@ -378,7 +378,7 @@ def test_a_full_gpu_means_the_cpu_and_a_note(monkeypatch):
         return network(name)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(record, "load", load)
+    monkeypatch.setattr(engine, "load", load)
     (column,) = compare_record(picture(), ["plain"])["mechanisms"]
     assert "CPU" in column["note"]
     assert len(column["maps"]) == 8
