@@ -15,8 +15,7 @@ import numpy as np
 from models.catalogue import BLOCKS
 
 from ..inspection.network import Map
-from ..record.kinds import block_of, scale_of
-from ..record.kinds import kind_of as kind_by_axes
+from ..record.kinds import block_of, kind_of, scale_of, sharers
 from ..record.view import View
 from ..texts import words
 from .column import Column, all_maps
@@ -48,7 +47,7 @@ class Shown:
 
     Args:
         values: what is drawn: of a pairwise map what the marked place reads; NaN where there is no number.
-        scale: as `scale_of` says.
+        scale: as `kinds.scale_of` says.
         ends, end_words: of the colours, or of a curve's axis.
         others: the same of other networks on the same scale, to be drawn behind a curve.
         said: lines of words to stand below.
@@ -89,16 +88,12 @@ def maps_of(column: Column, section: Section, place: str | None, view: View) -> 
     same, shown = Counter(map(local, maps)), []
     for path, found in maps.items():
         if same[local(path)] == 1 or block_of(path) == place:
-            kind, scale = kind_of(found), scale_of(path, found.axes, found.values)
+            kind, scale = kind_of(found), scale_of(found)
             values = part_of(found, kind, view)
-            if scale == "uniform=1":  # as each row of shares sums to one, the mean is the equal share
-                values = values * (found.values.shape[2] if kind == "cross" else 1 / values.mean())
+            if scale == "uniform=1":
+                values = values * sharers(found)
             shown.append(Shown(column, path, found, section, kind, values, scale))
     return shown
-
-
-def kind_of(found: Map) -> str:
-    return kind_by_axes(found.axes, found.static)
 
 
 def local(path: str) -> str:
