@@ -1,4 +1,4 @@
-"""The rooms of the house: imports go down only, nothing goes round in a circle, no room is too full to survey."""
+"""The rooms of the house: imports go down, nothing goes round in a circle, no room is too full to survey."""
 
 import ast
 from collections.abc import Iterator
