@@ -1,9 +1,7 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import record
 
 
@@ -59,10 +57,6 @@ class SplitAttention(nn.Module):
             nn.Conv2d(channels, width, 1, groups=cardinality), nn.BatchNorm2d(width), nn.ReLU()
         )
         self.select = nn.Conv2d(width, radix * channels, 1, groups=cardinality)
-
-    @classmethod
-    def at(cls, site: Site) -> SplitAttention:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         splits = torch.relu(self.bn(self.conv(x))).unflatten(1, (self.radix, -1))  # (B, radix, C, H, W)

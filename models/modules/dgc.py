@@ -1,9 +1,7 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..losses import add_loss
 from ..recording import record
 
@@ -59,10 +57,6 @@ class DynamicGroupConv(nn.Module):
         # n, how many channels each head leaves out; not an integer, for averaging would round it down
         self.register_buffer("inactive", torch.zeros(()))
         nn.init.ones_(self.excite.bias)
-
-    @classmethod
-    def at(cls, site: Site) -> DynamicGroupConv:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def set_progress(self, progress: float) -> None:
         """All channels in the first twelfth of training, then ever fewer, the fewest from 3/4 on."""

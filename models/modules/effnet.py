@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 
 
 @mechanism(
@@ -48,10 +46,6 @@ class EffNetBlock(nn.Module):
         )
         self.bn3 = nn.BatchNorm2d(channels_in)
         self.project = nn.Conv2d(channels_in, channels, (1, stride), (1, stride), bias=False)
-
-    @classmethod
-    def at(cls, site: Site) -> EffNetBlock:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.bn1(self.act(self.expand(x)))
