@@ -17,8 +17,8 @@ class SplitAttention(nn.Module):
     r"""Prepares two versions of its features and mixes them, channel by channel, for each picture.
 
     $$[U_1; U_2] = \mathrm{relu}(\mathrm{bn}(\mathrm{conv}_{3\times3}\,x)), \quad
-    q = \mathrm{relu}(\mathrm{bn}(W_1\,\mathrm{avg}_{hw} \textstyle\sum_r U_r)), \quad
-    a_{r,c} = \frac{e^{(W_2 q)_{r,c}}}{\sum_s e^{(W_2 q)_{s,c}}}, \quad
+    q = \mathrm{relu}(\mathrm{bn}(W_1\,\mathrm{avg}_{hw} \textstyle\sum_r U_r + b_1)), \quad
+    a_{r,c} = \frac{e^{z_{r,c}}}{\sum_s e^{z_{s,c}}}, \quad z = W_2 q + b_2, \quad
     y_c = \textstyle\sum_r a_{r,c}\,U_{r,c}$$
 
     The relative of the selective kernel whose branches do not differ in the size of their window, but in

@@ -28,9 +28,10 @@ class EffNetBlock(nn.Module):
     other cheap convolutions, such as the depthwise separable one.
 
     **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride). The activation phi is a LeakyReLU and
-    comes before each BatchNorm, as in the paper. There is no authors' code. The form for stride 1,
-    without pooling and with a 1x1 convolution at the end, is ours; so is leaving out the last activation
-    and norm, since the block's own follow.
+    comes before each BatchNorm, as in the paper. There is no authors' code. A known port to Keras has
+    2x1 for the last kernel, with the step along the width, which skips every second column; 1x2 reads
+    them all. The form for stride 1, without pooling and with a 1x1 convolution at the end, is ours; so
+    is leaving out the last activation and norm, since the block's own follow.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1, slope: float = 0.3):
