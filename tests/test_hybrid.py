@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from conftest import pictures, randomise
 from rows.hybrid import ROWS
+from test_mechanisms import is_about
 from torch import nn
 
 import models
@@ -490,6 +491,14 @@ def test_the_first_dca_is_squeeze_and_excitation():
     agree(y, theirs(x))
     agree(handed_on, y.mean((2, 3)))  # average and gate may change places
     assert list(records) == ["gate"]
+
+
+def test_dca_starts_with_the_authors_weights_of_its_own_and_the_handed_down():
+    """Kaiming, fan-out, of a layer with one output: standard deviation sqrt(2)."""
+    torch.manual_seed(0)
+    modules = [m for m in models.build("dca_se").modules() if isinstance(m, DeepConnectedAttention)]
+    started = torch.cat([module.connect.weight.flatten() for module in modules[1:]])
+    assert started.numel() == 2 * 7 and is_about(started, 2**0.5)
 
 
 def test_dca_hands_down_through_the_network():

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import torchvision.transforms.functional as transforms
 from conftest import pictures, randomise
 from rows.spatial import ROWS
+from test_mechanisms import is_about
 from torch import nn
 
 import models
@@ -726,6 +727,15 @@ def test_iau_edges_lead_to_others_and_the_update_is_everywhere_the_same():
     with torch.no_grad(), recording(module, {"update": torch.zeros_like}):
         without = module(x)
     agree(y - without, records["update"][:, :, None, None].expand_as(y))
+
+
+def test_iau_starts_as_the_authors_do():
+    torch.manual_seed(0)
+    found = [m for m in models.build("iau").modules() if isinstance(m, InteractionAggregationUpdate)]
+    for module in found:
+        convs = [part for part in module.modules() if isinstance(part, (nn.Conv1d, nn.Conv2d))]
+        assert len(convs) == 6 and all(is_about(c.weight, (2 / c.out_channels) ** 0.5) for c in convs)
+    assert len(found) == 2
 
 
 def test_iau_energies_do_not_overflow_half_precision():

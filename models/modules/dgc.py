@@ -56,6 +56,8 @@ class DynamicGroupConv(nn.Module):
         self.conv = nn.Conv2d(heads * channels_in, channels, 3, stride, 1, groups=heads, bias=False)
         # n, how many channels each head leaves out; not an integer, for averaging would round it down
         self.register_buffer("inactive", torch.zeros(()))
+        nn.init.kaiming_normal_(self.squeeze.weight)  # as the authors start both layers of the ratings
+        nn.init.kaiming_normal_(self.excite.weight)
         nn.init.ones_(self.excite.bias)
 
     def set_progress(self, progress: float) -> None:
