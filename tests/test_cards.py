@@ -83,8 +83,8 @@ def test_every_entry_has_a_card(tmp_path):
     for name, entry in CATALOGUE.items():
         text = cards.card(name)
         assert text.startswith(f"### {entry.title}\n")
-        assert (ROOT / cards.sources()[name]).is_file()
-        assert f'"{name}"' in (ROOT / cards.sources()[name]).read_text() or name == "plain"
+        assert f"`{entry.source}`" in text and (ROOT / entry.source).is_file()
+        assert f'"{name}"' in (ROOT / entry.source).read_text() or name == "plain"
         assert ("not trained yet" in cards.measured(name, tmp_path)) == (name in metadata.networks())
 
 

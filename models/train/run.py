@@ -63,10 +63,8 @@ class Run:
 
         torch.manual_seed(seed)
         self.model = build(name, self.classes).to(self.device, memory_format=torch.channels_last).train()
-        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
-        others = [p for p in self.model.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.SGD(
-            [{"params": matrices, "weight_decay": self.recipe.weight_decay}, {"params": others}],
+            parameter_groups(self.model, self.recipe.weight_decay),
             lr=0.1,  # set anew at every step
             momentum=0.9,
             nesterov=self.recipe.nesterov,
@@ -123,7 +121,7 @@ class Run:
         at = self.epoch + self.step / self.steps  # in epochs
         epochs, rates = zip(*self.recipe.lr)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(np.interp(at, epochs, rates))
+            group["lr"] = float(np.interp(at, epochs, rates)) * group.get("lr_scale", 1.0)
         images, chosen = self.data.batch(self.step, self.recipe.batch)
         labels = self.labels[chosen]
         side = [side for epoch, side in self.recipe.sizes if self.epoch >= epoch][-1]
@@ -271,6 +269,24 @@ def run_folder(
 ) -> Path:
     """Where a run keeps its state and its metrics."""
     return home() / "runs" / "-".join([dataset, name, recipe, f"seed{seed}"] + ["validate"] * validate)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """The parameters for the optimiser: matrices decay, the others do not.
+
+    What lies in a module with an `lr_scale` learns at that share of the recipe's rate, in groups of its own,
+    behind those that learn at the full rate.
+    """
+    scales = {
+        p: part.lr_scale for part in model.modules() if hasattr(part, "lr_scale") for p in part.parameters()
+    }
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        groups.setdefault((scales.get(parameter, 1.0), parameter.ndim >= 2), []).append(parameter)
+    return [
+        {"params": groups[scale, decays], "weight_decay": weight_decay * decays, "lr_scale": scale}
+        for scale, decays in sorted(groups, reverse=True)
+    ]
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:

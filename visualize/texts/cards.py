@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import models
 from models import CATALOGUE, CheckpointError, build
 from models.checkpoint import CHECKPOINTS, read_facts
 from models.metadata import TEST_IMAGES, accuracy, is_trained, networks, parameters
@@ -15,7 +14,6 @@ from models.recording import Record, recording
 
 from ..inspection.untrained import untrained
 
-MODELS = Path(models.__file__).parent
 PLACES = {  # what an entry fills, by its slot
     None: "",
     "refine": "at the end of the residual path, before the addition",
@@ -42,7 +40,7 @@ def card(name: str) -> str:
     explanation, _, shapes = entry.explanation.partition("**Shapes.**")
     paper = re.sub(r"https?://[^\s,;]+", lambda link: f"<{link[0]}>", entry.paper)
     parts = [f"### {entry.title}", explanation.strip(), f"**Place.** {place(name)}", f"**Paper.** {paper}"]
-    parts.append(f"**Source.** `{sources()[name]}`")
+    parts.append(f"**Source.** `{entry.source}`")
     if shapes:
         parts.append(f"**Shapes.** {shapes.strip()}")
     return "\n\n".join(parts) + "\n"
@@ -71,16 +69,6 @@ def place(name: str) -> str:
     sites = ", ".join(site.replace("stage", "after layer") for site in entry.sites)
     where = f": {'all eight blocks' if len(entry.sites) == 8 else sites}" if sites else ""
     return f"{family}; slot `{entry.slot}`, {PLACES[entry.slot]}{where}."
-
-
-@cache
-def sources() -> dict[str, str]:
-    """Where each entry is written: id -> path from the root of the project."""
-    found = {"plain": "models/resnet.py"}
-    for file in sorted(MODELS.glob("*/*.py")):
-        for name in re.findall(r'^@mechanism\(\s*"(\w+)"', file.read_text(encoding="utf-8"), re.MULTILINE):
-            found[name] = file.relative_to(MODELS.parent).as_posix()
-    return found
 
 
 def figures(name: str, folder: Path = CHECKPOINTS) -> str:
