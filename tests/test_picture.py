@@ -15,6 +15,7 @@ import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -904,6 +905,17 @@ def test_crops():
     assert seen((0, 0, 1000)) == seen((0, 0, 64))
 
 
+@pytest.mark.parametrize("size", [(33, 32), (67, 32), (32, 35), (32, 65)])
+def test_the_centre_of_an_odd_size_lies_half_a_pixel_to_the_left_and_above(size):
+    """As many pixels are left out on both sides, and the odd one on the right or below."""
+    width, height = size
+    picture = Image.fromarray(pixels(width, height))
+    left, top = (width - 32) // 2, (height - 32) // 2
+    assert np.array_equal(
+        np.asarray(to_network(picture)), pixels(width, height)[top : top + 32, left : left + 32]
+    )
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 1024), (1024, 1), (3, 2)])
 def test_tiny_and_thin_pictures_reach_the_network(size):
     image = Image.new("RGB", size, (10, 200, 30))
@@ -971,6 +983,7 @@ def fuzz_seeds() -> list[bytes]:
     frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "lime")]
     animation = {"save_all": True, "append_images": frames[1:]}
     palette = chunk(b"PLTE", bytes(range(12)))
+    profile = icc(b"RGB ", {name: b"curv" + bytes(8) for name in (b"rXYZ", b"rTRC", b"gTRC", b"bTRC")})
     return [
         encode(small, "PNG", exif=exif(6)),
         encode(small.convert("RGBA"), "PNG"),
@@ -978,12 +991,17 @@ def fuzz_seeds() -> list[bytes]:
         png((3, 2), 16, 0, b"\0" + bytes(6) + b"\0" + bytes(6), chunk(b"tRNS", b"\0\0")),
         png((3, 2), 16, 2, (b"\0" + bytes(18)) * 2, chunk(b"tRNS", bytes(6))),
         png((3, 2), 2, 3, b"\0\x1b\0\x1b", palette, chunk(b"tRNS", b"\0\x80")),
+        encode(small, "PNG", icc_profile=profile),
         encode(small, "JPEG", quality=50, exif=exif(3, "<")),
+        encode(small.convert("CMYK"), "JPEG", quality=50, icc_profile=profile),
+        encode(Image.fromarray(pixels(24, 24)), "JPEG", quality=50, restart_marker_blocks=1),
         encode(small, "JPEG", quality=50, progressive=True),
         encode(small.convert("CMYK"), "JPEG", quality=50),
         encode(small, "WEBP", quality=50, exif=exif(8)),
         encode(small.convert("RGBA"), "WEBP", lossless=True),
         encode(frames[0], "WEBP", **animation),
+        encode(small.convert("RGBA"), "AVIF", quality=50, exif=exif(8)[6:]),
+        encode(frames[0], "AVIF", **animation),
         encode(frames[0], "GIF", duration=50, loop=0, comment=b"hello", **animation),
         encode(small.convert("P"), "GIF", transparency=0),
         encode(small, "BMP"),
@@ -1037,11 +1055,12 @@ def with_right_checksums(content: bytes) -> bytes:
     return b"".join(parts) + content[position:]
 
 
-def fuzz(file: Path, count: int, seed: int = 0) -> tuple[int, set[str], list[str]]:
+def fuzz(count: int, seed: int = 0) -> tuple[int, set[str], list[str]]:
     """Mutates files and loads each: how many were pictures, the sentences of the rest, and stray exceptions.
 
+    They go past the reading of a file, which would take four fifths of the time.
+
     Args:
-        file: where the mutated content is written.
         count: number of mutations, always the same ones for the same seed.
     """
     seeds, chance = fuzz_seeds(), random.Random(seed)
@@ -1050,9 +1069,9 @@ def fuzz(file: Path, count: int, seed: int = 0) -> tuple[int, set[str], list[str
         content = mutate(seeds[number % len(seeds)], chance.choice(seeds), chance)
         if content[:4] == SIGNATURE[:4] and chance.random() < 0.7:
             content = with_right_checksums(content)
-        file.write_bytes(content)
         try:
-            image = load_image(file)
+            with mock.patch.object(picture, "_read", lambda content: content):
+                image = load_image(content)
             assert image.mode == "RGB" and image.info == {} and 1 <= max(image.size) <= 1024
             assert to_network(image).size == (32, 32)
             pictures += 1
@@ -1064,9 +1083,9 @@ def fuzz(file: Path, count: int, seed: int = 0) -> tuple[int, set[str], list[str
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns about what it overlooks
-def test_mutated_files_give_a_picture_or_a_sentence(tmp_path):
+def test_mutated_files_give_a_picture_or_a_sentence():
     count = int(os.environ.get("ATTNSCOPE_FUZZ", "20000"))
-    pictures, sentences, strays = fuzz(tmp_path / "upload", count)
+    pictures, sentences, strays = fuzz(count)
     assert not strays, strays[0]
     assert pictures > count / 10  # the mutations are mild enough to reach the decoders' depths
     assert any("damaged" in text for text in sentences) and any("pixels" in text for text in sentences)
