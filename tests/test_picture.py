@@ -157,9 +157,9 @@ def test_few_colours(load, mode, kind):
 
 
 def test_16_bit_grey_is_scaled(load):
-    raw = b"\0" + struct.pack(">4H", 0, 257, 32896, 65535)
-    image, _ = load(png((4, 1), 16, 0, raw))
-    assert image[0, :, 0].tolist() == [0, 1, 128, 255]
+    raw = b"\0" + struct.pack(">5H", 0, 257, 511, 32896, 65535)
+    image, _ = load(png((5, 1), 16, 0, raw))
+    assert image[0, :, 0].tolist() == [0, 1, 2, 128, 255]  # the nearest
 
 
 def test_16_bit_colour_is_scaled(load):
