@@ -68,7 +68,7 @@ def compare(image: dict, mechanisms: list[str], target: str = "predicted", cam: 
     """Shows one picture to several networks and returns everything that the page draws of it.
 
     Args:
-        image: an uploaded file: PNG, JPEG, WebP, GIF or BMP, at most 20 MB.
+        image: an uploaded file: PNG, JPEG, WebP, AVIF, GIF or BMP, at most 20 MB.
         mechanisms: ids of networks, such as ["plain", "se"]; `/mechanisms` lists them.
         target: the class to explain, or "predicted" for each network's own answer.
         cam: GradCAM, GradCAM++, HiResCAM, LayerCAM, XGradCAM or EigenCAM.
