@@ -183,7 +183,7 @@ HALF_WAY = {"epoch": 7, "done": 0.4, "seconds": 240.0}  # so 6 minutes are left
     [
         (BEGUN, 0, "running", "0%", None),
         (HALF_WAY, 60, "running", "40%, about 5 min left", 300),
-        ({**HALF_WAY, "loss": 1.2}, 0, "running", "40%, about 6 min left", 360),
+        ({**HALF_WAY, "stopped": False}, 0, "running", "40%, about 6 min left", 360),
         ({**HALF_WAY, "stopped": True}, 0, "stopped", "at 40%, goes on when asked again", 360),
         (
             HALF_WAY,

@@ -116,7 +116,7 @@ class Run:
                     bar.update(self.recipe.batch)
                     if stop or time.monotonic() - saved > SAVE_EVERY:
                         self.save_state()
-                        self.note(**{"stopped": True} if stop else {})
+                        self.note(stopped=bool(stop))
                         saved = time.monotonic()
                     if stop:
                         raise TrainingError(

@@ -203,8 +203,8 @@ def look_at_run(name: str, recipe: str, seed: int) -> Progress:
         return Progress(name, "failed", last["failed"], None)
     done = last.get("done", 0.0)
     left = last["seconds"] * (1 - done) / done if done else None
-    if "stopped" in last or silent > SILENCE:
-        lost = "" if "stopped" in last else ", no sign of life"
+    if last.get("stopped") or silent > SILENCE:
+        lost = "" if last.get("stopped") else ", no sign of life"
         return Progress(name, "stopped", f"at {done:.0%}{lost}, goes on when asked again", left)
     left = left and max(0.0, left - silent)
     rest = "" if left is None else f", about {duration(left)} left"
