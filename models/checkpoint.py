@@ -77,7 +77,7 @@ def read_facts(name: str, folder: Path = CHECKPOINTS) -> dict:
         CheckpointError: when there is none, or its JSON cannot be read.
     """
     try:
-        facts = json.loads((folder / f"{name}.json").read_text())
+        facts = json.loads((folder / f"{name}.json").read_text("utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{name} is not trained yet.") from error
     except (OSError, ValueError) as error:

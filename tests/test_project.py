@@ -31,6 +31,46 @@ def test_ci_runs_the_readmes_test_command():
     assert commands()[1] in (ROOT / ".ci" / "run").read_text().split("\n")
 
 
+def locked(name: str) -> dict[str, str]:
+    """The lines of a lock, by package; one that depends on the version of Python has several."""
+    found = {}
+    for entry in re.split(r"\n(?=\S)", (ROOT / ".lock" / f"{name}.txt").read_text()):
+        if not entry.startswith("#"):
+            key = entry.split("==")[0]
+            found[key] = found.get(key, "") + entry + "\n"
+    return found
+
+
+@pytest.mark.parametrize(
+    "name, lists", [("run", ["requirements.txt"]), ("tests", ["requirements.txt", "tests/requirements.txt"])]
+)
+def test_the_lock_holds_what_the_short_lists_ask_for(name, lists):
+    lock = locked(name)
+    for line in "".join((ROOT / file).read_text() for file in lists).split():
+        package, version = line.split("==")
+        assert re.match(rf"{package}=={version}( ;.*)? \\\n", lock.get(package, "")), (
+            f"{line}: run `make lock`"
+        )
+    assert commands()[name == "tests"].count(f"--require-hashes -r .lock/{name}.txt ") == 1
+
+
+@pytest.mark.parametrize("name", ["run", "tests"])
+def test_every_locked_package_has_its_sums_and_no_address(name):
+    lines = [line for entry in locked(name).values() for line in entry.strip().split("\n")]
+    for line in lines:  # no index, no address, no file: what the reader's pip is set to
+        assert re.fullmatch(
+            r"[a-z0-9.-]+==[\w.]+( ; [\w\s.'<>=!()]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line
+        ), line
+    for entry in locked(name).values():
+        for one in re.findall(r"^\S.*\n(?:    .*\n?)*", entry, re.MULTILINE):
+            assert "--hash=sha256:" in one
+
+
+def test_what_runs_is_what_is_tested():
+    run, tests = locked("run"), locked("tests")
+    assert run.items() <= tests.items() and len(tests) > len(run) > 80
+
+
 def test_the_readmes_table_is_what_the_command_prints():
     written = re.search(r"<!-- table -->\n(.*?)\n<!-- /table -->", README, re.DOTALL)
     assert written and written[1] == table.markdown(), (

@@ -1,14 +1,18 @@
 """The table of results: who is compared with whom, and what may be said of it."""
 
+import errno
 import json
 import multiprocessing
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from scipy.stats import binomtest
 from torch import nn
 
@@ -17,6 +21,7 @@ from models import statistics
 from models.checkpoint import CheckpointError, save, write_facts
 from models.results import evaluate, predictions, table
 
+ROOT = Path(__file__).parent.parent
 IMAGES = 1000
 
 
@@ -228,6 +233,58 @@ def test_no_entry_is_lost_when_many_store_at_once(folder):
         writer.join()
     with np.load(folder / predictions.FILE) as archive:
         assert len(archive.files) == 2 * 3 * 8 + 1
+
+
+def test_a_system_without_fcntl_and_without_utf8_loses_nothing(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+sys.modules["fcntl"] = None  # as on Windows
+from models.results import predictions, table
+facts, folder = {"sha256": "s", "test_images": 3}, Path(sys.argv[-1])
+for name in "ab":
+    predictions.store(name, [1, 2, 3], [1, 2, 4], facts, folder)
+print([predictions.read(name, facts, folder)[0].tolist() for name in "ab"])
+table.main()
+"""
+    readme = tmp_path / "README.md"
+    readme.write_text("é 🔍\n<!-- table -->\n<!-- /table -->\n", encoding="utf-8")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", code, "--write", str(readme), "--folder", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[[1, 2, 3], [1, 2, 3]]\n"
+    written = readme.read_text(encoding="utf-8")
+    assert written.startswith("é 🔍\n<!-- table -->\n") and len(written.splitlines()) > 3
+
+
+def test_a_lock_that_nobody_lets_go_of_is_not_waited_for_for_ever(folder, monkeypatch):
+    store_eight(folder, "a")
+    before = (folder / predictions.FILE).read_bytes()
+    monkeypatch.setattr(predictions, "PATIENCE", 0.1)
+    sentence = "^Another process holds .*: when it has ended, run `.*evaluate se --predictions`.$"
+    with (
+        FileLock(folder / f".{predictions.FILE}.lock.tmp"),
+        pytest.raises(CheckpointError, match=sentence),
+    ):
+        predictions.store("se", np.zeros(9), np.zeros(9), {"sha256": "s"}, folder)
+    assert (folder / predictions.FILE).read_bytes() == before
+    predictions.store("se", np.zeros(9), np.zeros(9), {"sha256": "s"}, folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(stored, monkeypatch):
+    def refuse(stream):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    before = (stored / "plain.json").read_bytes()
+    monkeypatch.setattr(os, "fsync", refuse)
+    for option in ([], ["--latency"], ["--predictions"]):
+        monkeypatch.setattr(
+            sys, "argv", ["models.results.evaluate", "plain", "--folder", str(stored), *option]
+        )
+        with pytest.raises(SystemExit, match=r"cannot be written to \(Read-only file system\)\.$"):
+            evaluate.main()
+    assert (stored / "plain.json").read_bytes() == before
 
 
 # Measured on a stored file, which the small CIFAR-10 stands in for.

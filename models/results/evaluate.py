@@ -163,6 +163,8 @@ def main() -> None:
             facts = evaluate(name, arguments.folder)
         except (CheckpointError, DataError, KeyError) as error:
             sys.exit(str(error.args[0]))
+        except OSError as error:
+            sys.exit(f"{arguments.folder} cannot be written to ({error.strerror}).")
         if facts["accuracy"] is None:
             tqdm.write(f"{name}: the {facts['dataset']} test images are not here, so no accuracy")
         else:

@@ -279,8 +279,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.write:
-            text = write_into(arguments.write.read_text(), markdown(arguments.folder))
-            arguments.write.write_text(text)
+            text = write_into(arguments.write.read_text("utf-8"), markdown(arguments.folder))
+            arguments.write.write_text(text, "utf-8")
         elif arguments.verify:
             print(verify(arguments.verify, arguments.folder))
         elif arguments.take:
