@@ -230,13 +230,32 @@ def load(name: str, device: str = "cpu") -> nn.Module:
 
 def load_with_facts(name: str, device: str = "cpu") -> tuple[nn.Module, dict]:
     """Like `load`, with the facts of the weights that answer; a newer file changes neither."""
-    key = name, str(device)
+    key, stamp = (name, str(device)), stamp_of(name, CHECKPOINTS)
     with _loading:  # the second caller waits for the first one's network
-        if key not in _loaded:  # a failure is not kept
-            with torch.inference_mode(False):  # else the first caller's mode would stay in the weights
-                network, facts = restore_with_facts(name)
-                _loaded[key] = network.to(device), facts
+        if key not in _loaded:
+            try:
+                with torch.inference_mode(False):  # else the first caller's mode would stay in the weights
+                    network, facts = restore_with_facts(name, CHECKPOINTS)
+                    _loaded[key] = network.to(device), facts
+            except CheckpointError as error:  # the next caller tries again, for it may have been the disk
+                _faults[name] = stamp, str(error)
+                raise
         return _loaded[key]
+
+
+def stamp_of(name: str, folder: Path) -> tuple:
+    """Changes when the files of a checkpoint do."""
+    stamp = []
+    for file in (folder / f"{name}.json", folder / f"{name}.safetensors"):
+        found = file.stat() if file.exists() else None
+        stamp.append(found and (found.st_mtime_ns, found.st_size))
+    return tuple(stamp)
+
+
+def fault_when_loaded(name: str, folder: Path = CHECKPOINTS) -> str | None:
+    """What was wrong with these very files when they were last loaded."""
+    stamp, sentence = _faults.get(name, (None, None))
+    return sentence if folder == CHECKPOINTS and stamp == stamp_of(name, folder) else None
 
 
 def facts_in_use(name: str, folder: Path = CHECKPOINTS) -> dict:
@@ -257,6 +276,7 @@ def loaded_facts(name: str, folder: Path = CHECKPOINTS) -> dict | None:
 
 
 _loaded: dict[tuple[str, str], tuple[nn.Module, dict]] = {}  # bounded by the catalogue
+_faults: dict[str, tuple[tuple, str]] = {}  # of the files with this stamp
 _loading = Lock()
 
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import CHECKPOINTS, CheckpointError, check_weights, facts_in_use, loaded_facts
+from .checkpoint import (
+    CHECKPOINTS,
+    CheckpointError,
+    check_weights,
+    facts_in_use,
+    fault_when_loaded,
+    loaded_facts,
+)
 from .networks import CATALOGUE, build
 from .statistics import interval
 
@@ -69,12 +76,16 @@ def fault(name: str, folder: Path = CHECKPOINTS) -> str | None:
     """Why a checkpoint cannot be used, in one sentence; None if nothing is known against it.
 
     That is seen at a glance: the facts, and the size and the first bytes of the weights. To check the sums of
-    forty files takes most of a minute, so that is done when a network is loaded; a loaded one is sound.
+    forty files takes seconds, so that is done when a network is loaded: a loaded one is sound, and the fault
+    of one that could not be loaded is known from then on.
     """
     try:
         facts_in_use(name, folder)
-        if loaded_facts(name, folder) is None:
-            check_weights(name, folder, parameters(name))
+        if loaded_facts(name, folder) is not None:
+            return None
+        if found := fault_when_loaded(name, folder):
+            return found
+        check_weights(name, folder, parameters(name))
     except CheckpointError as error:
         return str(error)
     return None

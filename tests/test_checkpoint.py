@@ -300,7 +300,7 @@ def test_a_fault_that_shows_at_a_glance_is_in_the_list(folder, fault):
 
 
 def test_the_list_reads_no_weights(folder, monkeypatch):
-    """To check the sums of forty networks would take most of a minute at every start."""
+    """To check the sums of forty networks would take seconds at every start."""
     opened, read = [], checkpoint.read_regular
     monkeypatch.setattr(checkpoint, "read_regular", lambda f, size=-1: opened.append(size) or read(f, size))
     assert metadata.fault("se", folder) is None
@@ -382,14 +382,19 @@ def test_interrupted_between_the_two_files(network, folder, monkeypatch):
 def loads(folder, monkeypatch):
     """`models.load` reads from the folder; the list of the names it read."""
     read, restore = [], checkpoint.restore_with_facts
-
-    def from_folder(name):
-        read.append(name)
-        return restore(name, folder)
-
-    monkeypatch.setattr(checkpoint, "restore_with_facts", from_folder)
+    monkeypatch.setattr(
+        checkpoint, "restore_with_facts", lambda name, place: (read.append(name), restore(name, folder))[1]
+    )
     monkeypatch.setattr(checkpoint, "_loaded", {})
+    monkeypatch.setattr(checkpoint, "_faults", {})
     return read
+
+
+@pytest.fixture
+def served(loads, folder, monkeypatch) -> Path:
+    """The folder, which is also that of the list."""
+    monkeypatch.setattr(checkpoint, "CHECKPOINTS", folder)
+    return folder
 
 
 def test_load_gives_one_network_to_all_threads(loads):
@@ -421,10 +426,20 @@ def test_a_failure_is_not_kept(loads, folder):
     assert loads == ["se", "se"]
 
 
-def test_the_facts_are_those_of_the_weights_that_answer(loads, network, folder, monkeypatch):
+def test_a_fault_found_when_loading_is_in_the_list_until_the_files_change(served):
+    sound = weights_of(served).read_bytes()
+    flip_a_byte(served)
+    with pytest.raises(CheckpointError) as caught:
+        models.load("se")
+    assert metadata.fault("se", served) == str(caught.value)
+    weights_of(served).write_bytes(sound)
+    os.utime(weights_of(served), (0, 0))
+    assert metadata.fault("se", served) is None
+    models.load("se")
+
+
+def test_the_facts_are_those_of_the_weights_that_answer(served, network, folder):
     """A checkpoint is replaced while the server runs: nothing changes until the next start."""
-    monkeypatch.setattr(checkpoint, "CHECKPOINTS", folder)
-    monkeypatch.setattr(metadata, "is_trained", lambda name, _: name == "se")
     checkpoint.save(network, "se", {"name": "se", "accuracy": 91.0}, folder)
     loaded, facts = checkpoint.load_with_facts("se")
     checkpoint.save(randomise(models.build("se"), seed=1), "se", {"name": "se", "accuracy": 95.0}, folder)
