@@ -188,6 +188,7 @@ def test_the_kind_of_a_verdict_decides_its_mark_and_its_words_are_only_shown(pag
     for block in spoken["blocks"]:
         for row in block["rows"]:
             row["beside"] = row["verdict"] and f"verdict {row['key']}"
+    spoken["blocks"][0]["rows"][1]["verdict"]["kind"] = "worse"  # the made-up ones have none
     page.set_content(document(spoken))
     for index, block in enumerate(spoken["blocks"]):
         for row in block["rows"]:
@@ -198,7 +199,7 @@ def test_the_kind_of_a_verdict_decides_its_mark_and_its_words_are_only_shown(pag
             assert point.get_attribute("class").split() == ["point", look]
             words = shown.locator(f'tr[data-key="{row["key"]}"] td.verdict').inner_text()
             assert words.startswith(row["beside"] or "the others are compared")
-    kinds = {row["verdict"]["kind"] for block in forty["blocks"] for row in block["rows"] if row["verdict"]}
+    kinds = {row["verdict"]["kind"] for block in spoken["blocks"] for row in block["rows"] if row["verdict"]}
     assert kinds == {"better", "worse", "same", "unknown"}
 
 
