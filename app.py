@@ -14,8 +14,8 @@ import gradio as gr
 
 from models import CATALOGUE
 from models.metadata import mechanisms_table
+from models.results.table import results
 from visualize import events
-from visualize.results import results_value
 from visualize.serving import MIDDLEWARE, leave, refuse_urls, temporary_folder, wait_until_stopped
 
 ASSETS = events.ASSETS
@@ -76,7 +76,7 @@ def build_page() -> gr.Blocks:
                     place = gr.HTML(place, elem_id="placement")
                     numbers = gr.Markdown(numbers)
         with gr.Accordion("How well they do", open=False, elem_id="table"):
-            component("results", results_value())
+            component("results", {"blocks": results()})
         with gr.Accordion("How to read this", open=False, elem_id="reading"):
             gr.Markdown((TEXTS / "reading.md").read_text(encoding="utf-8"))
         file = gr.File(visible="hidden")

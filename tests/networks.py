@@ -1,12 +1,16 @@
 """Networks and a picture for tests that need no checkpoint."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
+import pytest
 import torch
 from conftest import pictures, randomise
 from PIL import Image
 from torch import nn
 
-from models import build
+from models import CheckpointError, build
+from visualize.inspection import engine
 
 
 def randomised(name: str) -> nn.Module:
@@ -25,3 +29,25 @@ def picture(seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32), Image.BICUBIC)
     return Image.fromarray(np.uint8(0.8 * np.asarray(coarse) + 0.2 * rng.integers(0, 256, (32, 32, 3))))
+
+
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, network: Callable[[str], nn.Module], facts: Mapping[str, dict]
+) -> list[str]:
+    """Has the engine take the networks in `facts` for trained ones, and no others, and gives it these.
+
+    Returns:
+        the names of those that were loaded.
+    """
+    loaded = []
+
+    def load_with_facts(name: str, device: str = "cpu") -> tuple[nn.Module, dict]:
+        if name not in facts:
+            raise CheckpointError(f"{name} is not trained yet.")
+        loaded.append(name)
+        return network(name), facts[name]
+
+    monkeypatch.setattr(engine, "load_with_facts", load_with_facts)
+    monkeypatch.setattr(engine, "is_trained", lambda name: name in facts)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return loaded

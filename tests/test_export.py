@@ -11,10 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CLASSES, CheckpointError, metadata
-from tests.networks import picture, randomised
+from models import CLASSES, metadata
+from tests.networks import picture, randomised, stand_in
 from visualize.export.files import FORMS, MOST_IN_FIGURE, export
-from visualize.inspection import engine
 from visualize.inspection.network import inspect
 from visualize.record.compare import compare_record
 from visualize.record.requests import RequestError
@@ -29,15 +28,8 @@ network = cache(randomised)
 @pytest.fixture(autouse=True)
 def checkpoints(monkeypatch):
     """Every network is "trained", with random weights, but for eca, which has no checkpoint."""
-
-    def facts(name):
-        if name == "eca":
-            raise CheckpointError("There is no checkpoint of eca.")
-        return dict(FACTS)
-
-    monkeypatch.setattr(engine, "load", lambda name, device="cpu": network(name))
-    monkeypatch.setattr(engine, "read_facts", facts)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    names = [name for name in metadata.networks() if name != "eca"]
+    stand_in(monkeypatch, network, dict.fromkeys(names, FACTS))
 
 
 def test_a_look_without_wishes_is_the_default():

@@ -5,9 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from pytorch_grad_cam.utils.image import scale_cam_image
 
+import models
+import visualize
 from models import catalogue
 from models.recording import recording
 from models.resnet import ResNet18
@@ -98,6 +104,18 @@ def test_the_readmes_example_of_a_mechanism_works(monkeypatch):
         assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
     gate = records["layer4.1.refine.gate"]
     assert gate.tensor.shape == (2, 512, 1, 1) and gate.tensor.std() > 0
+
+
+def test_the_readmes_lines_for_the_package_grad_cam_give_our_map():
+    code = re.search(r"```python\n(import numpy, torch\nfrom pytorch_grad_cam.*?)```", README, re.DOTALL)[1]
+    picture = Image.open(ROOT / "visualize" / "page" / "examples" / "cat.png").convert("RGB")
+    model = models.load("se")
+    seen = visualize.inspect(model, picture)
+    space = {"models": models, "model": model, "picture": picture, "seen": seen}
+    exec(code, space)
+    ours = scale_cam_image([cv2.resize(seen.cams["layer4.1"], (32, 32))])[0]  # enlarged as the package does
+    assert np.abs(space["heat"] - ours).max() < 1e-4 and space["heat"].std() > 0.05
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_models_need_no_web_page():
