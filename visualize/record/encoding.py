@@ -22,7 +22,7 @@ def pack_map(path: str, shown: Map) -> dict:
     """One entry of a column's `maps`."""
     packed = pack(shown.values, empty=stays(shown))
     return {
-        "path": path,
+        "tensor": path,
         "block": block_of(path),
         "kind": kind_of(shown.axes, shown.static),
         "axes": shown.axes,
