@@ -12,7 +12,17 @@ from models import CATALOGUE, build
 from visualize.export.column import Column
 from visualize.inspection.network import inspect
 
-EVERY_KIND = ("ms_cam", "sge", "acblock", "coord_attention", "ccnet", "san_pairwise", "apnb", "condconv", "dgc")
+EVERY_KIND = (
+    "ms_cam",
+    "sge",
+    "acblock",
+    "coord_attention",
+    "ccnet",
+    "san_pairwise",
+    "apnb",
+    "condconv",
+    "dgc",
+)
 EVERY_KIND += ("stn", "cbam", "sk", "danet", "doconv")  # of map, between them
 MEASURED = {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
 
@@ -40,4 +50,6 @@ def column(name: str) -> Column:
     """What an untrained network makes of the picture, as the figure takes it; two of them say so."""
     random = name in ("stn", "apnb")
     facts = dict.fromkeys(MEASURED) if random else MEASURED
-    return Column(name, CATALOGUE[name].title, random, facts, 11_173_962, None, inspect(randomised(name), picture()))
+    return Column(
+        name, CATALOGUE[name].title, random, facts, 11_173_962, None, inspect(randomised(name), picture())
+    )

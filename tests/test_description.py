@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, Route, sync_playwright
 
-from models import CATALOGUE, CLASSES
-from models.catalogue import BLOCKS
+from models import CLASSES
 from tests.networks import EVERY_KIND, column, picture
 from tests.screenshots import ROOT, find_chromium, launched
 from visualize.export import panels as export
 from visualize.export.column import Column
-from visualize.export.panels import Absent, Panel, kind_of, panels
+from visualize.export.panels import Absent, Panel, panels
 from visualize.inspection.network import Map
 from visualize.record import compare
 from visualize.record.compare import affinity_row
-from visualize.record.display import description, number, percent
+from visualize.record.display import description
 from visualize.record.encoding import decode, pack, pack_cam, pack_map
-from visualize.record.kinds import KINDS, stays
+from visualize.record.kinds import KINDS, kind_of, stays
 from visualize.record.view import View
 
 ASSETS = ROOT / "visualize" / "page"
@@ -72,7 +71,13 @@ def comparison() -> tuple[dict, list[Column]]:
     columns = [column(name) for name in EVERY_KIND]
     sent = [packed(of) for of in columns]
     pixels = base64.b64encode(picture().tobytes()).decode()
-    record = {"version": 1, "classes": list(CLASSES), "image": pixels, "target": "predicted", "cam": "GradCAM"}
+    record = {
+        "version": 1,
+        "classes": list(CLASSES),
+        "image": pixels,
+        "target": "predicted",
+        "cam": "GradCAM",
+    }
     return record | {"mechanisms": sent}, [as_sent(of) for of in columns]
 
 
@@ -131,7 +136,8 @@ READ = """([view, parts]) => {
     window.shown = panels(record, view, description, (wish) => parts[JSON.stringify(wish)]);
     const plain = (panel) => ({
         ...panel, map: 0, mechanism: 0, others: panel.others.length, values: [...panel.values],
-        tiles: drawnAs(panel) === "tiles" ? tiles(panel).map((tile) => ({ ...tile, values: [...tile.values] })) : null,
+        tiles: drawnAs(panel) !== "tiles" ? null
+            : tiles(panel).map((tile) => ({ ...tile, values: [...tile.values] })),
         drawn: drawnAs(panel), at: Object.values(marks(panel)),
     });
     return shown.map(({ section, block, cells }) => ({ section, block, cells: Object.fromEntries(
@@ -164,7 +170,11 @@ def test_every_kind_has_the_same_numbers_ends_and_words(read: list[dict], view: 
     assert [row.section.kind for row in rows] == [row["section"]["kind"] for row in read]
     for row, other in zip(rows, read):
         said = other["section"]
-        assert (row.section.title, row.section.text, row.block) == (said["title"], said["text"], other["block"])
+        assert (row.section.title, row.section.text, row.block) == (
+            said["title"],
+            said["text"],
+            other["block"],
+        )
         for key, cell in row.cells.items():
             theirs = other["cells"][key]
             if isinstance(cell, Absent):

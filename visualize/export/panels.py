@@ -1,12 +1,13 @@
-"""What a comparison shows at a block: which maps, which part of each, on which scale, and what is said of them.
+"""What a comparison shows at a block: which maps, which part of each, on which scale, and what is said.
 
     for row in panels(columns, View(block="layer2.1"), cam="GradCAM"):
         row.section.title                        # "Channel weights"
         row.cells["se"]                          # [Panel] or Absent: why there is none
 
-A map may hold far more than a picture can show, such as what each place reads from all others: a panel holds the
-part that is drawn, with shares as multiples of an equal one. How is said by record/display.json; page/record.js
-does the same in the browser, and tests/test_description.py draws every kind through both. Nothing here draws.
+A map may hold far more than a picture can show, such as what each place reads from all others: a panel holds
+the part that is drawn, with shares as multiples of an equal one. How is said by record/display.json;
+page/record.js does the same in the browser, and tests/test_description.py draws every kind through both.
+Nothing here draws.
 """
 
 import re
@@ -21,8 +22,8 @@ from models import CLASSES
 from models.catalogue import BLOCKS
 
 from ..inspection.network import Map
-from ..record import kinds
 from ..record.display import description, number, percent
+from ..record.kinds import block_of, kind_of, scale_of, sharers
 from ..record.view import View
 from .column import Column, all_maps
 
@@ -138,11 +139,9 @@ def panels(columns: list[Column], view: View, target: str = "predicted", cam: st
 
 
 def maps_in(column: Column, section: Section) -> dict[str, Map]:
-    return {name: found for name, found in all_maps(column.inspection).items() if kind_of(found) in section.kinds}
-
-
-def kind_of(found: Map) -> str:
-    return kinds.kind_of(found.axes, found.static)
+    return {
+        name: found for name, found in all_maps(column.inspection).items() if kind_of(found) in section.kinds
+    }
 
 
 def local_name(tensor: str) -> str:
@@ -155,13 +154,13 @@ def place(tensor: str) -> str:
     """Where in the network a tensor is, as a phrase."""
     first = re.match("layer|stage|head|input", tensor)
     text = description()["places"][first[0] if first else "stem"]
-    return text.format(block=kinds.block_of(tensor), layer=f"layer{tensor[5:6]}")
+    return text.format(block=block_of(tensor), layer=f"layer{tensor[5:6]}")
 
 
 def pairwise_block(columns: list[Column], view: View) -> str | None:
-    """Where pairwise maps and channel matrices are read: the view's own choice, or the nearest to its block."""
+    """Where pairwise maps and channel matrices are read: the view's choice, or the nearest to its block."""
     some = [section for section in sections() if section.pairwise]
-    blocks = {kinds.block_of(name) for column in columns for part in some for name in maps_in(column, part)}
+    blocks = {block_of(name) for column in columns for part in some for name in maps_in(column, part)}
     if view.pairwise_block in blocks:
         return view.pairwise_block
     far = {block: abs(BLOCKS.index(block) - BLOCKS.index(view.block)) for block in BLOCKS if block in blocks}
@@ -176,11 +175,11 @@ def panels_at(
     here = [
         panel_of(column, section, name, found, view)
         for name, found in maps.items()
-        if count[local_name(name)] == 1 or kinds.block_of(name) == block
+        if count[local_name(name)] == 1 or block_of(name) == block
     ]
     if here:
         return here
-    said, blocks = description()["said"], list(dict.fromkeys(map(kinds.block_of, maps)))
+    said, blocks = description()["said"], list(dict.fromkeys(map(block_of, maps)))
     if maps:
         return Absent(said["elsewhere"].format(absent=section.absent, place=place([*maps][-1])), blocks)
     return Absent(said["none"].format(absent=section.absent, means=section.means), blocks)
@@ -190,10 +189,10 @@ def panels_at(
 
 
 def panel_of(column: Column, section: Section, tensor: str, found: Map, view: View) -> Panel:
-    kind, scale = kind_of(found), kinds.scale_of(tensor, found.axes, found.values)
+    kind, scale = kind_of(found), scale_of(found)
     values = part_of(found, kind, view)
-    if "unit" in description()["scales"][scale]:  # as shares sum to one, an equal one is their mean
-        values = values * (found.values.shape[2] if kind == "cross" else 1 / values.mean(dtype=np.float64))
+    if "unit" in description()["scales"][scale]:
+        values = values * sharers(found)
     return Panel(column, section, tensor, found, kind, scale, values)
 
 
@@ -228,7 +227,7 @@ def query_of(found: Map, view: View) -> tuple[int, int, int]:
 
 
 def tiles(panel: Panel) -> list[tuple[str, np.ndarray]]:
-    """The pictures (h, w) of a map that is several, each with its name, in the order in which they are shown."""
+    """The pictures (h, w) of a map that is several, each with its name, in the order of showing."""
     values, axes, rules = panel.values, panel.map.axes, description()["tiles"]
     if axes in ("c k", "g k h w"):
         side = round(values.shape[1] ** 0.5)
@@ -241,13 +240,14 @@ def tiles(panel: Panel) -> list[tuple[str, np.ndarray]]:
     names = tile_names(panel, len(values))
     if "mean" in description()["kinds"][panel.kind]:
         return [(rules["mean"], values.mean(0)), *((names[i], values[i]) for i in strongest)]
-    return [(names[i], values[i]) for i in (strongest if len(values) > rules["unsorted"] else range(len(values)))]
+    return [
+        (names[i], values[i]) for i in (strongest if len(values) > rules["unsorted"] else range(len(values)))
+    ]
 
 
 def tile_names(panel: Panel, count: int) -> list[str]:
-    if panel.kind in ("views", "branch"):
-        if known := description()["branches"].get(panel.column.key):
-            return known
+    if panel.kind in ("views", "branch") and (known := description()["branches"].get(panel.column.key)):
+        return known
     letter = next(letter for letter in panel.map.axes.split() if letter not in ("1", "h"))
     word, first = description()["tile_names"][letter]
     return [f"{word} {i + first}" for i in range(count)]
@@ -257,7 +257,7 @@ def tile_names(panel: Panel, count: int) -> list[str]:
 
 
 def scale(shown: list[Panel], view: View) -> None:
-    """Sets the ends of the colours of all maps of a section, what is flat, and the curves behind the curves."""
+    """Sets the ends of the colours of all maps of a section, what is flat, and the curves behind curves."""
     rules = description()
     for panel in shown:
         entry = rules["scales"][panel.scale]
@@ -333,7 +333,13 @@ def range_of(panel: Panel) -> str:
 
 def lines_about(panel: Panel, view: View, cam: str) -> list[str]:
     """The range of a map, and what else is to be said about it."""
-    seen, kind, values, said, lines = panel.column.inspection, panel.kind, panel.map.values, description()["said"], []
+    seen, kind, values, said, lines = (
+        panel.column.inspection,
+        panel.kind,
+        panel.map.values,
+        description()["said"],
+        [],
+    )
     if kind == "branch":
         names = tile_names(panel, len(values))
         lines.append(said["range_of"].format(name=names[-1], range=range_of(panel)))

@@ -146,7 +146,7 @@ function whyNone(section, all) { // why there is no map: none at all, or none at
 }
 function panelOf(record, mechanism, map, section, view, parts) {
   const { tensor, block, kind, role, axes, scale } = map, { key, name } = mechanism;
-  const panel = { key, name, section: section.kind, tensor, block, kind, role, axes, scale, static: map.static || role === "static",
+  const panel = { key, name, section: section.kind, tensor, block, kind, role, axes, scale, static: map.static,
     map, mechanism, target: targetOf(record, mechanism), names: D.branches[key] };
   const whole = map.data !== "", query = wanted(map, view), wants = { mechanism: key, tensor, query };
   const given = whole ? map : parts(wants);
@@ -208,9 +208,9 @@ function partOf(map, { values, shape }, whole, view) {
   const part = D.kinds[map.kind].part;
   let [read, form] = part ? PARTS[part](map, values, whole, view) : [values, shape];
   if (map.kind === "spatial") form = form.slice(1);
-  if (D.scales[map.scale].unit) { // as shares sum to one, an equal one is their mean: multiples of it
-    const factor = map.kind === "cross" ? map.shape[2] : 1 / statistics(read).mean;
-    read = read.map((x) => x * factor);
+  if (D.scales[map.scale].unit) { // as so many shares sum to one, an equal one is their mean
+    const sharers = map.kind === "cross" ? map.shape[2] : Math.round(1 / statistics(read).mean);
+    read = read.map((x) => x * sharers);
   }
   return { values: read, shape: form };
 }
