@@ -44,9 +44,9 @@ export function chooser(state, table, first) {
   function families(rows, random) {
     const groups = Object.entries(FAMILIES).map(([family, label]) => {
       const members = rows.filter((row) => row.family === family);
-      return members.length && make("fieldset", { class: random ? "random" : "" }, make("legend", {}, label), ...members.map(line));
+      return members.length > 0 && make("fieldset", { class: random ? "random" : "" }, make("legend", {}, label), ...members.map(line));
     });
-    return make("div", { class: "families" }, ...groups);
+    return make("div", "families", ...groups);
   }
   function line({ key, name }) {
     const box = make("input", { type: "checkbox", "data-key": key });

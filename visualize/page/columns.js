@@ -1,6 +1,7 @@
 // What the networks said: the columns that are there, and those that are asked for. Only what is missing is asked
 // for; wishes are gathered for a moment, and what runs for an older one is stopped.
 
+import { hold } from "./elements.js";
 import { fromBase64, toBase64 } from "./picture.js";
 
 const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0 }; // milliseconds until a change is asked for
@@ -12,7 +13,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   constructor(engine, state, { isRandom, titles, most }) {
     super();
     Object.assign(this, { engine, state, isRandom, titles, most, kept: new Map(), shown: new Map(), missing: new Map(), running: null });
-    Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0 });
+    Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0, release: null });
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
       if (detail in MOMENT && state.picture) this.wish(MOMENT[detail]);
@@ -65,6 +66,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     if (same && wanted.every((name) => running.names.includes(name))) return; // it is on its way
     this.stop();
     if (wanted.length) {
+      this.release ||= hold();
       this.say("Looking …");
       this.timer = setTimeout(() => this.ask(), after);
     } else this.rest();
@@ -101,6 +103,7 @@ export class Columns extends EventTarget { // "change": the record is another on
         this.changed();
       }),
     };
+    this.release ||= hold();
     this.hear();
     progress();
     try {
@@ -114,10 +117,14 @@ export class Columns extends EventTarget { // "change": the record is another on
       this.changed();
     } catch (error) {
       if (this.running !== mine) return;
-      this.running = null;
-      clearTimeout(this.patience);
+      this.stop();
+      this.free();
       this.say(error.message, () => this.ask());
     }
+  }
+  free() {
+    this.release?.();
+    this.release = null;
   }
   hear() { // a sign from the engine
     clearTimeout(this.patience);
@@ -125,6 +132,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.patience = setTimeout(() => this.say(gone, () => this.ask()), PATIENCE);
   }
   rest() { // nothing is going on
+    this.free();
     const { mechanisms: names, picture } = this.state, { key } = this.about();
     const columns = names.map((name) => this.kept.get(`${key} ${name}`)).filter(Boolean);
     const count = columns.length, answered = count ? `${count} network${count === 1 ? " has" : "s have"} answered.` : "";
@@ -147,6 +155,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.rows.set(key, null);
     this.tries.set(key, tried + 1);
     if (this.rows.size > ROWS_KEPT) this.rows.delete(this.rows.keys().next().value);
+    const release = hold();
     let part = null;
     try {
       part = await this.engine.row(image, wants.mechanism, wants.tensor, wants.query);
@@ -155,5 +164,6 @@ export class Columns extends EventTarget { // "change": the record is another on
     if (part) this.rows.set(key, part), this.tries.delete(key);
     else setTimeout(() => { this.rows.delete(key); this.dispatchEvent(new Event("row")); }, PAUSE);
     this.dispatchEvent(new Event("row"));
+    release();
   }
 }

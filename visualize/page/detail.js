@@ -78,7 +78,7 @@ export class Detail {
       for (const local of locals) {
         const name = `${section.kind} ${local}`, some = maps.filter((map) => localName(map.tensor) === local);
         const row = this.rows.get(name) || this.row(name, section, locals.length > 1 && local);
-        const panels = panelsOf(one, column, some, this.state.view, parts);
+        const panels = panelsOf(one, column, some, this.state.view, parts).map((panel) => ({ ...panel, others: [] })); // no other networks here
         const figures = panels.map((panel) => [this.figures.figure(`detail ${panel.tensor}`, make("span", "heading", place(panel.tensor, panel.block))), panel]);
         if (row.figures.children.length !== figures.length) row.figures.replaceChildren(...figures.map(([figure]) => figure.node));
         for (const [figure, panel] of figures) this.figures.show(figure, panel, one, column);

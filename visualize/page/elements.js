@@ -1,4 +1,4 @@
-// Small builders of HTML, and drawing in small portions so that the page never stops answering.
+// Small builders of HTML, and work in small portions, so that the page never stops answering.
 
 export function make(tag, given = {}, ...children) { // `given`: properties; what has a dash, `class`, `for`, `role` are attributes
   const node = document.createElement(tag);
@@ -38,16 +38,30 @@ export function oneStop(parts) {
   for (const part of parts) part.tabIndex = part === kept ? 0 : -1;
 }
 
+// ---- what is going on: the page is marked as long as anything is held
+
+let held = 0;
+export function hold() { // returns the function that lets go again
+  let holding = true;
+  held++;
+  document.documentElement.dataset.busy = "yes";
+  return () => {
+    if (!holding) return;
+    holding = false;
+    if (!--held) delete document.documentElement.dataset.busy;
+  };
+}
+
 // ---- jobs wait for the next frame; of those with the same key only the newest is done
 
 const PORTION = 12; // milliseconds a frame
 const jobs = new Map();
-let waiting = false;
+let release = null;
 export function later(key, job) {
   jobs.delete(key);
   jobs.set(key, job);
-  if (waiting) return;
-  waiting = true;
+  if (release) return;
+  release = hold();
   requestAnimationFrame(work);
 }
 function work() {
@@ -57,9 +71,9 @@ function work() {
     job();
     if (performance.now() > until) break;
   }
-  waiting = jobs.size > 0;
-  if (waiting) requestAnimationFrame(work);
-  else document.documentElement.dataset.drawn = +(document.documentElement.dataset.drawn || 0) + 1;
+  if (jobs.size) return requestAnimationFrame(work);
+  release();
+  release = null;
 }
 export function finishNow() { // before the page is printed
   for (const [key, job] of jobs) jobs.delete(key), job();

@@ -143,7 +143,6 @@ export class Figures {
     if (JSON.stringify(hover) === JSON.stringify(this.hover)) return;
     this.hover = hover;
     for (const figure of this.all.values()) if (figure.seen) this.paint(figure);
-    this.onHover?.(hover);
   }
   pointed(event) {
     const canvas = event.target.closest?.("canvas");

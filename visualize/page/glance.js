@@ -187,13 +187,12 @@ export class Glance {
   legend(record) { // what the small pictures are, said once
     const own = record.mechanisms.flatMap((column) => this.own(column)), has = (test) => own.some(test);
     const words = [];
-    if (has((map) => ["0-1", "1-2"].includes(map.scale))) words.push("gates from 0 (dark) to 1 (light)");
-    if (has((map) => map.scale === "uniform=1" && FIRST.includes(map.kind)))
-      words.push("where the marked place reads, from ¹⁄₁₆ to 16 times an equal share");
+    if (has((map) => ["0-1", "1-2"].includes(map.scale) && map.kind !== "channel")) words.push("gates from 0 (dark) to 1 (light)");
+    if (has((map) => map.scale === "uniform=1" && FIRST.includes(map.kind))) words.push("what the marked place reads, ¹⁄₁₆ to 16 times an equal share");
     if (has((map) => map.kind === "channel")) words.push("channel gates as a curve, the largest first");
-    if (has((map) => map.kind === "branch")) words.push("shares of the branches, stacked");
+    if (has((map) => map.kind === "branch")) words.push("branch weights, stacked");
     this.node.querySelector(".legend-line").textContent = own.length
-      ? `Each network's own attention in the eight blocks: ${words.join("; ") || "small maps"}. Click one to see that block large.` : "";
+      ? `Own attention, block by block: ${words.join("; ") || "small maps"}. Click one to see its block large.` : "";
   }
 }
 function area(context, top, bottom, width, height) {

@@ -1,7 +1,7 @@
 // How a picture comes in: chosen, dropped or pasted anywhere, taken by the camera, or one of the examples; and which
 // square of it the networks see. Everything ends in `state.change("picture", ...)`.
 
-import { button, make, oneStop, roving } from "./elements.js";
+import { button, hold, make, oneStop, roving } from "./elements.js";
 import { open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -13,7 +13,7 @@ export function input(state, engine, examples, say) {
   // ---- where pictures come from
 
   async function take(file) {
-    const mine = ++newest;
+    const mine = ++newest, release = hold();
     say("Opening the picture …");
     try {
       let opened;
@@ -26,6 +26,8 @@ export function input(state, engine, examples, say) {
       if (mine === newest) show({ source: opened.picture, notes: [...opened.notes, ...sizeNotes(opened.picture)] });
     } catch (error) {
       if (mine === newest) say(error.message);
+    } finally {
+      release();
     }
   }
   function show(given) { // a dragged square of one picture means nothing on another
@@ -37,13 +39,15 @@ export function input(state, engine, examples, say) {
     state.change("picture", { ...picture, pixels: picture.source ? toNetwork(picture.source, picture.crop) : picture.pixels });
   }
   async function example(name, crop = typeof state.picture.crop === "string" ? state.picture.crop : "centre", notes = []) {
-    const mine = ++newest;
+    const mine = ++newest, release = hold();
     try {
       const answer = await fetch(examples[name]);
       const { picture } = await open(await answer.blob());
       if (mine === newest) set({ example: name, source: picture, crop, notes });
     } catch {
       if (mine === newest) say("The example cannot be fetched at the moment. The page keeps what it shows.", () => example(name, crop));
+    } finally {
+      release();
     }
   }
 

@@ -38,7 +38,7 @@ export class Maps {
     if (nodes.length !== known.maps.children.length || nodes.some((node, i) => known.maps.children[i] !== node)) known.maps.replaceChildren(...nodes);
     for (const [figure, panel, column] of shown) this.figures.show(figure, panel, record, column);
     this.words(known, section, block, none, record);
-    known.wide = Math.max(section.least || 1, shown.reduce((sum, [, panel]) => sum + (this.figures.wide(panel) ? 2 : 1), 0));
+    known.wide = Math.max(section.pairwise ? 2 : 1, shown.reduce((sum, [, panel]) => sum + (this.figures.wide(panel) ? 2 : 1), 0));
     return known.node;
   }
   frame(section) {

@@ -1,7 +1,7 @@
 // The page: its parts, and what a change of the state does to them.
 
 import { engine, start } from "./engine.js";
-import { button, finishNow, later, make } from "./elements.js";
+import { button, finishNow, hold, later, make } from "./elements.js";
 import { State, fromHash, linkOf } from "./state.js";
 import { fromBase64, rgba } from "./picture.js";
 import { configure } from "./record.js";
@@ -145,6 +145,7 @@ const FORMS = { png: "Figure, PNG", pdf: "Figure, PDF", npz: "Numbers, NPZ", jso
 for (const [form, words] of Object.entries(FORMS)) $("#files").append(button(words, { "data-form": form }, () => take(form)));
 async function take(form) {
   $("#files").hidePopover();
+  const release = hold();
   say("Making the file …");
   const { image } = columns.about(), { mechanisms, target, cam, view } = state;
   try {
@@ -155,6 +156,8 @@ async function take(form) {
     columns.rest();
   } catch (error) {
     say(error.message, () => take(form));
+  } finally {
+    release();
   }
 }
 
@@ -176,7 +179,6 @@ columns.addEventListener("said", () => {
 $("#status .again").addEventListener("click", () => columns.said.again?.());
 columns.addEventListener("change", () => later("page", redraw));
 columns.addEventListener("row", () => later("page", redraw));
-figures.onHover = () => {};
 state.addEventListener("change", ({ detail: part }) => {
   if (part === "picture" && !state.picture) return;
   if (part === "view") controls();
