@@ -95,8 +95,7 @@ def written(scratch: Path) -> str:
 
 
 def client_of(address: str) -> Client:
-    # By default the client takes every dictionary with a "path" for a file, and would download tensors.
-    return Client(address, verbose=False, analytics_enabled=False, download_files=False)
+    return Client(address, verbose=False, analytics_enabled=False)
 
 
 def check(record: dict, names: list[str]) -> None:
@@ -110,7 +109,7 @@ def check(record: dict, names: list[str]) -> None:
     for column in record["mechanisms"]:
         name, maps = column["key"], column["maps"]
         assert abs(sum(column["probabilities"]) - 1) < 1e-4, f"{name}: the probabilities do not sum to one"
-        assert sum(found["path"].endswith(".cam") for found in maps) == 8, f"{name}: not eight CAMs"
+        assert sum(found["tensor"].endswith(".cam") for found in maps) == 8, f"{name}: not eight CAMs"
         for values in (decode(found) for found in maps if found["data"]):
             assert values.size and np.isfinite(values).all(), f"{name}: a map without numbers"
 

@@ -67,8 +67,6 @@ class View:
 def compare(image: dict, mechanisms: list[str], target: str = "predicted", cam: str = "GradCAM") -> dict:
     """Shows one picture to several networks and returns everything that the page draws of it.
 
-    Python's gradio_client needs `download_files=False`, or it takes the path of a tensor for a file.
-
     Args:
         image: an uploaded file: PNG, JPEG, WebP, GIF or BMP, at most 20 MB.
         mechanisms: ids of networks, such as ["plain", "se"]; `/mechanisms` lists them.

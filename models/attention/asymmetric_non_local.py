@@ -133,7 +133,7 @@ def gather(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: tor
     query = query.flatten(2).transpose(1, 2)  # (B, N, d)
     if is_recording():
         affinity = (query @ key.transpose(1, 2) * query.shape[-1] ** -0.5).softmax(-1)  # (B, N, S)
-        gathered = record(module, "affinity", affinity, "b q k") @ value
+        gathered = record(module, "affinity", affinity, "b q k", role="share", over="k") @ value
     else:
         gathered = F.scaled_dot_product_attention(query, key, value)
     return gathered.transpose(1, 2).unflatten(2, size)

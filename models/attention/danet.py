@@ -54,7 +54,7 @@ class DualAttention(nn.Module):
         )  # (B, N, C/8), (B, N, C/8), (B, N, C)
         if is_recording():
             position = (query @ key.transpose(1, 2)).softmax(-1).unflatten(2, (height, width))
-            position = record(self, "position", position, "b q h w")
+            position = record(self, "position", position, "b q h w", role="share", over="h w")
             gathered = position.flatten(2) @ value
         else:
             gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
@@ -66,5 +66,5 @@ class DualAttention(nn.Module):
             wide = detectors.to(torch.promote_types(x.dtype, torch.float32))
             energy = wide @ wide.transpose(1, 2)  # (B, C, C)
             channel = (self.channel_sign * energy).softmax(-1)  # a constant per row, max_k E, changes nothing
-        channel = record(self, "channel", channel, "b c c")
+        channel = record(self, "channel", channel, "b c c", role="share", over="c")
         return (channel.to(x.dtype) @ detectors).view_as(x)

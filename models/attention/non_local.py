@@ -66,7 +66,7 @@ class NonLocal(nn.Module):
         if not is_recording():
             return F.scaled_dot_product_attention(query, key, value, scale=scale)
         affinity = (query @ key.transpose(1, 2) * scale).softmax(-1).unflatten(2, size)  # (B, N, H, W)
-        affinity = record(self, "affinity", affinity, "b q h w")
+        affinity = record(self, "affinity", affinity, "b q h w", role="share", over="h w")
         return affinity.flatten(2) @ value
 
 
@@ -136,7 +136,8 @@ class NonLocalDotProduct(NonLocal):
         if inner < keys and not is_recording():  # the cheaper order
             return query @ (key.transpose(1, 2) @ value / keys)
         affinity = (query @ key.transpose(1, 2) / keys).unflatten(2, size)  # (B, N, H, W)
-        affinity = record(self, "affinity", affinity, "b q h w")
+        # Without a softmax the weights of a query sum to anything: no shares.
+        affinity = record(self, "affinity", affinity, "b q h w", role="features")
         return affinity.flatten(2) @ value
 
 
@@ -176,5 +177,6 @@ class NonLocalConcatenation(NonLocal):
         ours, theirs = self.compare.weight.view(2, -1)  # w is a part for the query and a part for the key
         scores = (query * ours).sum(2)[:, :, None] + (key * theirs).sum(2)[:, None]  # (B, N, 1) + (B, 1, N)
         affinity = (torch.relu(scores) / key.shape[1]).unflatten(2, size)  # (B, N, H, W)
-        affinity = record(self, "affinity", affinity, "b q h w")
+        # Without a softmax the weights of a query sum to anything: no shares.
+        affinity = record(self, "affinity", affinity, "b q h w", role="features")
         return affinity.flatten(2) @ value

@@ -57,7 +57,7 @@ class ResidualNonLocalAttention(nn.Module):
         near = self.before(self.non_local(self.enter(block_input)))  # (B, w, H, W)
         far = self.up(self.below(self.down(near)))[:, :, :height, :width]  # an odd size comes back even
         mask = torch.sigmoid(self.leave(self.after(near + far)))
-        mask = record(self, "mask", mask, "b c h w")
+        mask = record(self, "mask", mask, "b c h w", role="gate")
         return residual * mask
 
 
@@ -92,7 +92,9 @@ class NonLocalLayer(nn.Module):
         )  # (B, N, w/2)
         if is_recording():
             affinity = (query @ key.transpose(1, 2)).softmax(-1).unflatten(2, size)  # (B, N, H, W)
-            gathered = record(self, "affinity", affinity, "b q h w").flatten(2) @ value
+            gathered = (
+                record(self, "affinity", affinity, "b q h w", role="share", over="h w").flatten(2) @ value
+            )
         else:
             gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         return x + self.project(gathered.transpose(1, 2).unflatten(2, size))

@@ -50,7 +50,7 @@ class SelfAttention(nn.Module):
         if is_recording():
             scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5  # (B, heads, N, N)
             affinity = scores.softmax(-1).unflatten(3, (height, width))
-            affinity = record(self, "affinity", affinity, "b head q h w")
+            affinity = record(self, "affinity", affinity, "b head q h w", role="share", over="h w")
             gathered = affinity.flatten(3) @ value
         else:
             gathered = F.scaled_dot_product_attention(query, key, value)
