@@ -16,26 +16,29 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from matplotlib import colormaps
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-import app
 from models import CATALOGUE, CheckpointError
 from models.checkpoint import save
 from models.metadata import mechanisms_table
 from tests.health import linked_tree
 from tests.networks import randomised
-from tests.screenshots import ROOT, choose_file, find_chromium, launched, new_record, photograph, running_app
-from visualize import events
+from tests.screenshots import AT_REST, ROOT, find_chromium, launched, photograph, running_app
+from visualize import answers
+from visualize.picture import load_image, to_network
 from visualize.record.encoding import decode
 from visualize.record.kinds import KINDS
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
+SHOWN = ("plain", "se", "non_local", "self_attention", "cbam", "danet")  # the same in the page's order
 PAIRWISE = 3  # of them
 CAT, SHIP = (ROOT / "visualize" / "page" / "examples" / f"{name}.png" for name in ("cat", "ship"))
+SCREENSHOT = ROOT / "visualize" / "page" / "screenshot.png"
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,6 @@ class Visit:
         return self.page.locator("#seen canvas").evaluate(PIXEL, [x, y])
 
 
-AT_REST = "() => document.documentElement.dataset.ready && !document.documentElement.dataset.busy"
 PIXEL = """(canvas, [x, y]) => [...canvas.getContext("2d").getImageData(8 * x + 4, 8 * y + 4, 1, 1).data].slice(0, 3)"""
 
 
@@ -289,20 +291,14 @@ def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr("visualize.inspection.engine.read_facts", read)
     monkeypatch.setattr("visualize.inspection.engine.is_trained", lambda name: False)
-    record = events.first_record(app.first_networks(mechanisms_table(tmp_path)))
+    monkeypatch.setattr(answers, "mechanisms_table", lambda: mechanisms_table(tmp_path))
+    record = answers.start_value()["record"]
     assert record["mechanisms"] == []
-    assert {entry["key"] for entry in record["unavailable"]} == {*app.FIRST_MECHANISMS}
+    assert {entry["key"] for entry in record["unavailable"]} == {*answers.FIRST_MECHANISMS}
 
     (tmp_path / "se.json").write_text("{}")  # broken, and the only one that there is
-    record = events.first_record(app.first_networks(mechanisms_table(tmp_path)))
+    record = answers.start_value()["record"]
     assert [entry["key"] for entry in record["unavailable"]] == ["se"]
-
-
-@pytest.mark.parametrize(("size", "said"), [((31, 80), True), ((80, 31), True), ((32, 32), False)])
-def test_says_that_a_small_picture_was_enlarged(tmp_path: Path, size: tuple[int, int], said: bool):
-    Image.new("RGB", size).save(tmp_path / "small.png")
-    first = next(events.look(events.View(file=str(tmp_path / "small.png")), ["plain"]))
-    assert ("enlarged" in " ".join(first["notes"])) == said
 
 
 # ---- the browser
@@ -575,7 +571,9 @@ DROP = """([selector, bytes, name]) => {
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("selector", ["#seen canvas", '#maps [data-kind="cam"] canvas', "#glance .thumb", "body"])
+@pytest.mark.parametrize(
+    "selector", ["#seen canvas", '#maps [data-kind="cam"] canvas', "#glance .thumb", "body"]
+)
 def test_a_file_is_taken_wherever_it_is_dropped(visit: callable, selector: str):
     seen = visit()
     seen.page.evaluate(DROP, [selector, list(SHIP.read_bytes()), "no_extension"])
@@ -690,7 +688,9 @@ def test_only_missing_networks_are_asked_for(visit: callable):
     seen.choose("se", "cbam")
     seen.example("ship")
     bodies = []
-    seen.page.on("request", lambda one: bodies.append(one.post_data_json) if one.url.endswith("/look") else None)
+    seen.page.on(
+        "request", lambda one: bodies.append(one.post_data_json) if one.url.endswith("/look") else None
+    )
     old = seen.page.locator('#maps [data-kind="cam"] canvas').first.evaluate("(c) => c.toDataURL()")
     seen.page.locator("#open-chooser").click()
     search = seen.page.get_by_label("Search networks")
@@ -731,7 +731,9 @@ def test_of_quick_wishes_the_last_one_counts(visit: callable):
     seen = visit()
     for name in ("dog", "frog", "airplane", "ship"):
         seen.page.locator(f'#examples [data-name="{name}"]').click()
-    seen.page.wait_for_function("() => document.querySelector('#examples [aria-pressed=true]').dataset.name === 'ship'")
+    seen.page.wait_for_function(
+        "() => document.querySelector('#examples [aria-pressed=true]').dataset.name === 'ship'"
+    )
     target, method = (seen.page.locator('#maps [data-section="cam"] select').nth(i) for i in (0, 1))
     target.select_option("dog")
     method.select_option("LayerCAM")
@@ -750,7 +752,9 @@ def test_a_server_that_is_gone_is_named_and_asked_again(visit: callable):
     seen.example("ship")
     assert_plain_sentence(seen.texts("#status p")[0].split(": ")[0] + ".")
     assert seen.canvases("cam") == before  # what was there stays
-    assert seen.pixel(0, 0) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))  # and the page's own picture
+    assert seen.pixel(0, 0) == list(
+        Image.open(SHIP).convert("RGB").getpixel((0, 0))
+    )  # and the page's own picture
     seen.page.unroute("**/look")
     seen.page.get_by_role("button", name="Try again").click()
     seen.rest()
@@ -841,10 +845,14 @@ def test_one_mechanism_in_detail(visit: callable):
     for row in rows.all():
         row.scroll_into_view_if_needed()
         assert row.locator(".map").count() == 8
-        assert row.locator(".heading").all_inner_texts() == [f"at layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)]
+        assert row.locator(".heading").all_inner_texts() == [
+            f"at layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)
+        ]
     seen.rest()
     assert detail.locator("math").count() > 0
-    assert detail.locator(".placement").count() == 1 and "Parameters" in detail.locator(".numbers").inner_text()
+    assert (
+        detail.locator(".placement").count() == 1 and "Parameters" in detail.locator(".numbers").inner_text()
+    )
     assert detail.get_by_role("link").first.get_attribute("href").startswith("https://arxiv.org/")
     assert seen.page.evaluate("document.documentElement.scrollWidth") == 1280
     deep = rows.first.locator("canvas").last
@@ -853,7 +861,9 @@ def test_one_mechanism_in_detail(visit: callable):
     seen.rest()
     assert deep.evaluate("(c) => c.toDataURL()") != before
     detail.locator("select").select_option("border_align")  # it makes no network
-    seen.page.wait_for_function("() => document.querySelector('#detail').textContent.includes('models/modules/border_align.py')")
+    seen.page.wait_for_function(
+        "() => document.querySelector('#detail').textContent.includes('models/modules/border_align.py')"
+    )
     assert "not among the networks" in detail.inner_text()
     detail.get_by_role("button", name="Close").click()
     assert not detail.is_visible()
@@ -975,7 +985,10 @@ def test_scale_is_fixed_or_shared_or_own(visit: callable, scale: str):
     seen.block("layer3.1")
     cams = seen.canvases("cam")
     seen.set("scale", scale)
-    ends = [tuple(re.findall(r"[\d.]+×|¹⁄₁₆×", text)) for text in seen.texts('#maps [data-kind="pairwise"] .legend')]
+    ends = [
+        tuple(re.findall(r"[\d.]+×|¹⁄₁₆×", text))
+        for text in seen.texts('#maps [data-kind="pairwise"] .legend')
+    ]
     ranges = [re.findall(r"[\d.]+", text)[:2] for text in seen.texts('#maps [data-kind="pairwise"] .range')]
     assert len(ends) == len(ranges) == PAIRWISE
     if scale == "fixed":
@@ -998,7 +1011,9 @@ def test_keys_and_words_for_who_cannot_see(visit: callable, client: Client):
     seen.rest()
     assert seen.texts('#maps [data-kind="cam"] .tensor')[0] == "layer3.0.cam"
     label = seen.page.locator('#maps [data-kind="spatial"] canvas').first.get_attribute("aria-label")
-    found = re.search(r"CBAM.*layer3.0.refine.spatial_gate.*strongest at row (\d), column (\d): ([\d.]+)", label)
+    found = re.search(
+        r"CBAM.*layer3.0.refine.spatial_gate.*strongest at row (\d), column (\d): ([\d.]+)", label
+    )
     assert found, label
     record = client.predict(handle_file(CAT), ["cbam"], api_name="/compare")
     maps = {one["tensor"]: one for one in record["mechanisms"][0]["maps"]}
@@ -1009,9 +1024,12 @@ def test_keys_and_words_for_who_cannot_see(visit: callable, client: Client):
         "(nodes) => nodes.map((node) => node.getAttribute('aria-label'))"
     )
     assert all(labels)
-    assert seen.page.locator("input:visible, select:visible").evaluate_all(
-        "(nodes) => nodes.filter((node) => !node.labels?.length && !node.getAttribute('aria-label')).length"
-    ) == 0
+    assert (
+        seen.page.locator("input:visible, select:visible").evaluate_all(
+            "(nodes) => nodes.filter((node) => !node.labels?.length && !node.getAttribute('aria-label')).length"
+        )
+        == 0
+    )
 
 
 @pytest.mark.browser
@@ -1041,7 +1059,9 @@ def test_nothing_is_barred_to_anybody(visit: callable, width: int, scheme: str):
     def violations() -> list[str]:
         found = Axe().run(seen.page).response["violations"]
         return [
-            f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")
+            f"{one['id']}: {one['nodes'][0]['html']}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
         ]
 
     assert violations() == []
@@ -1167,7 +1187,9 @@ def test_paper_collides_nowhere(visit: callable):
     assert len(boxes) == 3 * len(TRAINED) + 3
     for i, (left, top, right, bottom) in enumerate(boxes):
         for other in boxes[i + 1 :]:
-            apart = right <= other[0] + 1 or other[2] <= left + 1 or bottom <= other[1] + 1 or other[3] <= top + 1
+            apart = (
+                right <= other[0] + 1 or other[2] <= left + 1 or bottom <= other[1] + 1 or other[3] <= top + 1
+            )
             assert apart, (boxes[i], other)
     cut = "(nodes) => nodes.filter((node) => node.scrollWidth > node.clientWidth + 1).map((node) => node.textContent)"
     assert seen.page.locator("#glance .bars li").evaluate_all(cut) == []

@@ -90,7 +90,7 @@ export class Detail {
   }
   row(name, section, local) {
     const row = { figures: make("div", "figures") };
-    row.node = make("section", { class: "section", "data-kind": section.kind }, make("h3", {}, section.title, " ", local && make("code", {}, local)), row.figures);
+    row.node = make("section", { class: "section", "data-section": section.kind }, make("h3", {}, section.title, " ", local && make("code", {}, local)), row.figures);
     this.rows.set(name, row);
     return row;
   }

@@ -42,7 +42,7 @@ export class Maps {
     return known.node;
   }
   frame(section) {
-    const node = make("section", { class: "section", "data-kind": section.kind, "data-tab": section.tab });
+    const node = make("section", { class: "section", "data-section": section.kind, "data-tab": section.tab });
     const known = { node, title: make("h2"), text: make("p"), controls: make("div", "controls"), none: make("p", "none-here note"), maps: make("div", "figures") };
     node.append(make("header", {}, known.title, known.controls, known.text), known.maps, known.none);
     this.sections.set(section.kind, known);
