@@ -145,7 +145,7 @@ export class Glance {
       context.fillStyle = inks.ground;
       context.fillRect(0, 0, width, height);
       context.fillStyle = context.strokeStyle = inks.accent;
-      if (drawn === "curve") area(context, Array.from(curve(panel), (x) => up(at(x))), null, width, height);
+      if (drawn === "curve") sorted(context, Array.from(curve(panel), (x) => up(at(x))), width, height);
       if (drawn === "areas") for (const { from, to, strength } of stack(panel).areas) {
         context.globalAlpha = strength;
         area(context, Array.from(to, (x) => up(at(x))), Array.from(from, (x) => up(at(x))), width, height);
@@ -194,6 +194,15 @@ export class Glance {
     this.node.querySelector(".legend-line").textContent = own.length
       ? `Own attention, block by block: ${words.join("; ") || "small maps"}. Click one to see its block large.` : "";
   }
+}
+function sorted(context, top, width, height) { // a line, and lightly what is below it
+  context.globalAlpha = 0.28;
+  area(context, top, null, width, height);
+  context.globalAlpha = 1;
+  context.lineWidth = 2 * sharp();
+  context.beginPath();
+  top.forEach((y, i) => context[i ? "lineTo" : "moveTo"]((i / Math.max(1, top.length - 1)) * width, y));
+  context.stroke();
 }
 function area(context, top, bottom, width, height) {
   const x = (i, count) => (i / Math.max(1, count - 1)) * width;
