@@ -13,10 +13,10 @@ export class Columns extends EventTarget { // "change": the record is another on
   constructor(engine, state, { isRandom, titles, most }) {
     super();
     Object.assign(this, { engine, state, isRandom, titles, most, kept: new Map(), shown: new Map(), missing: new Map(), running: null });
-    Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0, release: null });
+    Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, before: [] });
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
-      if (detail in MOMENT && state.picture) this.wish(MOMENT[detail]);
+      if (detail in MOMENT) this.wish(MOMENT[detail]);
     });
   }
   place(record) { // a record that is there already, such as the first
@@ -24,6 +24,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     for (const column of record.mechanisms) this.keep(column, this.about({ ...record, pixels: fromBase64(record.image) }));
     this.unlike = record.unlike || null;
     for (const { key, reason } of record.unavailable || []) this.missing.set(key, reason);
+    this.key = this.about().key;
   }
   about({ pixels, target, cam } = { pixels: this.state.picture.pixels, target: this.state.target, cam: this.state.cam }) {
     const image = toBase64(pixels);
@@ -37,9 +38,14 @@ export class Columns extends EventTarget { // "change": the record is another on
     if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
   }
 
+  names() { // of the columns: as long as none is chosen, those before
+    if (this.state.mechanisms.length) this.before = this.state.mechanisms;
+    return this.before;
+  }
+
   // What the page draws: a record. A column that is not there yet is represented by its forerunner, as `pending`.
   record() {
-    const { target, cam, mechanisms: names } = this.state, { image, pixels, key } = this.about(), columns = [];
+    const { target, cam } = this.state, { image, pixels, key } = this.about(), names = this.names(), columns = [];
     for (const name of names) {
       const fresh = this.kept.get(`${key} ${name}`), old = this.shown.get(name);
       if (fresh) this.shown.set(name, fresh);
@@ -59,7 +65,10 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
 
   wish(after) {
-    const { key } = this.about(), wanted = this.wanted(), { running } = this;
+    const { key } = this.about(), { running } = this;
+    if (this.key !== key) this.missing.clear(); // another picture, another chance
+    this.key = key;
+    const wanted = this.wanted();
     this.changed();
     clearTimeout(this.timer);
     const same = running?.key === key && running.names.every((name) => this.state.mechanisms.includes(name));
@@ -133,12 +142,12 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   rest() { // nothing is going on
     this.free();
-    const { mechanisms: names, picture } = this.state, { key } = this.about();
+    const { picture } = this.state, { key } = this.about(), names = this.names();
     const columns = names.map((name) => this.kept.get(`${key} ${name}`)).filter(Boolean);
     const count = columns.length, answered = count ? `${count} network${count === 1 ? " has" : "s have"} answered.` : "";
     const notes = columns.filter((column) => column.note).map((column) => `${column.name}: ${column.note}`);
     const missing = names.filter((name) => this.missing.has(name)).map((name) => this.missing.get(name));
-    this.say([answered, ...picture.notes, ...notes, ...missing].filter(Boolean).join(" ") || "Choose at least one network.");
+    this.say([answered, ...picture.notes, ...notes, ...missing].filter(Boolean).join(" "));
   }
   say(text, again = null) {
     this.said = { text, again };

@@ -154,7 +154,7 @@ export class Figures {
   point(event) {
     const at = this.pointed(event);
     if (event.type === "click" || event.pointerType !== "touch") this.look(at);
-    if (event.type === "click" && at?.kind === "places" && (at.over || !("tile" in at))) this.state.change("view", { query: [at.x, at.y] });
+    if (event.type === "click" && at?.kind === "places" && (at.over || !("tile" in at))) this.state.merge("view", { query: [at.x, at.y] });
   }
   step(event) { // arrow keys move the mark by one cell of the maps that it is read in
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
@@ -163,7 +163,7 @@ export class Figures {
     event.preventDefault();
     const cell = 32 / this.side(), { query } = this.state.view;
     const moved = query.map((at, axis) => Math.max(0, Math.min(31, at + move[axis] * cell)));
-    this.state.change("view", { query: moved });
+    this.state.merge("view", { query: moved });
     this.look({ kind: "places", over: true, x: moved[0], y: moved[1] });
   }
   side() { // of the grid that the mark stands in: that of the pairwise maps on the page, or pixels

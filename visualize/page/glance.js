@@ -32,7 +32,8 @@ export class Glance {
   thumbs() { return [...this.list.querySelectorAll("button.thumb")]; }
 
   show(record) {
-    const chosen = this.state.mechanisms, there = new Map(record.mechanisms.map((column) => [column.key, column]));
+    this.record = record;
+    const chosen = this.columns.names(), there = new Map(record.mechanisms.map((column) => [column.key, column]));
     for (const [key, row] of this.rows) if (!chosen.includes(key)) row.node.remove(), this.inView.unobserve(row.node), this.rows.delete(key);
     const nodes = chosen.filter((key) => !this.columns.missing.has(key)).map((key) => this.row(key, there.get(key)));
     if (nodes.some((node, i) => this.list.children[i + 1] !== node)) this.list.replaceChildren(this.head, ...nodes);
@@ -98,7 +99,7 @@ export class Glance {
     }));
   }
   choose(block) {
-    this.state.change("view", { block, pairwise_block: null });
+    this.state.merge("view", { block, pairwise_block: null });
     const bar = document.querySelector("#bar"), { top } = bar.getBoundingClientRect();
     if (top > innerHeight * 0.6) document.querySelector("#maps").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
@@ -109,7 +110,7 @@ export class Glance {
     const lines = some.filter((map) => LINES.includes(this.description.kinds[map.kind].drawn));
     const places = some.filter((map) => !lines.includes(map)).sort((a, b) => rank(a) - rank(b));
     const maps = [places[0], lines[0]].filter(Boolean);
-    return panelsOf({ ...this.columns.record(), mechanisms: [row.column] }, row.column, maps, view, this.columns.part(row.column.image))
+    return panelsOf({ ...this.record, mechanisms: [row.column] }, row.column, maps, view, this.columns.part(row.column.image))
       .sort((a, b) => maps.indexOf(a.map) - maps.indexOf(b.map));
   }
   want(row) { for (const wants of row.wants || []) this.columns.fetch(row.column.image, wants); }

@@ -35,7 +35,6 @@ export function input(state, engine, examples, say) {
     set({ own: true, crop, notes: [], ...given });
   }
   function set(picture) {
-    state.change("picture", null);
     state.change("picture", { ...picture, pixels: picture.source ? toNetwork(picture.source, picture.crop) : picture.pixels });
   }
   async function example(name, crop = typeof state.picture.crop === "string" ? state.picture.crop : "centre", notes = []) {
@@ -71,12 +70,13 @@ export function input(state, engine, examples, say) {
   addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); hint(depth > 0); });
   addEventListener("dragover", (event) => { if (carries(event)) event.preventDefault(); });
   addEventListener("drop", (event) => {
+    if (!carries(event)) return;
     event.preventDefault();
     depth = 0;
     hint(false);
     const file = first(event.dataTransfer?.files);
     if (file) take(file);
-    else if (carries(event)) say("Only a file can be dropped here: save that picture first, or copy and paste it.");
+    else say("Only a file can be dropped here: save that picture first, or copy and paste it.");
   });
   addEventListener("paste", (event) => {
     const file = first(event.clipboardData?.files);
@@ -117,7 +117,7 @@ export function input(state, engine, examples, say) {
   let cropping = false, drawn = null;
   function recrop(crop) {
     const { source } = state.picture;
-    state.change("picture", { crop, pixels: toNetwork(source, crop) });
+    state.merge("picture", { crop, pixels: toNetwork(source, crop) });
   }
   choice.addEventListener("change", () => {
     cropping = choice.value === "own";
@@ -170,7 +170,7 @@ export function input(state, engine, examples, say) {
   }
 
   state.addEventListener("change", ({ detail }) => {
-    if (detail !== "picture" || !state.picture) return;
+    if (detail !== "picture") return;
     if (!state.picture.source) state.picture.source = rgba(state.picture.pixels); // it came in a link
     $("#remove").hidden = Boolean(state.picture.example);
     for (const part of strip.children) part.setAttribute("aria-pressed", part.dataset.name === state.picture.example);

@@ -60,7 +60,7 @@ export class Maps {
     const parts = [];
     for (const [column, { none: words, at }] of none) {
       if (at.length) parts.push(make("span", {}, `${column.name}: ${words}. `, ...at.map((one) => button(`go to ${one}`, "link", () =>
-        this.state.change("view", section.pairwise ? { pairwise_block: one } : { block: one })))));
+        this.state.merge("view", section.pairwise ? { pairwise_block: one } : { block: one })))));
       else if (record.mechanisms.length <= 4) parts.push(make("span", {}, `${column.name}: ${words}.`));
     }
     const key = parts.map((part) => part.textContent).join();
@@ -84,11 +84,11 @@ export class Maps {
     if (blocks.length) {
       const name = (one) => place(this.between(record, one), one);
       const options = [["", `nearest to the block: ${name(block)}`], ...blocks.map((one) => [one, name(one)])];
-      known.controls.append(select("Where", options, view.pairwise_block || "", (value) => this.state.change("view", { pairwise_block: value || null })));
+      known.controls.append(select("Where", options, view.pairwise_block || "", (value) => this.state.merge("view", { pairwise_block: value || null })));
     }
     if (heads > 1) {
       const options = [["mean", "mean"], ...Array.from({ length: heads }, (_, i) => [String(i), `head ${i + 1}`])];
-      known.controls.append(select("Heads", options, view.head, (value) => this.state.change("view", { head: value === "mean" ? value : +value })));
+      known.controls.append(select("Heads", options, view.head, (value) => this.state.merge("view", { head: value === "mean" ? value : +value })));
     }
     if (focused !== false) known.controls.querySelectorAll("select")[focused]?.focus({ preventScroll: true });
   }

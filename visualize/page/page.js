@@ -59,14 +59,12 @@ const taken = input(state, engine, examples, say);
 columns.place(first);
 leaderboard($("#results"), given.results);
 
-function redraw() { // what follows the record and the view
-  if (!state.picture) return;
+function redraw() { // what follows the record and the view, part by part
   const record = columns.record();
-  seen(record);
-  glance.show(record);
-  maps.show(record);
-  detail.show(record);
-  tabs();
+  seen();
+  later("glance", () => glance.show(record));
+  later("maps", () => { maps.show(record); tabs(); });
+  later("detail", () => detail.show(record));
 }
 function seen() {
   const small = new OffscreenCanvas(32, 32);
@@ -88,7 +86,7 @@ function seen() {
 const bar = $("#bar");
 for (const [i, block] of description.blocks.entries()) {
   const box = make("input", { type: "radio", name: "block", value: block, "aria-label": block });
-  box.addEventListener("change", () => state.change("view", { block }));
+  box.addEventListener("change", () => state.merge("view", { block }));
   $("#bar .blocks").append(make("label", {}, box, make("span", {}, block.replace("layer", ""), make("small", {}, String(32 >> Math.floor(i / 2))))));
 }
 const options = { colours: Object.keys(description.colours).map((name) => [name, name]),
@@ -96,7 +94,7 @@ const options = { colours: Object.keys(description.colours).map((name) => [name,
 for (const control of document.querySelectorAll("[data-view]")) {
   const key = control.dataset.view;
   for (const [value, text] of options[key] || []) control.add(new Option(text, value));
-  control.addEventListener("input", () => state.change("view", { [key]: control.type === "range" ? +control.value : control.value }));
+  control.addEventListener("input", () => state.merge("view", { [key]: control.type === "range" ? +control.value : control.value }));
 }
 function controls() {
   for (const box of document.querySelectorAll("#bar [name=block]")) box.checked = box.value === state.view.block;
@@ -108,7 +106,7 @@ addEventListener("keydown", (event) => { // the arrows move the block, where the
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], { blocks } = description;
   if (!step || event.defaultPrevented || event.target !== document.body || event.altKey || event.ctrlKey || event.metaKey) return;
   const at = Math.max(0, Math.min(blocks.length - 1, blocks.indexOf(state.view.block) + step));
-  state.change("view", { block: blocks[at] });
+  state.merge("view", { block: blocks[at] });
 });
 
 // ---- one kind of map at a time, on a phone
@@ -128,7 +126,7 @@ function tabs() {
 // ---- take it along
 
 $("#copy").addEventListener("click", async () => {
-  const link = location.origin + location.pathname + location.search + (await linkOf(state));
+  const link = location.origin + location.pathname + location.search + (await linkOf({ ...state, mechanisms: columns.names() }));
   history.replaceState(null, "", link);
   try {
     await navigator.clipboard.writeText(link);
@@ -147,9 +145,9 @@ async function take(form) {
   $("#files").hidePopover();
   const release = hold();
   say("Making the file …");
-  const { image } = columns.about(), { mechanisms, target, cam, view } = state;
+  const { image } = columns.about(), { target, cam, view } = state;
   try {
-    const { blob, name } = await engine.file(form, { image, mechanisms, target, cam, view });
+    const { blob, name } = await engine.file(form, { image, mechanisms: columns.names(), target, cam, view });
     const url = URL.createObjectURL(blob);
     make("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
@@ -180,10 +178,12 @@ $("#status .again").addEventListener("click", () => columns.said.again?.());
 columns.addEventListener("change", () => later("page", redraw));
 columns.addEventListener("row", () => later("page", redraw));
 state.addEventListener("change", ({ detail: part }) => {
-  if (part === "picture" && !state.picture) return;
   if (part === "view") controls();
   if (location.hash.startsWith("#view=") && part !== "detail" && settled) history.replaceState(null, "", location.pathname + location.search); // it has moved on
   later("page", redraw);
+});
+addEventListener("keydown", (event) => { // Escape closes what lies over the answers
+  if (event.key === "Escape" && document.activeElement.matches(".answer")) document.activeElement.blur();
 });
 addEventListener("beforeprint", finishNow);
 

@@ -13,11 +13,11 @@ export class State extends EventTarget {
     super();
     Object.assign(this, structuredClone(start));
   }
-  change(part, values) { // one "change" event, which names the part; `values` are merged into an object
-    const together = values && values.constructor === Object && this[part];
-    this[part] = together ? { ...this[part], ...values } : values;
+  change(part, value) { // one "change" event, which names the part
+    this[part] = value;
     this.dispatchEvent(new CustomEvent("change", { detail: part }));
   }
+  merge(part, values) { this.change(part, { ...this[part], ...values }); }
 }
 
 // ---- the link: everything stands in the fragment, which never reaches a server. The end is marked, so that a link
