@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 ROLES = ("gate", "share", "features", "static")
@@ -126,6 +127,43 @@ def dims_of(axes: str, over: str) -> tuple[int, ...]:
 def is_recording() -> bool:
     """Whether somebody is looking: pairwise mechanisms then form the weights that a lean kernel hides."""
     return not torch.compiler.is_compiling() and _observer.get() is not None
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    size: tuple[int, int] | None = None,
+    scale: float | None = None,
+    name: str = "affinity",
+) -> torch.Tensor:
+    """Each query reads the values, in shares by how well it matches each key: softmax(scale Q K^T) V.
+
+    Nobody looking, a lean kernel does it; else the shares are formed and recorded, with the same result.
+
+    Args:
+        module: the caller, as for `record`.
+        query, key, value: (B, N, d), (B, S, d), (B, S, e), or with a second axis for the heads.
+        size: height and width of the map that the keys stand for, row by row; None if they are no map.
+        scale: by default 1 / sqrt(d).
+        name: local name of the shares.
+
+    Returns:
+        (B, N, e), or (B, heads, N, e).
+    """
+    if not is_recording():
+        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+    if scale is None:
+        scale = query.shape[-1] ** -0.5
+    affinity = (query @ key.transpose(-2, -1) * scale).softmax(-1)  # (B, N, S)
+    axes = "b head q" if query.ndim == 4 else "b q"
+    if size is None:
+        affinity = record(module, name, affinity, f"{axes} k", role="share", over="k")
+    else:
+        affinity = affinity.unflatten(-1, size)
+        affinity = record(module, name, affinity, f"{axes} h w", role="share", over="h w").flatten(-2)
+    return affinity @ value
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """Networks and a picture for tests that need no checkpoint."""
 
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from conftest import pictures, randomise
 from PIL import Image
 from torch import nn
 
-from models import CATALOGUE, build
+from models import CATALOGUE, CheckpointError, build
 from visualize.export.column import Column
+from visualize.inspection import engine
 from visualize.inspection.network import inspect
 
 EVERY_KIND = (
@@ -53,3 +56,25 @@ def column(name: str) -> Column:
     return Column(
         name, CATALOGUE[name].title, random, facts, 11_173_962, None, inspect(randomised(name), picture())
     )
+
+
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, network: Callable[[str], nn.Module], facts: Mapping[str, dict]
+) -> list[str]:
+    """Has the engine take the networks in `facts` for trained ones, and no others, and gives it these.
+
+    Returns:
+        the names of those that were loaded.
+    """
+    loaded = []
+
+    def load_with_facts(name: str, device: str = "cpu") -> tuple[nn.Module, dict]:
+        if name not in facts:
+            raise CheckpointError(f"{name} is not trained yet.")
+        loaded.append(name)
+        return network(name), facts[name]
+
+    monkeypatch.setattr(engine, "load_with_facts", load_with_facts)
+    monkeypatch.setattr(engine, "is_trained", lambda name: name in facts)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return loaded

@@ -11,11 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CLASSES, CheckpointError, metadata
-from tests.networks import picture, randomised
+from models import CLASSES, metadata
+from tests.networks import picture, randomised, stand_in
 from visualize.export.files import FORMS, MOST_IN_FIGURE, export
 from visualize.inspection.network import inspect
-from visualize.record import compare as record
 from visualize.record.compare import compare_record
 from visualize.record.requests import RequestError
 from visualize.record.view import View, view_of
@@ -29,15 +28,8 @@ network = cache(randomised)
 @pytest.fixture(autouse=True)
 def checkpoints(monkeypatch):
     """Every network is "trained", with random weights, but for eca, which has no checkpoint."""
-
-    def facts(name):
-        if name == "eca":
-            raise CheckpointError("There is no checkpoint of eca.")
-        return dict(FACTS)
-
-    monkeypatch.setattr(record, "load", lambda name, device="cpu": network(name))
-    monkeypatch.setattr(record, "read_facts", facts)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    names = [name for name in metadata.networks() if name != "eca"]
+    stand_in(monkeypatch, network, dict.fromkeys(names, FACTS))
 
 
 def test_a_look_without_wishes_is_the_default():
@@ -126,7 +118,7 @@ def test_what_makes_no_look_is_refused_in_a_sentence(wish):
 def test_odd_requests_are_refused_and_leave_no_file(tmp_path, change, sentence):
     request = {"form": "npz", "picture": picture(), "mechanisms": ["se"], "target": "predicted"}
     with pytest.raises(RequestError, match=sentence):
-        export(**{**request, "cam": "GradCAM", "look": View(), "folder": tmp_path, **change})
+        export(**{**request, "cam": "GradCAM", "view": View(), "folder": tmp_path, **change})
     assert list(tmp_path.iterdir()) == []
 
 

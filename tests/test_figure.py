@@ -102,6 +102,13 @@ def test_maps_are_the_recorded_ones():
     assert np.isclose(top.get_paths()[0].vertices[:, 1].max(), 1)
 
 
+def test_the_photograph_below_a_map_is_its_luminance():
+    """ITU-R BT.601, as Pillow reckons it: what is green looks brighter than what is blue."""
+    below = axes_of(drawn(("plain",), View(overlay=0.5)), "plain/layer3.1.cam").images[0].get_array()
+    grey = np.asarray(picture().convert("L")).astype(int)
+    assert np.abs(below.astype(int) - grey[..., None]).max() <= 1
+
+
 def test_one_head_and_another_site():
     made = drawn(("self_attention", "plain"), View(site="layer2.1", head=3, query=(0, 0)))
     data, _ = image_of(made, "self_attention/stage2.affinity")

@@ -12,7 +12,7 @@ import models
 from models.attention.cbam import CBAM
 from models.attention.non_local import NonLocal
 from models.attention.se import SqueezeExcitation
-from models.recording import dims_of, is_recording, record, recording
+from models.recording import attend, dims_of, is_recording, record, recording
 
 
 def small() -> nn.Sequential:
@@ -100,6 +100,32 @@ def test_a_record_that_makes_no_sense_is_refused(said, complaint):
 )
 def test_where_the_axes_stand_that_a_share_sums_over(axes, over, dims):
     assert dims_of(axes, over) == dims
+
+
+@pytest.mark.parametrize("heads", [(), (3,)])
+@pytest.mark.parametrize("size", [None, (2, 5)])
+@pytest.mark.parametrize("scale", [None, 1.0, 0.3])
+def test_attention_is_the_same_whether_somebody_looks_or_not(heads, size, scale):
+    class Reader(nn.Module):
+        def forward(self, query, key, value):
+            return attend(self, query, key, value, size, scale, name="shares")
+
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(7, 6), (10, 6), (10, 4)]  # of queries, keys and values
+    tokens = [torch.randn(2, *heads, *shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    module = Reader()
+    lean = module(*tokens)
+    with recording(module) as records:
+        explicit = module(*tokens)
+    torch.testing.assert_close(explicit, lean, rtol=1e-12, atol=1e-12)
+    found = records["shares"]
+    assert found.axes == ("b head q " if heads else "b q ") + ("h w" if size else "k")
+    assert found.tensor.shape == (2, *heads, 7, *(size or (10,)))
+    sums = found.tensor.sum(dims_of(found.axes, found.over))
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+
+    with recording(module, {"shares": torch.zeros_like}):  # what is recorded is what is used
+        assert not module(*tokens).any()
 
 
 def test_an_edit_of_what_is_static_is_refused():

@@ -22,6 +22,7 @@ from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import mechanisms_table
+from models.results.table import results
 
 from .export.files import check_file, column_or_reason, write
 from .gate import check_room, log, uploaded
@@ -32,7 +33,6 @@ from .record.display import description
 from .record.encoding import picture_of
 from .record.requests import RequestError, check_request
 from .record.view import view_of
-from .results import results_value
 from .texts.cards import card, measured
 from .texts.markup import to_html
 from .texts.placement import placement
@@ -60,7 +60,7 @@ def start_value() -> dict:
         "most": MOST_NETWORKS,
         "description": description(),
         "cards": [{"key": name, "name": entry.title} for name, entry in CATALOGUE.items()],
-        "results": results_value(),
+        "results": {"blocks": results()},
         "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
     }
 
@@ -98,7 +98,7 @@ class Answers:
         """Shows one picture to several networks and returns everything that the page draws of it.
 
         Args:
-            image: an uploaded file: PNG, JPEG, WebP, GIF or BMP, at most 20 MB.
+            image: an uploaded file: PNG, JPEG, WebP, AVIF, GIF or BMP, at most 20 MB.
             mechanisms: ids of networks, such as ["plain", "se"]; `/mechanisms` lists them.
             target: the class to explain, or "predicted" for each network's own answer.
             cam: GradCAM, GradCAM++, HiResCAM, LayerCAM, XGradCAM or EigenCAM.
