@@ -55,11 +55,13 @@ export class Detail {
       const { html, placement, measured } = await this.engine.card(key);
       made = [make("div", { class: "words", innerHTML: html }), make("div", { class: "numbers", innerHTML: placement + measured })];
       made[0].querySelector("h1, h2, h3")?.remove(); // it stands above already
-      for (const part of made) for (const table of part.querySelectorAll("table")) table.tabIndex = 0;
     } catch (error) {
       made = [make("p", {}, error.message, " ", button("Try again", "link", () => this.read(key)))];
     }
-    if (this.shown === key) this.text.replaceChildren(...made);
+    if (this.shown !== key) return;
+    this.text.replaceChildren(...made);
+    for (const part of this.text.querySelectorAll("table, math[display=block]"))
+      if (part.scrollWidth > part.clientWidth) part.tabIndex = 0; // the keyboard scrolls it
   }
   fill(record, column) {
     if (!column) {

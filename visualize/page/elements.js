@@ -41,6 +41,8 @@ export function oneStop(parts) {
 // ---- what is going on: the page is marked as long as anything is held
 
 let held = 0;
+const resting = [];
+export function atRest() { return new Promise((done) => (held ? resting.push(done) : done())); }
 export function hold() { // returns the function that lets go again
   let holding = true;
   held++;
@@ -48,7 +50,9 @@ export function hold() { // returns the function that lets go again
   return () => {
     if (!holding) return;
     holding = false;
-    if (!--held) delete document.documentElement.dataset.busy;
+    if (--held) return;
+    delete document.documentElement.dataset.busy;
+    for (const done of resting.splice(0)) done();
   };
 }
 

@@ -108,7 +108,7 @@ export class Figures {
     figure.mark = make("i", { class: "mark", hidden: true });
     legend.replaceChildren(make("span", {}, panel.endWords[0]),
       make("span", { class: "ramp", style: `background: ${ramp}` }, base !== null && make("i", { class: "one", style: `left: ${share(base)}` }),
-        make("i", { class: "range", style: `left: ${share(least)}; right: ${share(1 - most)}` }),
+        make("i", { class: "extent", style: `left: ${share(least)}; right: ${share(1 - most)}` }),
         make("i", { class: "mean", style: `left: ${share(mean)}` }), figure.mark),
       make("span", {}, panel.endWords[1]));
   }

@@ -1,7 +1,7 @@
 // The page: its parts, and what a change of the state does to them.
 
 import { engine, start } from "./engine.js";
-import { button, finishNow, hold, later, make } from "./elements.js";
+import { atRest, button, finishNow, hold, later, make } from "./elements.js";
 import { State, fromHash, linkOf } from "./state.js";
 import { fromBase64, rgba } from "./picture.js";
 import { configure } from "./record.js";
@@ -219,5 +219,5 @@ controls();
 toggled();
 state.change("picture", state.picture);
 columns.rest();
-await opened();
+await Promise.all([opened(), atRest()]);
 root.dataset.ready = "yes";
