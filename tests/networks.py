@@ -26,7 +26,7 @@ EVERY_KIND = (
     "condconv",
     "dgc",
 )
-EVERY_KIND += ("stn", "cbam", "sk", "danet", "doconv")  # of map, between them
+EVERY_KIND += ("stn", "cbam", "sk", "danet", "doconv", "bam")  # and scale of map, between them
 MEASURED = {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
 
 

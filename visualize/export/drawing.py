@@ -23,12 +23,12 @@ def draw(sheet: Sheet, panel: Panel, x: float, y: float) -> float:
     y = MODES[panel.drawn](sheet, panel, x, y)
     if panel.drawn in ("places", "tiles", "matrix"):
         y = ramp(sheet, panel, x, y)
-    y = sheet.write(x, y + 0.03, "\n".join(panel.said), NUMBERS, sheet.side) if panel.said else y + 0.03
-    return sheet.write(x, y, panel.tensor, PATH, sheet.side)
+    y = sheet.write(x, y + 0.03, "\n".join(panel.said), NUMBERS, sheet.lane) if panel.said else y + 0.03
+    return sheet.write(x, y, panel.tensor, PATH, sheet.lane)
 
 
-def height_of(panel: Panel, side: float) -> float:
-    """How high all of it will be, for maps of `side` inches."""
+def height_of(panel: Panel, side: float, lane: float) -> float:
+    """How high all of it will be, for maps of `side` inches with words as wide as `lane`."""
     shown = min(len(tiles(panel)), description()["tiles"]["figure"]) if panel.drawn == "tiles" else 1
     across = min(2, shown)
     tile = (side - (across - 1) * TILE_GAP) / across + TILE_NAME
@@ -36,8 +36,8 @@ def height_of(panel: Panel, side: float) -> float:
     heights |= {"bars": TALL * side, "tiles": -(-shown // across) * tile}
     height = heights.get(panel.drawn, (TALL + STRIP) * side + 0.03)
     height += 0.16 * (panel.drawn in ("places", "tiles", "matrix")) + 0.03
-    said = sum(len(wrapped(line, side, NUMBERS)) for line in panel.said)
-    return height + said * NUMBERS.leading + len(wrapped(panel.tensor, side, PATH)) * PATH.leading
+    said = sum(len(wrapped(line, lane, NUMBERS)) for line in panel.said)
+    return height + said * NUMBERS.leading + len(wrapped(panel.tensor, lane, PATH)) * PATH.leading
 
 
 def ramp(sheet: Sheet, panel: Panel, x: float, y: float) -> float:

@@ -36,19 +36,22 @@ from .sheet import (
     wrapped,
 )
 
-WIDTH, HEIGHT = 14.4, 8.1  # in inches: a slide
+WIDTHS = np.arange(14.4, 29, 0.8).tolist()  # of a slide, in inches: the smaller, the larger its letters
 EDGE, GAP = 0.35, 0.2  # around everything, between columns
-PHOTO, UNDER_TITLE, UNDER_HEADER, UNDER_MAP, UNDER_BAND = 0.95, 0.16, 0.14, 0.14, 0.3
+PHOTO = 0.85
+UNDER_TITLE, UNDER_HEADER, UNDER_HEADING, UNDER_MAP, UNDER_BAND = 0.12, 0.12, 0.04, 0.12, 0.3
+TOP = EDGE + PHOTO + UNDER_TITLE
 ANSWERS, ANSWER = 2, 0.26  # how many are shown; a line of one and its bar
 WINNER, UNTRAINED = BODY._replace(colour=INK), NOTE._replace(colour="#b45309")
 ABSENT = NOTE._replace(colour="#7d8590")
 BAND = 8  # networks side by side at most; more go on in a second band below
+FEW_MAPS = 6  # stand in one row, more in two
 MOST_LANES = 12  # maps side by side; more would be too small to read
-SIDES = np.arange(2.4, 0.79, -0.05)  # of a map, in inches, the largest that fits
+SIDES = np.arange(4.0, 1.04, -0.05).round(2).tolist()  # of a map, in inches, the largest that fits
 
 
 class Block(NamedTuple):
-    """A network's part of the figure: its maps in lanes of two, and what it does not have."""
+    """A network's part of the figure: its maps in lanes of one or two, and what it does not have."""
 
     column: Column
     lanes: list[list[Panel]]
@@ -77,20 +80,19 @@ def figure(
     rows, count = panels(columns, view, target, cam), -(-len(columns) // -(-len(columns) // BAND))
     bands = [blocks(columns[start : start + count], rows) for start in range(0, len(columns), count)]
     said = caption(columns, view, rows, target, cam, missing or {})
-    below = EDGE + len(wrapped(said, WIDTH - 2 * EDGE, CAPTION)) * CAPTION.leading
-    top = EDGE + PHOTO + UNDER_TITLE
-    side = next((side for side in SIDES if fits(bands, side, top, below)), SIDES[-1])
+    width, lane, side = sizes(bands, said)
+    below = EDGE + caption_height(said, width)
 
-    sheet = Sheet(WIDTH, view, side, columns[0].inspection.pixels)
+    sheet = Sheet(width, view, side, lane, columns[0].inspection.pixels)
     photo(sheet, columns[0], rows)
     x = EDGE + PHOTO + GAP
     y = sheet.write(x, EDGE, title(columns), TITLE)
-    sheet.write(x, y + 0.05, subtitle(columns, view, rows, target, cam), SUBTITLE, WIDTH - x - EDGE)
-    y = top
+    sheet.write(x, y + 0.05, subtitle(columns, view, rows, target, cam), SUBTITLE, width - x - EDGE)
+    y = TOP
     for band in bands:
         y = draw_band(sheet, band, y) + UNDER_BAND
-    height = max(HEIGHT, y - UNDER_BAND + below)
-    sheet.write(EDGE, height - below, said, CAPTION, WIDTH - 2 * EDGE)
+    height = max(width * 9 / 16, y - UNDER_BAND + below)
+    sheet.write(EDGE, height - below, said, CAPTION, width - 2 * EDGE)
     return sheet.cut(height)
 
 
@@ -118,17 +120,20 @@ def blocks(columns: list[Column], rows: list[Row]) -> list[Block]:
                 shown[key] += row.cells[key]
             elif held:
                 absent[key].append(said_of(row.cells[key]))
-    lanes = {key: -(-len(maps) // 2) for key, maps in shown.items()}
+    deep = 1 if sum(map(len, shown.values())) <= FEW_MAPS else 2
+    lanes = {key: -(-len(maps) // deep) for key, maps in shown.items()}
     while sum(lanes.values()) > MOST_LANES:
         richest = max(lanes, key=lanes.get)
         lanes[richest] -= 1
     found = []
     for column in columns:
-        maps, room = shown[column.key], 2 * lanes[column.key]
+        maps, room = shown[column.key], deep * lanes[column.key]
         if more := len(maps) - room if len(maps) > room else 0:
             absent[column.key].insert(0, f"and {more} more map{'s' if more > 1 else ''} of its own")
         maps = maps[:room]
-        found.append(Block(column, [maps[i : i + 2] for i in range(0, len(maps), 2)], absent[column.key]))
+        found.append(
+            Block(column, [maps[i : i + deep] for i in range(0, len(maps), deep)], absent[column.key])
+        )
     return found
 
 
@@ -136,32 +141,43 @@ def said_of(cell: Absent) -> str:
     return cell.none[0].upper() + cell.none[1:] + "."
 
 
-def fits(bands: list[list[Block]], side: float, top: float, below: float) -> bool:
-    """Whether maps of so many inches leave room for everything on a slide."""
-    height = top + below + sum(band_height(band, side) + UNDER_BAND for band in bands) - UNDER_BAND
-    widest = max(sum(len(block.lanes) for block in band) for band in bands)
-    return widest * (side + GAP) - GAP <= WIDTH - 2 * EDGE and (height <= HEIGHT or len(bands) > 1)
+def sizes(bands: list[list[Block]], said: str) -> tuple[float, float, float]:
+    """Of the smallest sheet on which all fits, its width, that of a lane and that of a map, in inches."""
+    lanes = max(map(lanes_of, bands))
+    for width in WIDTHS:
+        lane = (width - 2 * EDGE + GAP) / lanes - GAP
+        room = width * 9 / 16 - TOP - EDGE - caption_height(said, width)
+        for side in SIDES:
+            if side <= lane and (len(bands) > 1 or band_height(bands[0], side, lane) <= room):
+                return width, lane, side
+    return width, lane, SIDES[-1]
 
 
-def band_height(band: list[Block], side: float) -> float:
-    return header_height(band, side) + sum(row_heights(band, side))
+def caption_height(said: str, width: float) -> float:
+    return len(wrapped(said, width - 2 * EDGE, CAPTION)) * CAPTION.leading
 
 
-def row_heights(band: list[Block], side: float) -> list[float]:
-    """Of the two rows of maps in a band."""
-    heights = [0.0, 0.0]
-    for block in band:
-        for lane in block.lanes:
-            for i, panel in enumerate(lane):
-                heights[i] = max(heights[i], heading_height(panel, side) + height_of(panel, side) + UNDER_MAP)
-        text = sum(len(wrapped(line, side, ABSENT)) for line in block.absent) * ABSENT.leading
-        if len(block.lanes[-1]) == 1:  # the second place is free
-            heights[1] = max(heights[1], min(text, 1.4 * side))
-    return heights
+def lanes_of(band: list[Block]) -> int:
+    return sum(len(block.lanes) for block in band)
 
 
-def heading_height(panel: Panel, side: float) -> float:
-    return len(wrapped(panel.section.title, side, HEADING)) * HEADING.leading + 0.04
+def band_height(band: list[Block], side: float, lane: float) -> float:
+    return header_height(band, lane) + sum(row_heights(band, side, lane))
+
+
+def row_heights(band: list[Block], side: float, lane: float) -> tuple[float, float]:
+    """Of the two rows of maps in a band; in the second also room for what stands in a free place."""
+    maps = [maps for block in band for maps in block.lanes]
+    first, second = (
+        [heights(lane_maps[row], side, lane) for lane_maps in maps if len(lane_maps) > row] for row in (0, 1)
+    )
+    return max(first), max(second, default=0.5)
+
+
+def heights(panel: Panel, side: float, lane: float) -> float:
+    """Of a map with its title."""
+    title = len(wrapped(panel.section.title, lane, HEADING)) * HEADING.leading
+    return title + UNDER_HEADING + height_of(panel, side, lane) + UNDER_MAP
 
 
 # ---- placing
@@ -177,51 +193,53 @@ def photo(sheet: Sheet, column: Column, rows: list[Row]) -> None:
 
 
 def draw_band(sheet: Sheet, band: list[Block], y: float) -> float:
-    """Networks side by side, over the whole width."""
-    lanes, x = sum(len(block.lanes) for block in band), EDGE
-    step = min((sheet.width - 2 * EDGE + GAP) / lanes, 1.5 * (sheet.side + GAP))
-    first = y + header_height(band, sheet.side)
-    heights = row_heights(band, sheet.side)
+    """Networks side by side."""
+    first, step, x = y + header_height(band, sheet.lane), sheet.lane + GAP, EDGE
+    rows = row_heights(band, sheet.side, sheet.lane)
     for block in band:
-        header(sheet, block.column, x, y, first - UNDER_HEADER, (len(block.lanes) - 1) * step + sheet.side)
-        for i, lane in enumerate(block.lanes):
-            top = first
-            for panel, height in zip(lane, heights):
-                under = sheet.write(x + i * step, top, panel.section.title, HEADING, sheet.side) + 0.04
-                draw(sheet, panel, x + i * step, under)
-                top += height
-        if len(block.lanes[-1]) == 1:  # the second place is free
-            room, left = first + sum(heights), x + (len(block.lanes) - 1) * step
-            for line in block.absent:
-                if top + len(wrapped(line, sheet.side, ABSENT)) * ABSENT.leading <= room + 1e-6:
-                    top = sheet.write(left, top, line, ABSENT, sheet.side) + 0.06
-        x += len(block.lanes) * step
-    return first + sum(heights)
+        header(sheet, block, x, y, first - UNDER_HEADER)
+        for lane in block.lanes:
+            for row, panel in enumerate(lane):
+                top = sheet.write(x, first + sum(rows[:row]), panel.section.title, HEADING, sheet.lane)
+                end = draw(sheet, panel, x, top + UNDER_HEADING)
+            x += step
+        top = max(end + UNDER_MAP, first + rows[0]) if len(lane) == 1 else end + UNDER_MAP
+        for line in block.absent:  # as far as there is room
+            if top + len(wrapped(line, sheet.lane, ABSENT)) * ABSENT.leading <= first + sum(rows):
+                top = sheet.write(x - step, top, line, ABSENT, sheet.lane) + 0.06
+    return first + sum(rows)
 
 
-def header_height(band: list[Block], side: float) -> float:
-    names = max(len(wrapped(block.column.title, name_width(block, side), NAME)) for block in band)
-    return names * NAME.leading + NOTE.leading * 2 + 0.06 + ANSWERS * ANSWER + UNDER_HEADER
+def header_height(band: list[Block], lane: float) -> float:
+    names = max(len(wrapped(block.column.title, name_width(block, lane), NAME)) for block in band)
+    facts = max(len(wrapped(facts_of(block.column), lane, NOTE)) for block in band)
+    return names * NAME.leading + facts * NOTE.leading + 0.06 + ANSWERS * ANSWER + UNDER_HEADER
 
 
-def name_width(block: Block, side: float) -> float:
-    return len(block.lanes) * (side + GAP) - GAP
+def name_width(block: Block, lane: float) -> float:
+    return len(block.lanes) * (lane + GAP) - GAP
 
 
-def header(sheet: Sheet, column: Column, x: float, top: float, bottom: float, width: float) -> None:
-    """Name, accuracy, and the most probable classes of a network; the answers end at `bottom`."""
-    sheet.write(x, top, column.title, NAME, width)
+def facts_of(column: Column) -> str:
+    if column.random:
+        return "random weights, not trained"
     value = column.accuracy["value"]
-    known = "not measured" if value is None else f"{value:.1f} % right in the test"
-    words, style = ("random weights, not trained", UNTRAINED) if column.random else (known, NOTE)
-    y = bottom - ANSWERS * ANSWER
-    sheet.write(x, y - 0.06 - len(wrapped(words, width, style)) * style.leading, words, style, width)
+    return "not measured" if value is None else f"{value:.1f} % in the test"
+
+
+def header(sheet: Sheet, block: Block, x: float, top: float, bottom: float) -> None:
+    """Name, accuracy, and the most probable classes of a network; the answers end at `bottom`."""
+    column, lane = block.column, sheet.lane
+    sheet.write(x, top, column.title, NAME, name_width(block, lane))
+    y, style = bottom - ANSWERS * ANSWER, UNTRAINED if column.random else NOTE
+    facts = facts_of(column)
+    sheet.write(x, y - 0.06 - len(wrapped(facts, lane, style)) * style.leading, facts, style, lane)
     ranked = np.argsort(-column.inspection.probabilities, kind="stable")[:ANSWERS]
     styles = ((HEADING._replace(size=BODY.size), WINNER, ACCENT), (BODY, BODY, "#9ca3af"))
     for index, (name, number, colour) in zip(ranked, styles):
         share = float(column.inspection.probabilities[index])
         sheet.write(x, y, CLASSES[index], name)
-        sheet.write(x + sheet.side, y, percent(share), number, align="right")
-        sheet.bar(x, y + ANSWER - 0.045, sheet.side, "#e5e7eb")
-        sheet.bar(x, y + ANSWER - 0.045, sheet.side * share, colour)
+        sheet.write(x + lane, y, percent(share), number, align="right")
+        sheet.bar(x, y + ANSWER - 0.045, lane, "#e5e7eb")
+        sheet.bar(x, y + ANSWER - 0.045, lane * share, colour)
         y += ANSWER

@@ -23,7 +23,7 @@ from matplotlib.transforms import Affine2D, ScaledTranslation
 from ..record.display import description
 from ..record.view import View
 
-DPI, MOST_PIXELS = 200, 24e6
+DPI, MOST_PIXELS = 160, 24e6
 INKS = description()["inks"]["light"]
 INK, GREY, ACCENT = INKS["text"], INKS["note"], INKS["accent"]
 
@@ -43,8 +43,8 @@ class Style(NamedTuple):
 
 
 TITLE, SUBTITLE = Style(20.0, bold=True), Style(13.0, GREY)
-NAME, HEADING, BODY = Style(13.0, bold=True), Style(10.0, bold=True), Style(11.0, GREY)
-NOTE, NUMBERS, TINY, PATH = Style(9.5, GREY), Style(9.0), Style(8.0, GREY), Style(7.0, GREY, mono=True)
+NAME, HEADING, BODY = Style(12.0, bold=True), Style(10.0, bold=True), Style(11.0, GREY)
+NOTE, NUMBERS, TINY, PATH = Style(9.5, GREY), Style(8.5), Style(8.0, GREY), Style(7.0, GREY, mono=True)
 CAPTION = Style(7.5, GREY)
 
 
@@ -58,23 +58,27 @@ def text_width(text: str, style: Style) -> float:
     return text_to_path.get_text_width_height_descent(text, font(style), ismath=False)[0] / 72
 
 
-def wrapped(text: str, width: float, style: Style) -> list[str]:
+@lru_cache(maxsize=8192)
+def wrapped(text: str, width: float, style: Style) -> tuple[str, ...]:
     """Lines that fit a width, broken at spaces; titles also at hyphens, paths at dots and underscores."""
     lines, breaks = [], r"(?<=[._ ])" if style.mono else r"(?<=[ -])" if style.bold else r"(?<= )"
-    for line in text.split("\n"):
+    for line in text.replace(" %", "\N{NO-BREAK SPACE}%").split("\n"):
         lines.append("")
+        taken = 0.0  # of the width; the pieces are measured one by one, for most of them come again
         for piece in re.split(breaks, line):
-            if lines[-1] and text_width((lines[-1] + piece).rstrip(), style) > width:
+            if lines[-1] and taken + text_width(piece.rstrip(), style) > width:
                 lines.append("")
+                taken = 0.0
             lines[-1] += piece
-    return [line.rstrip() for line in lines]
+            taken += text_width(piece, style)
+    return tuple(line.rstrip() for line in lines)
 
 
 class Sheet:
-    """A figure of some width, for maps of `side` inches that are drawn as `view` says over `pixels`."""
+    """A figure of some width, for maps of `side` inches with words `lane` inches wide below them."""
 
-    def __init__(self, width: float, view: View, side: float, pixels: np.ndarray):
-        self.width, self.view, self.side, self.pixels = width, view, side, pixels
+    def __init__(self, width: float, view: View, side: float, lane: float, pixels: np.ndarray):
+        self.width, self.view, self.side, self.lane, self.pixels = width, view, side, lane, pixels
         anchors = [f"#{colour}" for colour in description()["colours"][view.colours].split()]
         self.colours = LinearSegmentedColormap.from_list(view.colours, anchors)
         self.figure = Figure(figsize=(width, 1), facecolor="white")

@@ -19,7 +19,7 @@ def description() -> dict:
 
 def rounded(x: float, decimals: int) -> str:
     """A number with so many decimals; ties go away from zero, as in JavaScript's toFixed."""
-    return str(Decimal(x).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
+    return str(Decimal(float(x)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
 
 
 def number(x: float) -> str:
