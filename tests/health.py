@@ -83,8 +83,7 @@ def stop(app: subprocess.Popen, scratch: Path, most: float = 15) -> float:
         app.kill()
         raise RuntimeError(f"the app does not stop within {most} seconds") from None
     seconds = time.monotonic() - started
-    left = [file.name for file in (scratch / "temporary").rglob("*") if file.is_file()]
-    left += [folder.name for folder in (scratch / "temporary").glob("attnscope-*")]
+    left = [path.name for path in (scratch / "temporary").rglob("*")]
     if code != 0 or left:
         raise RuntimeError(f"the app stopped with status {code} and left {left}:\n{written(scratch)}")
     return seconds
@@ -95,8 +94,7 @@ def written(scratch: Path) -> str:
 
 
 def client_of(address: str) -> Client:
-    # By default the client takes every dictionary with a "path" for a file, and would download tensors.
-    return Client(address, verbose=False, analytics_enabled=False, download_files=False)
+    return Client(address, verbose=False, analytics_enabled=False)
 
 
 def check(record: dict, names: list[str]) -> None:
@@ -110,7 +108,7 @@ def check(record: dict, names: list[str]) -> None:
     for column in record["mechanisms"]:
         name, maps = column["key"], column["maps"]
         assert abs(sum(column["probabilities"]) - 1) < 1e-4, f"{name}: the probabilities do not sum to one"
-        assert sum(found["path"].endswith(".cam") for found in maps) == 8, f"{name}: not eight CAMs"
+        assert sum(found["tensor"].endswith(".cam") for found in maps) == 8, f"{name}: not eight CAMs"
         for values in (decode(found) for found in maps if found["data"]):
             assert values.size and np.isfinite(values).all(), f"{name}: a map without numbers"
 

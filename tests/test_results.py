@@ -11,7 +11,7 @@ from models.checkpoint import write_facts
 from models.results import predictions
 from models.results.table import results
 from tests.screenshots import find_chromium, launched
-from visualize.events import ASSETS
+from visualize.answers import PAGE
 from visualize.results import results_value
 
 LABELS = np.arange(10_000) % 10
@@ -81,14 +81,14 @@ def test_the_value_is_the_table(tmp_path):
 def test_gradio_can_read_the_templates():
     """It makes JavaScript template strings of them, in which a backslash or a backtick means something."""
     for kind in ("html", "css"):
-        assert not set("\\`") & set((ASSETS / f"results.{kind}").read_text())
+        assert not set("\\`") & set((PAGE / f"results.{kind}").read_text())
 
 
 # In a browser, without Gradio: the component needs an element, its value, and colours.
 
 
 def document(value: dict, colours: dict[str, str] = LIGHT) -> str:
-    html, css, script = ((ASSETS / f"results.{kind}").read_text() for kind in ("html", "css", "js"))
+    html, css, script = ((PAGE / f"results.{kind}").read_text() for kind in ("html", "css", "js"))
     variables = "".join(f"--{key}: {colour};" for key, colour in colours.items())
     return f"""<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <style>:root {{ {variables} }}
