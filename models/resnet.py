@@ -54,7 +54,7 @@ class BasicBlock(nn.Module):
                 residual, carry = residual
         identity = self.shortcut(x)
         x = identity + residual if self.fuse is None else self.fuse(identity, residual)
-        return record(self, "output", self.act2(x), "b c h w"), carry
+        return record(self, "output", self.act2(x), "b c h w", role="features"), carry
 
 
 class ForeignBlock(nn.Module):
@@ -65,7 +65,7 @@ class ForeignBlock(nn.Module):
         self.block = entry.build(site)
 
     def forward(self, x: torch.Tensor, carry: object = None) -> tuple[torch.Tensor, object]:
-        return record(self, "output", self.block(x), "b c h w"), carry
+        return record(self, "output", self.block(x), "b c h w", role="features"), carry
 
 
 class ResNet18(nn.Module):
@@ -112,7 +112,7 @@ class ResNet18(nn.Module):
             after = getattr(self, f"stage{stage}")
             if after is not None:
                 x = after(x, stages[-1]) if self.crosses else after(x)
-                x = record(self, f"stage{stage}.output", x, "b c h w")
+                x = record(self, f"stage{stage}.output", x, "b c h w", role="features")
             stages.append(x)  # (B, 64, 32, 32), (B, 128, 16, 16), (B, 256, 8, 8), (B, 512, 4, 4)
         features = x.mean((2, 3)) if self.head is None else self.head(stages)
         return self.fc(features)

@@ -132,6 +132,8 @@ def test_more_and_fewer_parameters():
         ("non_local", ["shares (1×)", "feature change", "8 × 8 = 64 cells, each 4 pixels"]),
         ("danet", ["shares (1×)", "feature change", "8 × 8 = 64 cells"]),  # recorded on the CPU
         ("ccnet", ["shares (1×)", "feature change", "8 × 8 = 64 cells"]),
+        ("non_local_dot_product", ["feature change", "8 × 8 = 64 cells"]),  # its weights are no shares
+        ("global_context", ["shares (1×)", "4 × 4 = 16 cells"]),
         ("acblock", ["4 × 4 = 16 cells", "the same for every picture"]),
         ("doconv", ["the same for every picture"]),
         ("border_align", []),

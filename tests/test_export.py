@@ -14,8 +14,8 @@ from PIL import Image
 from models import CLASSES, CheckpointError, metadata
 from tests.networks import picture, randomised
 from visualize.export.files import FORMS, MOST_IN_FIGURE, export
+from visualize.inspection import engine
 from visualize.inspection.network import inspect
-from visualize.record import compare as record
 from visualize.record.compare import compare_record
 from visualize.record.requests import RequestError
 from visualize.record.view import View, view_of
@@ -35,8 +35,8 @@ def checkpoints(monkeypatch):
             raise CheckpointError("There is no checkpoint of eca.")
         return dict(FACTS)
 
-    monkeypatch.setattr(record, "load", lambda name, device="cpu": network(name))
-    monkeypatch.setattr(record, "read_facts", facts)
+    monkeypatch.setattr(engine, "load", lambda name, device="cpu": network(name))
+    monkeypatch.setattr(engine, "read_facts", facts)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
@@ -126,7 +126,7 @@ def test_what_makes_no_look_is_refused_in_a_sentence(wish):
 def test_odd_requests_are_refused_and_leave_no_file(tmp_path, change, sentence):
     request = {"form": "npz", "picture": picture(), "mechanisms": ["se"], "target": "predicted"}
     with pytest.raises(RequestError, match=sentence):
-        export(**{**request, "cam": "GradCAM", "look": View(), "folder": tmp_path, **change})
+        export(**{**request, "cam": "GradCAM", "view": View(), "folder": tmp_path, **change})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,7 +143,7 @@ def test_the_numbers_are_the_recorded_ones(tmp_path):
         arrays = dict(stored)
 
     columns = compare_record(picture(), NAMES, "cat", "HiResCAM")["mechanisms"]
-    names = {f"{column['key']}/{shown['path']}" for column in columns for shown in column["maps"]}
+    names = {f"{column['key']}/{shown['tensor']}" for column in columns for shown in column["maps"]}
     assert arrays.keys() == names | {f"{name}/probabilities" for name in NAMES} | {"pixels", "classes"}
     assert arrays["classes"].tolist() == list(CLASSES)
     assert np.array_equal(arrays["pixels"], np.array(picture()))
@@ -179,10 +179,10 @@ def test_the_report_is_true(tmp_path):
         assert entry["accuracy"] == {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
         assert list(entry["probabilities"].values()) == seen.probabilities.tolist()
         assert entry["predicted"] == entry["target"] == CLASSES[seen.target]
-        assert [m["path"] for m in entry["maps"]][8:] == list(seen.maps)
+        assert [m["tensor"] for m in entry["maps"]][8:] == list(seen.maps)
         for said in entry["maps"][8:]:
-            values = seen.maps[said["path"]].values
-            assert said["axes"] == seen.maps[said["path"]].axes and said["shape"] == list(values.shape)
+            values = seen.maps[said["tensor"]].values
+            assert said["axes"] == seen.maps[said["tensor"]].axes and said["shape"] == list(values.shape)
             assert (said["least"], said["most"]) == (values.min(), values.max())
             assert values[tuple(said["strongest"])] == values.max()
             assert said["mean"] == pytest.approx(values.mean(), abs=1e-5)

@@ -227,7 +227,7 @@ def test_every_kind_of_map_is_drawn():
     for name in EVERY_KIND:
         for path, shown in column(name).seen.maps.items():
             if any(label.startswith(f"{name}/{path}") for label in labels):
-                kinds.add(kind_of(shown.axes, shown.static))
+                kinds.add(kind_of(shown))
     assert kinds == {*KINDS.values(), "filters"} - {"cam"}
 
 

@@ -670,7 +670,7 @@ def test_an_edit_of_any_record_changes_the_output(name):
     module = built(name)
     with torch.no_grad(), recording(module) as records:
         expected = outputs_of(module, inputs_of(name))
-    for path in records:
+    for path in (path for path, entry in records.items() if not entry.static):
         with torch.no_grad(), recording(module, {path: lambda tensor: 0.5 * tensor}):
             y = outputs_of(module, inputs_of(name))
         assert (y - expected).abs().max() > 1e-4, path

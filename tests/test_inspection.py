@@ -53,7 +53,7 @@ def test_every_network_can_be_inspected(name):
         assert np.allclose(shown.values, tensor, atol=1e-5), path
         assert shown.values.ndim == len(shown.axes.split())
         assert "b" not in shown.axes.split()
-        assert shown.static == record.static
+        assert (shown.role, shown.over, shown.bounds) == (record.role, record.over, record.bounds)
     for array in (seen.probabilities, *seen.cams.values(), *(m.values for m in seen.maps.values())):
         assert array.dtype == np.float32
 
@@ -150,10 +150,10 @@ def test_nothing_is_left_behind():
 
 def test_writing_to_a_map_does_not_write_to_the_network():
     filters = torch.ones(3, 4)
-    shown = without_batch(Record(filters, "k c", static=True))
+    shown = without_batch(Record(filters, "k c", "static", over="k"))
     shown.values.fill(7)
     assert (filters == 1).all()
-    assert (shown.axes, shown.static) == ("k c", True)
+    assert (shown.axes, shown.role, shown.over, shown.bounds) == ("k c", "static", "k", (0, 1))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import models
 from models import catalogue, checkpoint
 from models.catalogue import BLOCK_SLOTS, BLOCKS, FAMILIES, SLOTS, Entry, Site
 from models.losses import collecting_losses
-from models.recording import record, recording
+from models.recording import dims_of, record, recording
 from models.resnet import BasicBlock, ResNet18
 
 WIDTHS, SIZES = (64, 128, 256, 512), (32, 16, 8, 4)
@@ -156,6 +156,12 @@ def test_records_have_the_expected_paths_and_true_axes(name, built):
         assert [sizes[letter] for letter in letters] == list(shape), f"{path}: a letter has two sizes"
         assert all(sizes.get(digit, int(digit)) == int(digit) for digit in "123"), path
         assert sizes["b"] == 3 if "b" in sizes else entry.static, path
+        if entry.over:
+            sums = entry.tensor.sum(dims_of(entry.axes, entry.over))
+            assert entry.tensor.min() >= 0 and (sums - 1).abs().max() < 1e-3, path
+        if entry.role == "gate":
+            low, high = entry.bounds
+            assert low <= entry.tensor.min() and entry.tensor.max() <= high, path
         if "q" in sizes and "h" in sizes:
             assert sizes["q"] == sizes["h"] * sizes["w"], path
         if place := re.match(r"(layer|stage)(\d)", path):
@@ -187,12 +193,27 @@ def test_a_recorded_forward_gives_the_same_logits(name, built):
     images = pictures(2)
     with torch.inference_mode():
         expected = built(images)
-        with recording(built):
+        with recording(built) as records:
             logits = built(images)
         alone = built(images[1:])  # a batch of one
+        with recording(built) as others:
+            built(images[1:])
     assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert (alone - expected[1:]).abs().max() <= 1e-4 * expected.abs().max()
     assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()  # it looks at its picture
+    for path, entry in records.items():
+        if entry.static:
+            assert torch.equal(entry.tensor, others[path].tensor), f"{path} is not the same for every picture"
+        else:
+            assert not torch.equal(entry.tensor[0], entry.tensor[1]), f"{path} does not depend on the picture"
+    static = [path for path, entry in records.items() if entry.static]
+    for path in static[:1]:
+        with (
+            torch.inference_mode(),
+            pytest.raises(ValueError, match=f"^{path} is the same for every picture"),
+            recording(built, {path: torch.zeros_like}),
+        ):
+            built(pictures(1))
 
 
 def test_two_steps_of_training_lower_the_loss(name):
@@ -479,7 +500,7 @@ def test_slot_block_replaces_the_block():
 def test_a_mechanism_records_under_its_own_path():
     class Gate(nn.Module):
         def forward(self, x):
-            return x * record(self, "gate", x.mean((2, 3), keepdim=True).sigmoid(), "b c 1 1")
+            return x * record(self, "gate", x.mean((2, 3), keepdim=True).sigmoid(), "b c 1 1", role="gate")
 
     fake = Entry("fake", "", "channel", "refine", ("layer4.1",), "", lambda site: Gate(), "")
     _, records = run(ResNet18(10, fake).eval())

@@ -54,8 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(server: str) -> Client:
-    # By default the client takes every dictionary with a "path" for a file, and would download tensors.
-    return Client(server, verbose=False, analytics_enabled=False, download_files=False)
+    return Client(server, verbose=False, analytics_enabled=False)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +140,7 @@ def test_compare_returns_the_record(client: Client):
     cbam, plain = record["mechanisms"]
     assert sum(cbam["probabilities"]) == pytest.approx(1, abs=1e-4)
     assert {found["kind"] for found in plain["maps"]} == {"cam"}
-    gate = next(found for found in cbam["maps"] if found["path"] == "layer3.1.refine.spatial_gate")
+    gate = next(found for found in cbam["maps"] if found["tensor"] == "layer3.1.refine.spatial_gate")
     values = decode(gate)
     assert values.shape == (1, 8, 8) and 0 < values.min() < values.max() < 1
 
@@ -374,7 +373,7 @@ def test_large_map_comes_into_view_and_stays(visit: callable):
 def test_colours_tell_the_true_values(visit: callable, client: Client):
     """Gates on a fixed scale from 0 to 1, shares as multiples of an equal one from 1/16 to 16, in viridis."""
     record = client.predict(handle_file(CAT), ["cbam", "non_local"], api_name="/compare")
-    maps = {found["path"]: found for column in record["mechanisms"] for found in column["maps"]}
+    maps = {found["tensor"]: found for column in record["mechanisms"] for found in column["maps"]}
     query = 5 * 8 + 3  # where the mark stands at first
     gate = decode(maps["layer3.1.refine.spatial_gate"])[0]
     share = decode(maps["stage3.affinity"])[query] * 64
@@ -794,10 +793,8 @@ def test_keys_and_words_for_who_cannot_see(visit: callable):
         spatial,
     )
     assert found, spatial
-    record = Client(seen.page.url, verbose=False, download_files=False).predict(
-        handle_file(CAT), ["cbam"], api_name="/compare"
-    )
-    maps = {one["path"]: one for one in record["mechanisms"][0]["maps"]}
+    record = Client(seen.page.url, verbose=False).predict(handle_file(CAT), ["cbam"], api_name="/compare")
+    maps = {one["tensor"]: one for one in record["mechanisms"][0]["maps"]}
     gate = decode(maps["layer4.1.refine.spatial_gate"])[0]
     row, column = np.unravel_index(gate.argmax(), gate.shape)
     assert (int(found[1]), int(found[2])) == (row + 1, column + 1)

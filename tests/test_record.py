@@ -16,14 +16,14 @@ from PIL import Image
 from models import CATALOGUE, CLASSES, CheckpointError, metadata
 from models.recording import recording
 from tests.networks import picture, randomised
-from visualize.inspection import untrained
+from visualize.inspection import engine, untrained
 from visualize.inspection.cam import METHODS
 from visualize.inspection.network import Map, NotFiniteError
 from visualize.inspection.network import inspect as inspect_network
 from visualize.record import compare as record
 from visualize.record.compare import affinity_row, compare_record, stream_record
 from visualize.record.encoding import decode, pack, pack_map, picture_of
-from visualize.record.kinds import KINDS, kind_of, scale_of, shares, stays
+from visualize.record.kinds import KINDS, kind_of, scale_of, sharers, stays
 from visualize.record.requests import RequestError
 
 ROOT = Path(__file__).parent.parent
@@ -43,8 +43,8 @@ def checkpoints(monkeypatch):
         loaded.append(name)
         return network(name)
 
-    monkeypatch.setattr(record, "load", load)
-    monkeypatch.setattr(record, "read_facts", lambda name: dict(FACTS))
+    monkeypatch.setattr(engine, "load", load)
+    monkeypatch.setattr(engine, "read_facts", lambda name: dict(FACTS))
     monkeypatch.setattr(record, "_held", record._Cache(record.CACHE_BYTES))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return loaded
@@ -53,8 +53,8 @@ def checkpoints(monkeypatch):
 @pytest.fixture(scope="module")
 def seven():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "load", lambda name, device="cpu": network(name))
-        patch.setattr(record, "read_facts", lambda name: dict(FACTS))
+        patch.setattr(engine, "load", lambda name, device="cpu": network(name))
+        patch.setattr(engine, "read_facts", lambda name: dict(FACTS))
         patch.setattr(torch.cuda, "is_available", lambda: False)
         return compare_record(picture(), SEVEN)
 
@@ -75,12 +75,12 @@ def test_fields(seven):
         assert column["parameters"] == sum(p.numel() for p in network(column["key"]).parameters())
         assert column["accuracy"] == {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
         assert set(column["strength"]) == ({"stage2", "stage3"} if entry.slot == "stage" else set())
-        assert [m["path"] for m in column["maps"]][:8] == [
+        assert [m["tensor"] for m in column["maps"]][:8] == [
             f"layer{stage}.{block}.cam" for stage in (1, 2, 3, 4) for block in (0, 1)
         ]
         for shown in column["maps"]:
             assert set(shown) - {"raw"} == {
-                *("path", "block", "kind", "axes", "shape", "data", "lo", "hi", "scale", "static")
+                *("tensor", "block", "kind", "role", "axes", "shape", "data", "lo", "hi", "scale", "static")
             }
 
 
@@ -88,6 +88,7 @@ def test_is_json_and_small(seven):
     text = json.dumps(seven, allow_nan=False)
     assert json.loads(text) == seven
     assert len(text) < 400_000
+    assert '"path"' not in text  # which gradio_client would take for a file
 
 
 def test_decoded_maps_are_the_recorded_tensors(seven):
@@ -96,12 +97,12 @@ def test_decoded_maps_are_the_recorded_tensors(seven):
         expected = inspect_network(network(column["key"]), picture())
         for shown in column["maps"]:
             if not shown["data"]:
-                on_request.add((column["key"], shown["path"]))
+                on_request.add((column["key"], shown["tensor"]))
                 continue
-            block, _, last = shown["path"].rpartition(".")
-            values = expected.cams[block] if last == "cam" else expected.maps[shown["path"]].values
+            block, _, last = shown["tensor"].rpartition(".")
+            values = expected.cams[block] if last == "cam" else expected.maps[shown["tensor"]].values
             error = np.abs(decode(shown) - values).max()
-            assert error <= 1e-4 * (shown["hi"] - shown["lo"]) + 1e-7, shown["path"]
+            assert error <= 1e-4 * (shown["hi"] - shown["lo"]) + 1e-7, shown["tensor"]
             assert np.ptp(values) == pytest.approx(shown["hi"] - shown["lo"], abs=1e-6)
     assert on_request == {
         ("self_attention", "stage2.affinity"),
@@ -113,7 +114,7 @@ def test_decoded_maps_are_the_recorded_tensors(seven):
 
 def test_kinds_blocks_and_scales(seven):
     found = {
-        (column["key"], shown["path"]): (shown["block"], shown["kind"], shown["scale"])
+        (column["key"], shown["tensor"]): (shown["block"], shown["kind"], shown["scale"])
         for column in seven["mechanisms"]
         for shown in column["maps"]
     }
@@ -127,30 +128,45 @@ def test_kinds_blocks_and_scales(seven):
 
 
 @pytest.mark.parametrize(
-    ("path", "axes", "values", "scale"),
+    ("axes", "said", "scale"),
     [
-        ("stage1.full_gate", "c h w", [[[1.2, 1.9]]], "1-2"),  # BAM: 1 + sigmoid
-        ("layer1.0.refine.full_gate", "c h w", [[[0.2, 0.9]]], "0-1"),  # MS-CAM: sigmoid
-        ("layer1.0.fuse.fuse_gate1", "c h w", [[[0.2, 0.9]]], "0-1"),
-        ("layer1.0.refine.gate", "c 1 1", [[[0.4999]], [[0.5001]]], "0-1"),  # nearly constant: so it looks
-        ("layer1.0.refine.gate", "c 1 1", [[[0.2]], [[1.4]]], "signed"),
-        ("head.rendering.3_2.gate", "c 1 1", [[[0.0]], [[0.9]]], "signed"),  # a ReLU, small by chance
-        ("head.mask", "c h w", [[[-0.3, 0.9]]], "signed"),
-        ("stage2.affinity_1", "h w cross", [[[0.0, 0.4, 0.6]]], "uniform=1"),
-        ("stage2.affinity", "q h w", [[[0.1, 0.2]], [[0.0, 0.3]]], "signed"),  # no softmax: ReLU over N
-        ("stage2.affinity", "q k", [[-0.2, 1.2]], "signed"),
-        ("stage2.affinity", "q k", [[0.3, 0.7]], "uniform=1"),
-        ("stage2.weights", "g k h w", [[[[0.3]], [[0.7]]]], "uniform=1"),
-        ("stage2.weights", "g k h w", [[[[-0.3]], [[1.3]]]], "signed"),
-        ("stage2.distribute", "k h w", [[[0.3]], [[0.7]]], "uniform=1"),  # over the maps
-        ("stage2.gather", "k h w", [[[0.3, 0.7]], [[0.5, 0.5]]], "uniform=1"),  # over the places
-        ("stage2.channel", "c c", [[0.3, 0.7], [1.0, 0.0]], "uniform=1"),
-        ("layer3.0.conv1.weights", "k", [0.3, 0.7], "0-1"),
-        ("layer1.0.refine.taps", "k", [0.3, 0.7], "signed"),
+        ("c h w", {"role": "gate", "bounds": (1, 2)}, "1-2"),  # 1 + sigmoid
+        ("c h w", {"role": "gate"}, "0-1"),
+        ("c 1 1", {"role": "gate"}, "0-1"),
+        ("c 1 1", {"role": "gate", "bounds": (0, np.inf)}, "signed"),  # a ReLU, which may stay below one
+        ("c h w", {"role": "gate", "bounds": (-np.inf, np.inf)}, "signed"),
+        ("c 1 1", {"role": "features"}, "signed"),
+        ("h w cross", {"role": "share", "over": "cross"}, "uniform=1"),
+        ("q h w", {"role": "share", "over": "h w"}, "uniform=1"),
+        ("q h w", {"role": "features"}, "signed"),  # an affinity without a softmax
+        ("k h w", {"role": "share", "over": "k"}, "uniform=1"),
+        ("c c", {"role": "share", "over": "c"}, "uniform=1"),
+        ("branch c 1 1", {"role": "share", "over": "branch"}, "0-1"),
+        ("k", {"role": "share", "over": "k"}, "0-1"),
+        ("k", {"role": "static", "over": "k"}, "0-1"),  # learnt weights of a fusion
+        ("k", {"role": "static"}, "signed"),
+        ("h w", {}, "relative"),
     ],
 )
-def test_scale_follows_name_axes_and_values(path, axes, values, scale):
-    assert scale_of(path, axes, np.float32(values)) == scale
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_the_scale_follows_from_the_role_and_the_axes_whatever_the_values(axes, said, scale, value):
+    values = np.full([2] * len(axes.split()), value, np.float32)
+    assert scale_of(Map(axes, values, **said)) == scale
+
+
+@pytest.mark.parametrize(
+    ("axes", "over", "count"),
+    [("q h w", "h w", 35), ("g k h w", "k", 3), ("h w cross", "cross", 3), ("c c", "c", 7), ("q k", "k", 7)],
+)
+def test_as_many_share_as_the_role_says(axes, over, count):
+    shape = (2, 3, 5, 7) if axes == "g k h w" else (2, 5, 3) if "cross" in axes else (2, 5, 7)
+    values = np.zeros(shape[-len(axes.split()) :], np.float32)
+    assert sharers(Map(axes, values, "share", over)) == count
+
+
+def test_axes_that_nobody_draws_are_refused():
+    with pytest.raises(ValueError, match="'w h'"):
+        pack_map("layer1.0.refine.gate", Map("w h", np.zeros((2, 2), np.float32), "gate"))
 
 
 def test_kinds_are_those_that_the_grid_draws():
@@ -159,7 +175,9 @@ def test_kinds_are_those_that_the_grid_draws():
     ]
     drawn = {kind for section in sections for kind in section["kinds"]}
     assert drawn == {*KINDS.values()}
-    assert kind_of("k k", static=True) == "filters" != kind_of("k k", static=False)
+    square = np.zeros((3, 3), np.float32)
+    assert kind_of(Map("k k", square, "static")) == "filters"
+    assert kind_of(Map("k k", square, "features")) == kind_of(Map("k k", square, "share", "k")) == "matrix"
 
 
 @pytest.mark.parametrize("name", metadata.networks())
@@ -169,14 +187,15 @@ def test_whole_catalogue_has_kinds_scales_and_a_bound(name):
     packed = {path: pack_map(path, shown) for path, shown in maps.items()}
     assert len(json.dumps(packed)) < 150_000
     for path, shown in maps.items():
-        local, values, found = path.rsplit(".", 1)[-1], shown.values, packed[path]
+        values, found = shown.values, packed[path]
         assert found["kind"] in KINDS.values(), (path, shown.axes)
+        assert (found["role"], found["static"]) == (shown.role, shown.role == "static")
         low, high = {"0-1": (0, 1), "1-2": (1, 2), "uniform=1": (0, 1)}.get(found["scale"], (-np.inf, np.inf))
         assert low <= values.min() and values.max() <= high + 1e-6, path
         if found["scale"] == "uniform=1":
-            sums = shares(local, shown.axes, values)
-            assert np.allclose(sums, 1, atol=1e-3), path
-            assert values.mean() == pytest.approx(sums.size / values.size, rel=1e-3)  # the grid divides by it
+            assert values.mean() == pytest.approx(1 / sharers(shown), rel=1e-3), (
+                path
+            )  # the page divides by it
     scales = {path.rsplit(".", 1)[-1]: found["scale"] for path, found in packed.items()}
     assert SCALES.get(name, {}).items() <= scales.items()
 
@@ -245,12 +264,12 @@ def test_a_click_after_a_comparison_runs_no_network(checkpoints):
 def test_what_the_server_holds_is_bounded():
     held = record._Cache(10_000)
     for index in range(20):
-        held.put((bytes(32), f"{index}"), {"a": Map("c 1 1", np.zeros((500, 1, 1), np.float32), False)})
+        held.put((bytes(32), f"{index}"), {"a": Map("c 1 1", np.zeros((500, 1, 1), np.float32))})
     assert held.size == sum(record.weight(*entry) for entry in held.entries.items())
     assert 0 < held.size <= 10_000
     assert held.get((bytes(32), "0")) is None
     assert held.get((bytes(32), "19")) is not None
-    held.put((bytes(32), "20"), {"a": Map("c 1 1", np.zeros((5000, 1, 1), np.float32), False)})
+    held.put((bytes(32), "20"), {"a": Map("c 1 1", np.zeros((5000, 1, 1), np.float32))})
     assert (held.size, len(held.entries)) == (0, 0)  # larger than the whole cache
 
 
@@ -319,7 +338,7 @@ def test_a_broken_checkpoint_is_named_and_the_rest_works(monkeypatch):
 
     broken = randomised("cbam")
     broken.fc.bias[3] = float("inf")
-    monkeypatch.setattr(record, "load", load)
+    monkeypatch.setattr(engine, "load", load)
     *_, found = stream_record(picture(), ["se", "plain", "cbam"])
     assert [column["key"] for column in found["mechanisms"]] == ["plain"]
     assert found["unavailable"] == [
@@ -337,8 +356,8 @@ def one_trained(monkeypatch):
             raise CheckpointError(f"{name} is not trained yet.")
         return dict(FACTS)
 
-    monkeypatch.setattr(record, "is_trained", lambda name: name == "plain")
-    monkeypatch.setattr(record, "read_facts", read)
+    monkeypatch.setattr(engine, "is_trained", lambda name: name == "plain")
+    monkeypatch.setattr(engine, "read_facts", read)
 
 
 def test_random_weights_only_when_asked_and_labelled(one_trained, checkpoints):
@@ -378,7 +397,7 @@ def test_a_full_gpu_means_the_cpu_and_a_note(monkeypatch):
         return network(name)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(record, "load", load)
+    monkeypatch.setattr(engine, "load", load)
     (column,) = compare_record(picture(), ["plain"])["mechanisms"]
     assert "CPU" in column["note"]
     assert len(column["maps"]) == 8
@@ -467,7 +486,7 @@ def test_numbers_at_the_ends_of_float32():
 
 
 def test_large_maps_stay_on_the_server_and_say_so():
-    shown = Map("q h w", np.random.default_rng(0).random((65, 2, 2), np.float32), False)
+    shown = Map("q h w", np.random.default_rng(0).random((65, 2, 2), np.float32))
     assert stays(shown)
     packed = pack_map("stage1.affinity", shown)
     assert packed["data"] == ""
@@ -475,7 +494,7 @@ def test_large_maps_stay_on_the_server_and_say_so():
     assert 0 < packed["lo"] < packed["hi"] < 1
     with pytest.raises(ValueError, match="affinity_row"):
         decode(packed)
-    assert not stays(Map("q h w", np.zeros((64, 8, 8), np.float32), False))
+    assert not stays(Map("q h w", np.zeros((64, 8, 8), np.float32)))
 
 
 def test_an_edit_is_in_the_maps_of_the_record():

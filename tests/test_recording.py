@@ -12,7 +12,7 @@ import models
 from models.attention.cbam import CBAM
 from models.attention.non_local import NonLocal
 from models.attention.se import SqueezeExcitation
-from models.recording import is_recording, record, recording
+from models.recording import attend, dims_of, is_recording, record, recording
 
 
 def small() -> nn.Sequential:
@@ -36,20 +36,111 @@ def test_records_stand_under_their_path_in_the_order_of_computation():
     assert list(records) == ["gate"]
 
 
-def test_a_static_record_says_so():
-    class Basis(nn.Module):
-        def forward(self, x):
-            return x + record(self, "basis", torch.ones(5, 7), "h w", static=True)
+class Showing(nn.Module):
+    """Adds ones, and says of them what it was made with."""
 
-    module = Basis()
+    def __init__(self, axes="h w", **said):
+        super().__init__()
+        self.axes, self.said = axes, said
+
+    def forward(self, x):
+        return x + record(self, "ones", torch.ones(5, 7), self.axes, **self.said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"role": "gate"},
+        {"role": "gate", "bounds": (1, 2)},
+        {"role": "share", "over": "w"},
+        {"role": "share", "over": "h w"},
+        {"role": "features"},
+        {"role": "static"},
+        {"role": "static", "over": "w"},
+    ],
+)
+def test_a_record_holds_what_was_said_of_it(said):
+    module = Showing(**said)
     with recording(module) as records:
         module(features())
-    assert records["basis"].static and records["basis"].axes == "h w"
+    found = records["ones"]
+    assert {"role": found.role, "over": found.over, "bounds": found.bounds} == {
+        "over": "",
+        "bounds": (0, 1),
+        **said,
+    }
+    assert found.static == (said["role"] == "static") and found.axes == "h w"
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({"role": "attention"}, "no role 'attention': choose one of gate, share, features, static"),
+        ({"role": ""}, "no role ''"),
+        ({"role": "share"}, "over which axes"),
+        ({"role": "share", "over": "k"}, "'h w' has no axis k"),
+        ({"role": "share", "over": "h c b"}, "'h w' has no axis b, c"),
+        ({"role": "static", "over": "k"}, "'h w' has no axis k"),
+        ({"role": "gate", "over": "w"}, "only shares"),
+        ({"role": "features", "over": "w"}, "only shares"),
+        ({"role": "share", "over": "w", "bounds": (1, 2)}, "bounds are for gates"),
+    ],
+)
+def test_a_record_that_makes_no_sense_is_refused(said, complaint):
+    module = Showing(**said)
+    with pytest.raises(ValueError, match=complaint), recording(module):
+        module(features())
+    assert not is_recording()
+
+
+@pytest.mark.parametrize(
+    ("axes", "over", "dims"),
+    [("b q h w", "h w", (-2, -1)), ("q k", "k", (-1,)), ("b branch c 1 1", "branch", (-4,))]
+    + [("b c c", "c", (-1,)), ("b g k h w", "k", (-3,)), ("k", "", ())],
+)
+def test_where_the_axes_stand_that_a_share_sums_over(axes, over, dims):
+    assert dims_of(axes, over) == dims
+
+
+@pytest.mark.parametrize("heads", [(), (3,)])
+@pytest.mark.parametrize("size", [None, (2, 5)])
+@pytest.mark.parametrize("scale", [None, 1.0, 0.3])
+def test_attention_is_the_same_whether_somebody_looks_or_not(heads, size, scale):
+    class Reader(nn.Module):
+        def forward(self, query, key, value):
+            return attend(self, query, key, value, size, scale, name="shares")
+
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(7, 6), (10, 6), (10, 4)]  # of queries, keys and values
+    tokens = [torch.randn(2, *heads, *shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    module = Reader()
+    lean = module(*tokens)
+    with recording(module) as records:
+        explicit = module(*tokens)
+    torch.testing.assert_close(explicit, lean, rtol=1e-12, atol=1e-12)
+    found = records["shares"]
+    assert found.axes == ("b head q " if heads else "b q ") + ("h w" if size else "k")
+    assert found.tensor.shape == (2, *heads, 7, *(size or (10,)))
+    sums = found.tensor.sum(dims_of(found.axes, found.over))
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+
+    with recording(module, {"shares": torch.zeros_like}):  # what is recorded is what is used
+        assert not module(*tokens).any()
+
+
+def test_an_edit_of_what_is_static_is_refused():
+    module = Showing(role="static")
+    with (
+        pytest.raises(ValueError, match=r"^ones is the same for every picture and cannot be edited\.$"),
+        recording(module, {"ones": torch.zeros_like}),
+    ):
+        module(features())
+    assert not is_recording()
 
 
 def test_without_a_recording_record_is_the_identity():
     tensor = torch.ones(3)
-    assert record(nn.Identity(), "gate", tensor, "b") is tensor
+    assert record(nn.Identity(), "gate", tensor, "b", role="gate") is tensor
     assert not is_recording()
 
 

@@ -23,6 +23,7 @@ from models.checkpoint import CheckpointError
 from models.data import DataError
 from models.losses import add_loss
 from models.results import evaluate, table
+from models.train import __main__ as train_command
 from models.train import run as train
 from models.train.recipe import RECIPES, Recipe
 from models.train.run import Run, TrainingError, train_one
@@ -503,7 +504,17 @@ def command(module, monkeypatch, *arguments: str) -> None:
 
 
 def test_the_command_trains_and_prints_what_it_found(toy, monkeypatch, tmp_path, capsys):
-    command(train, monkeypatch, "plain", "--recipe", "toy", "--seed", "4", "--folder", str(tmp_path / "out"))
+    command(
+        train_command,
+        monkeypatch,
+        "plain",
+        "--recipe",
+        "toy",
+        "--seed",
+        "4",
+        "--folder",
+        str(tmp_path / "out"),
+    )
     printed = json.loads(capsys.readouterr().out)
     assert printed["seed"] == 4 and printed["accuracy"] is not None
     before = (tmp_path / "out" / "plain.safetensors").read_bytes()
@@ -515,7 +526,7 @@ def test_the_command_trains_and_prints_what_it_found(toy, monkeypatch, tmp_path,
 @pytest.mark.parametrize(
     "module, arguments, sentence",
     [
-        (train, ("nothing", "--recipe", "toy"), "no mechanism 'nothing'"),
+        (train_command, ("nothing", "--recipe", "toy"), "no mechanism 'nothing'"),
         (evaluate, ("nothing",), "no mechanism 'nothing'"),
         (evaluate, ("plain",), "plain is not trained yet"),
     ],

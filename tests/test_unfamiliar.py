@@ -12,10 +12,10 @@ from models import data, metadata
 from models.checkpoint import read_facts, restore, save
 from models.results.evaluate import logits_of
 from tests.networks import picture, randomised
+from visualize.inspection import engine
 from visualize.inspection import unfamiliar as typical
 from visualize.inspection.network import inspect
 from visualize.inspection.unfamiliar import is_unusual, measure, sentence
-from visualize.record import compare as record
 from visualize.record.compare import compare_record, stream_record
 
 network = cache(randomised)
@@ -89,9 +89,9 @@ def stored(monkeypatch, tmp_path):
     for name in networks:
         (tmp_path / f"{name}.json").write_text('{"sha256": "abc"}')
     monkeypatch.setattr(typical, "FILE", file)
-    monkeypatch.setattr(record, "read_facts", lambda name: read_facts(name, tmp_path))
-    monkeypatch.setattr(record, "is_trained", lambda name: name in networks)
-    monkeypatch.setattr(record, "load", lambda name, device: network(name))
+    monkeypatch.setattr(engine, "read_facts", lambda name: read_facts(name, tmp_path))
+    monkeypatch.setattr(engine, "is_trained", lambda name: name in networks)
+    monkeypatch.setattr(engine, "load", lambda name, device: network(name))
     return file
 
 
@@ -112,7 +112,7 @@ def test_the_file_is_of_the_checkpoints_that_ship():
     trained = [name for name in metadata.networks() if metadata.is_trained(name)]
     assert {name: one["sha256"] for name, one in SHIPPED["networks"].items()} == {
         name: read_facts(name)["sha256"] for name in trained
-    }, "run `python -m visualize.typical`"
+    }, "run `python -m visualize.inspection.unfamiliar`"
     assert 0 < SHIPPED["false_alarms"] < 6
 
 

@@ -44,8 +44,10 @@ class DoubleAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         value = self.value(x).flatten(2)  # (B, m, N)
         gather = self.gather(x).flatten(2).softmax(-1).unflatten(2, x.shape[2:])  # (B, n, H, W)
-        gather = record(self, "gather", gather, "b k h w")
+        gather = record(self, "gather", gather, "b k h w", role="share", over="h w")
         boards = value @ gather.flatten(2).transpose(1, 2)  # (B, m, n)
-        distribute = record(self, "distribute", self.distribute(x).softmax(1), "b k h w")
+        distribute = record(
+            self, "distribute", self.distribute(x).softmax(1), "b k h w", role="share", over="k"
+        )
         mixed = boards @ distribute.flatten(2)  # (B, m, N)
         return x + self.bn(self.project(mixed.unflatten(2, x.shape[2:])))

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..catalogue import Site, mechanism
-from ..recording import is_recording, record
+from ..recording import attend
 
 PAPER = (
     "Zhu, Xu et al., Asymmetric Non-local Neural Networks for Semantic Segmentation, ICCV 2019, "
@@ -131,11 +131,7 @@ def gather(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: tor
     """A map of queries (B, d, H, W) and S keys and values (B, S, d) -> (B, d, H, W)."""
     size = query.shape[2:]
     query = query.flatten(2).transpose(1, 2)  # (B, N, d)
-    if is_recording():
-        affinity = (query @ key.transpose(1, 2) * query.shape[-1] ** -0.5).softmax(-1)  # (B, N, S)
-        gathered = record(module, "affinity", affinity, "b q k") @ value
-    else:
-        gathered = F.scaled_dot_product_attention(query, key, value)
+    gathered = attend(module, query, key, value)
     return gathered.transpose(1, 2).unflatten(2, size)
 
 

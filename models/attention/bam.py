@@ -52,8 +52,8 @@ class BottleneckAttention(nn.Module):
         self.spatial.append(nn.Conv2d(width, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        channel_logit = record(self, "channel_logit", self.channel(x.mean((2, 3))), "b c")
-        spatial_logit = record(self, "spatial_logit", self.spatial(x), "b 1 h w")
+        channel_logit = record(self, "channel_logit", self.channel(x.mean((2, 3))), "b c", role="features")
+        spatial_logit = record(self, "spatial_logit", self.spatial(x), "b 1 h w", role="features")
         logit = self.combine(channel_logit[:, :, None, None], spatial_logit)  # (B, C, H, W)
-        full_gate = record(self, "full_gate", 1 + torch.sigmoid(logit), "b c h w")
+        full_gate = record(self, "full_gate", 1 + torch.sigmoid(logit), "b c h w", role="gate", bounds=(1, 2))
         return x * full_gate

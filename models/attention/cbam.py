@@ -49,12 +49,12 @@ class CBAM(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         average, peak = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)  # (B, C, 1, 1)
         channel_gate = torch.sigmoid(self.mlp(average) + self.mlp(peak))
-        channel_gate = record(self, "channel_gate", channel_gate, "b c 1 1")
+        channel_gate = record(self, "channel_gate", channel_gate, "b c 1 1", role="gate")
         x = x * channel_gate
 
         summary = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)  # (B, 2, H, W)
         spatial_gate = torch.sigmoid(self.bn(self.conv(summary)))
-        spatial_gate = record(self, "spatial_gate", spatial_gate, "b 1 h w")
+        spatial_gate = record(self, "spatial_gate", spatial_gate, "b 1 h w", role="gate")
         return x * spatial_gate
 
     def mlp(self, pooled: torch.Tensor) -> torch.Tensor:

@@ -54,7 +54,7 @@ class CrissCrossAttention(nn.Module):
         row = torch.einsum("bchw,bchk->bhwk", query, key)  # (B, H, W, W)
         itself = torch.eye(height, dtype=torch.bool, device=x.device)[:, None]  # (H, 1, H)
         scores = torch.cat([column.masked_fill(itself, float("-inf")), row], dim=-1)
-        affinity = record(self, name, scores.softmax(-1), "b h w cross")
+        affinity = record(self, name, scores.softmax(-1), "b h w cross", role="share", over="cross")
         column, row = affinity.split([height, width], dim=-1)
         from_column = torch.einsum("bhwk,bckw->bchw", column, value)
         from_row = torch.einsum("bhwk,bchk->bchw", row, value)

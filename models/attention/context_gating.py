@@ -40,4 +40,4 @@ class ContextGating(nn.Module):
     def forward(self, stages: list[torch.Tensor]) -> torch.Tensor:
         pooled = stages[-1].mean((2, 3))  # (B, C)
         gate = torch.sigmoid(self.bn(self.linear(pooled)))
-        return pooled * record(self, "gate", gate, "b c")
+        return pooled * record(self, "gate", gate, "b c", role="gate")

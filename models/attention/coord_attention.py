@@ -47,6 +47,6 @@ class CoordinateAttention(nn.Module):
         rows, columns = both.split(x.shape[2:], dim=2)
         h_gate = torch.sigmoid(self.excite_h(rows))  # (B, C, H, 1)
         w_gate = torch.sigmoid(self.excite_w(columns.transpose(2, 3)))  # (B, C, 1, W)
-        h_gate = record(self, "h_gate", h_gate, "b c h 1")
-        w_gate = record(self, "w_gate", w_gate, "b c 1 w")
+        h_gate = record(self, "h_gate", h_gate, "b c h 1", role="gate")
+        w_gate = record(self, "w_gate", w_gate, "b c 1 w", role="gate")
         return x * h_gate * w_gate

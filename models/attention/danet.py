@@ -1,9 +1,8 @@
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..catalogue import mechanism
-from ..recording import is_recording, record
+from ..recording import attend, record
 
 
 @mechanism(
@@ -52,12 +51,7 @@ class DualAttention(nn.Module):
         query, key, value = (
             conv(x).flatten(2).transpose(1, 2) for conv in (self.query, self.key, self.value)
         )  # (B, N, C/8), (B, N, C/8), (B, N, C)
-        if is_recording():
-            position = (query @ key.transpose(1, 2)).softmax(-1).unflatten(2, (height, width))
-            position = record(self, "position", position, "b q h w")
-            gathered = position.flatten(2) @ value
-        else:
-            gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        gathered = attend(self, query, key, value, (height, width), scale=1.0, name="position")
         return gathered.transpose(1, 2).unflatten(2, (height, width))
 
     def between_channels(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,5 +60,5 @@ class DualAttention(nn.Module):
             wide = detectors.to(torch.promote_types(x.dtype, torch.float32))
             energy = wide @ wide.transpose(1, 2)  # (B, C, C)
             channel = (self.channel_sign * energy).softmax(-1)  # a constant per row, max_k E, changes nothing
-        channel = record(self, "channel", channel, "b c c")
+        channel = record(self, "channel", channel, "b c c", role="share", over="c")
         return (channel.to(x.dtype) @ detectors).view_as(x)

@@ -63,9 +63,9 @@ class DeepConnectedAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         pooled = heard = x.mean((2, 3))  # (B, C)
         if self.connect is not None:
-            alpha, beta = record(self, "connection", self.connect.weight[0], "k", static=True)
+            alpha, beta = record(self, "connection", self.connect.weight[0], "k", role="static")
             heard = alpha * pooled + beta * self.translate(carry) + self.connect.bias
             heard = torch.relu(self.norm(heard))
         gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(heard))))
-        gate = record(self, "gate", gate[:, :, None, None], "b c 1 1")
+        gate = record(self, "gate", gate[:, :, None, None], "b c 1 1", role="gate")
         return x * gate, pooled * gate.flatten(1)

@@ -44,8 +44,8 @@ class EfficientChannelAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pooled = x.mean((2, 3)).unsqueeze(1)  # (B, 1, C)
-        taps = record(self, "taps", self.conv.weight.flatten(), "k", static=True)
+        taps = record(self, "taps", self.conv.weight.flatten(), "k", role="static")
         scores = F.conv1d(pooled, taps.view(1, 1, -1), padding=len(taps) // 2)
         gate = torch.sigmoid(scores).transpose(1, 2).unsqueeze(3)  # (B, C, 1, 1)
-        gate = record(self, "gate", gate, "b c 1 1")
+        gate = record(self, "gate", gate, "b c 1 1", role="gate")
         return x * gate

@@ -52,9 +52,11 @@ class EfficientAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size = x.shape[2:]
         key_maps = self.key(x).flatten(2).softmax(-1).unflatten(2, size)  # (B, n, H, W)
-        key_maps = record(self, "key_maps", key_maps, "b k h w")
+        key_maps = record(self, "key_maps", key_maps, "b k h w", role="share", over="h w")
         query_weights = self.query(x).unflatten(1, (self.heads, -1)).softmax(2).flatten(1, 2)  # (B, n, H, W)
-        query_weights = record(self, "query_weights", query_weights, "b k h w")
+        # Several heads have one each to share out, so that together no axis sums to one.
+        role, over = ("share", "k") if self.heads == 1 else ("features", "")
+        query_weights = record(self, "query_weights", query_weights, "b k h w", role, over)
 
         key, query, value = (
             part.flatten(2).unflatten(1, (self.heads, -1))

@@ -61,15 +61,15 @@ class FrequencyChannelAttention(nn.Module):
         return cls(site.channels, site.size, site.size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        basis = record(self, "basis", self.basis, "k h w", static=True)
+        basis = record(self, "basis", self.basis, "k h w", role="static")
         sized = x
         if x.shape[2:] != basis.shape[1:]:  # training may begin on smaller pictures
             sized = F.adaptive_avg_pool2d(x, basis.shape[1:])
         groups = sized.unflatten(1, (len(basis), -1))  # (B, 16, C/16, H, W)
         spectrum = torch.einsum("bkchw,khw->bkc", groups, basis).flatten(1)  # (B, C)
-        spectrum = record(self, "spectrum", spectrum, "b c")
+        spectrum = record(self, "spectrum", spectrum, "b c", role="features")
         gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(spectrum))))
-        gate = record(self, "gate", gate[:, :, None, None], "b c 1 1")
+        gate = record(self, "gate", gate[:, :, None, None], "b c 1 1", role="gate")
         return x * gate
 
 

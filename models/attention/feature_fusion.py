@@ -42,12 +42,14 @@ class MultiScaleChannelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * record(self, "full_gate", self.weigh(x), "b c h w")
+        return x * record(self, "full_gate", self.weigh(x), "b c h w", role="gate")
 
     def weigh(self, x: torch.Tensor) -> torch.Tensor:
         """M(x), (B, C, H, W)."""
-        global_logit = record(self, "global_logit", self.whole(x.mean((2, 3), keepdim=True)), "b c 1 1")
-        local_logit = record(self, "local_logit", self.local(x), "b c h w")
+        global_logit = record(
+            self, "global_logit", self.whole(x.mean((2, 3), keepdim=True)), "b c 1 1", role="features"
+        )
+        local_logit = record(self, "local_logit", self.local(x), "b c h w", role="features")
         return torch.sigmoid(global_logit + local_logit)
 
 
@@ -71,7 +73,7 @@ class AttentionalFeatureFusion(MultiScaleChannelAttention):
     """
 
     def forward(self, identity: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        gate = record(self, "fuse_gate", self.weigh(identity + residual), "b c h w")
+        gate = record(self, "fuse_gate", self.weigh(identity + residual), "b c h w", role="gate")
         return 2 * (residual * gate + identity * (1 - gate))
 
 
@@ -101,7 +103,7 @@ class IterativeAttentionalFeatureFusion(nn.Module):
         self.second = MultiScaleChannelAttention(channels, reduction)
 
     def forward(self, identity: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        gate = record(self, "fuse_gate1", self.first.weigh(identity + residual), "b c h w")
+        gate = record(self, "fuse_gate1", self.first.weigh(identity + residual), "b c h w", role="gate")
         mixed = residual * gate + identity * (1 - gate)
-        gate = record(self, "fuse_gate2", self.second.weigh(mixed), "b c h w")
+        gate = record(self, "fuse_gate2", self.second.weigh(mixed), "b c h w", role="gate")
         return residual * gate + identity * (1 - gate)

@@ -38,7 +38,7 @@ class GatherExciteMinus(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate = torch.sigmoid(self.excite(self.gather(x)))  # (B, C, 1, 1) or (B, C, H/e, W/e)
-        gate = record(self, "gate", gate, "b c h w" if self.extent else "b c 1 1")
+        gate = record(self, "gate", gate, "b c h w" if self.extent else "b c 1 1", role="gate")
         return x * (F.interpolate(gate, x.shape[2:], mode="nearest") if self.extent else gate)
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
@@ -93,7 +93,7 @@ class GatherExcite(GatherExciteMinus):
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         if self.extent:
             return self.steps(x)
-        filters = record(self, "gather_filter", self.filters, "c h w", static=True)
+        filters = record(self, "gather_filter", self.filters, "c h w", role="static")
         if x.shape[2:] != filters.shape[1:]:  # training may begin on smaller pictures
             x = F.adaptive_avg_pool2d(x, filters.shape[1:])
         return self.bn((x * filters).sum((2, 3), keepdim=True))

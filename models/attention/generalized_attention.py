@@ -74,10 +74,16 @@ class GeneralizedAttention(nn.Module):
             e2 = by_place(query, towards_rows, towards_columns)
             e3 = (key * u).sum(-1)  # (B, heads, rows, columns)
             e4 = by_place(v.expand(1, -1, *size, -1), towards_rows, towards_columns)[0]
-            e1, e2 = record(self, "e1", e1, "b head q h w"), record(self, "e2", e2, "b head q h w")
-            e3, e4 = record(self, "e3", e3, "b k h w"), record(self, "e4", e4, "head q h w", static=True)
+            e1, e2 = (
+                record(self, "e1", e1, "b head q h w", role="features"),
+                record(self, "e2", e2, "b head q h w", role="features"),
+            )
+            e3, e4 = (
+                record(self, "e3", e3, "b k h w", role="features"),
+                record(self, "e4", e4, "head q h w", role="static"),
+            )
             affinity = (e1 + e2 + e3[:, :, None] + e4).flatten(3).softmax(-1).unflatten(3, (rows, columns))
-            affinity = record(self, "affinity", affinity, "b head q h w")
+            affinity = record(self, "affinity", affinity, "b head q h w", role="share", over="h w")
             gathered = affinity.flatten(3) @ value.flatten(2, 3)
         else:
             # e2 + e4 is a number for the key's row plus one for its column: a query brings them all, and a

@@ -48,7 +48,7 @@ class GlobalContext(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scores = self.score(x)  # (B, 1, H, W)
         mask = scores.flatten(2).softmax(-1).unflatten(2, scores.shape[2:])
-        mask = record(self, "context_mask", mask, "b 1 h w")
+        mask = record(self, "context_mask", mask, "b 1 h w", role="share", over="h w")
         context = (x * mask).sum((2, 3), keepdim=True)  # (B, C, 1, 1)
         channel_add = self.excite(torch.relu(self.norm(self.squeeze(context))))
-        return x + record(self, "channel_add", channel_add, "b c 1 1")
+        return x + record(self, "channel_add", channel_add, "b c 1 1", role="features")

@@ -49,8 +49,8 @@ class GlobalSecondOrderPooling(nn.Module):
         reduced = torch.relu(self.bn(self.reduce(torch.relu(x)))).flatten(2)  # (B, d, N)
         centred = reduced - reduced.mean(2, keepdim=True)
         covariance = centred @ centred.transpose(1, 2) / centred.shape[2]  # (B, d, d)
-        covariance = record(self, "covariance", covariance, "b k k")
+        covariance = record(self, "covariance", covariance, "b k k", role="features")
 
         rows = self.row_conv(self.row_bn(covariance.unsqueeze(3)))  # (B, 4d, 1, 1)
-        gate = record(self, "gate", torch.sigmoid(self.excite(rows)), "b c 1 1")
+        gate = record(self, "gate", torch.sigmoid(self.excite(rows)), "b c 1 1", role="gate")
         return x * gate

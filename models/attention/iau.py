@@ -52,7 +52,7 @@ class InteractionAggregationUpdate(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.pool_channels(self.between_channels(x))
-        update = record(self, "update", self.between_parts(x), "b c")
+        update = record(self, "update", self.between_parts(x), "b c", role="features")
         return x + update[:, :, None, None]
 
     def between_channels(self, x: torch.Tensor) -> torch.Tensor:
@@ -60,11 +60,11 @@ class InteractionAggregationUpdate(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # the energies overflow half precision
             wide = detectors.to(torch.promote_types(x.dtype, torch.float32))
             channel = (wide @ wide.transpose(1, 2)).softmax(-1)  # (B, C, C)
-        channel = record(self, "channel", channel, "b c c")
+        channel = record(self, "channel", channel, "b c c", role="share", over="c")
         return (channel.to(x.dtype) @ detectors).view_as(x)
 
     def between_parts(self, x: torch.Tensor) -> torch.Tensor:
-        parts = record(self, "parts", torch.sigmoid(self.find_parts(x)), "b k h w")
+        parts = record(self, "parts", torch.sigmoid(self.find_parts(x)), "b k h w", role="gate")
         cells, spots = x.flatten(2), parts.flatten(2).transpose(1, 2)  # (B, C, N), (B, N, P)
         summaries = torch.cat([cells @ spots, cells.mean(2, keepdim=True)], dim=2)  # (B, C, P + 1)
         nodes, whole = self.reduce(summaries).split([spots.shape[2], 1], dim=2)  # (B, C/2, P), (B, C/2, 1)
@@ -73,7 +73,7 @@ class InteractionAggregationUpdate(nn.Module):
         pairs = torch.cat([differences, whole[..., None].expand_as(differences)], dim=1)
         itself = torch.eye(nodes.shape[2], dtype=torch.bool, device=x.device)
         scores = self.compare(pairs)[:, 0].masked_fill(itself, float("-inf"))  # (B, P, P)
-        edges = record(self, "edges", scores.softmax(-1), "b k k")
+        edges = record(self, "edges", scores.softmax(-1), "b k k", role="share", over="k")
 
         heard = nodes @ edges.transpose(1, 2)  # (B, C/2, P)
         states = self.talk(torch.cat([nodes, heard], dim=1))

@@ -55,7 +55,8 @@ class LightNonLocal(nn.Module):
         by_summary = (cells + keys) * compared * channels
         if is_recording() or by_pairs < by_summary:
             affinity = (query @ key / cells).unflatten(2, asked.shape[2:])
-            affinity = record(self, "affinity", affinity, "b q h w")
+            # Without a softmax the weights of a query sum to anything: no shares.
+            affinity = record(self, "affinity", affinity, "b q h w", role="features")
             gathered = affinity.flatten(2) @ value
         else:
             gathered = query @ (key @ value / cells)

@@ -1,9 +1,8 @@
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..catalogue import mechanism
-from ..recording import is_recording, record
+from ..recording import attend, is_recording, record
 
 PAPER = "Wang et al., Non-local Neural Networks, CVPR 2018, https://arxiv.org/abs/1711.07971"
 
@@ -62,12 +61,7 @@ class NonLocal(nn.Module):
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, size: torch.Size
     ) -> torch.Tensor:
         """Tokens (B, N, C') to the same; `size` is (H, W)."""
-        scale = query.shape[-1] ** -0.5 if self.scaled else 1.0
-        if not is_recording():
-            return F.scaled_dot_product_attention(query, key, value, scale=scale)
-        affinity = (query @ key.transpose(1, 2) * scale).softmax(-1).unflatten(2, size)  # (B, N, H, W)
-        affinity = record(self, "affinity", affinity, "b q h w")
-        return affinity.flatten(2) @ value
+        return attend(self, query, key, value, size, scale=None if self.scaled else 1.0)
 
 
 @mechanism(
@@ -136,7 +130,8 @@ class NonLocalDotProduct(NonLocal):
         if inner < keys and not is_recording():  # the cheaper order
             return query @ (key.transpose(1, 2) @ value / keys)
         affinity = (query @ key.transpose(1, 2) / keys).unflatten(2, size)  # (B, N, H, W)
-        affinity = record(self, "affinity", affinity, "b q h w")
+        # Without a softmax the weights of a query sum to anything: no shares.
+        affinity = record(self, "affinity", affinity, "b q h w", role="features")
         return affinity.flatten(2) @ value
 
 
@@ -176,5 +171,6 @@ class NonLocalConcatenation(NonLocal):
         ours, theirs = self.compare.weight.view(2, -1)  # w is a part for the query and a part for the key
         scores = (query * ours).sum(2)[:, :, None] + (key * theirs).sum(2)[:, None]  # (B, N, 1) + (B, 1, N)
         affinity = (torch.relu(scores) / key.shape[1]).unflatten(2, size)  # (B, N, H, W)
-        affinity = record(self, "affinity", affinity, "b q h w")
+        # Without a softmax the weights of a query sum to anything: no shares.
+        affinity = record(self, "affinity", affinity, "b q h w", role="features")
         return affinity.flatten(2) @ value

@@ -66,14 +66,23 @@ class ObjectContext(nn.Module):
         sketches = self.sketch(x)  # (B, 10, H, W)
         logits = sketches.mean((2, 3))
         add_loss(lambda labels: self.auxiliary_weight * F.cross_entropy(logits.float(), labels))
-        regions = record(self, "regions", sketches.flatten(2).softmax(-1).unflatten(2, size), "b k h w")
+        regions = record(
+            self,
+            "regions",
+            sketches.flatten(2).softmax(-1).unflatten(2, size),
+            "b k h w",
+            role="share",
+            over="h w",
+        )
         objects = (x.flatten(2) @ regions.flatten(2).transpose(1, 2))[..., None]  # (B, C, 10, 1)
 
         query, key, value = (
             part.flatten(2) for part in (self.query(x), self.key(objects), self.value(objects))
         )  # (B, d, N), (B, d, 10), (B, d, 10)
         scores = key.transpose(1, 2) @ query * query.shape[1] ** -0.5  # (B, 10, N)
-        pixel_region = record(self, "pixel_region", scores.softmax(1).unflatten(2, size), "b k h w")
+        pixel_region = record(
+            self, "pixel_region", scores.softmax(1).unflatten(2, size), "b k h w", role="share", over="k"
+        )
         advice = self.project((value @ pixel_region.flatten(2)).unflatten(2, size))  # (B, C, H, W)
         return self.fuse(torch.cat([advice, x], dim=1))
 

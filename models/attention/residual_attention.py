@@ -64,7 +64,8 @@ class ResidualAttention(nn.Module):
         x = self.before(x)
         trunk = self.trunk(x)
         mask = torch.sigmoid(self.mask(self.hourglass(x)))
-        mask = record(self, "soft_mask", mask, "b c h w")
+        # The mask itself, not the 1 + M of the next line: at 0 it leaves the trunk as it is.
+        mask = record(self, "soft_mask", mask, "b c h w", role="gate")
         return torch.relu(self.bn(self.after((1 + mask) * trunk)))
 
     def hourglass(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,8 @@
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..catalogue import mechanism
-from ..recording import is_recording, record
+from ..recording import attend, record
 
 
 @mechanism(
@@ -57,7 +56,7 @@ class ResidualNonLocalAttention(nn.Module):
         near = self.before(self.non_local(self.enter(block_input)))  # (B, w, H, W)
         far = self.up(self.below(self.down(near)))[:, :, :height, :width]  # an odd size comes back even
         mask = torch.sigmoid(self.leave(self.after(near + far)))
-        mask = record(self, "mask", mask, "b c h w")
+        mask = record(self, "mask", mask, "b c h w", role="gate")
         return residual * mask
 
 
@@ -90,9 +89,5 @@ class NonLocalLayer(nn.Module):
         query, key, value = (
             conv(x).flatten(2).transpose(1, 2) for conv in (self.query, self.key, self.value)
         )  # (B, N, w/2)
-        if is_recording():
-            affinity = (query @ key.transpose(1, 2)).softmax(-1).unflatten(2, size)  # (B, N, H, W)
-            gathered = record(self, "affinity", affinity, "b q h w").flatten(2) @ value
-        else:
-            gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        gathered = attend(self, query, key, value, size, scale=1.0)
         return x + self.project(gathered.transpose(1, 2).unflatten(2, size))

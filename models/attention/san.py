@@ -70,8 +70,7 @@ class PairwiseSAN(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[2:]
         features = torch.relu(self.bn(x))
-        weights = self.footprints(self.query(features), self.key(features))  # (B, G, k², N)
-        weights = record(self, "weights", weights.unflatten(3, (height, width)), "b g k h w")
+        weights = self.footprints(self.query(features), self.key(features))  # (B, G, k², H, W)
 
         value = self.reflected(self.value(features)).unflatten(1, (-1, self.groups))  # (B, m/G, G, H+6, W+6)
         mixed = 0
@@ -82,12 +81,13 @@ class PairwiseSAN(nn.Module):
         return x + self.project(torch.relu(self.inner_bn(mixed.flatten(1, 2))))
 
     def footprints(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """Two maps (B, r, H, W) to the weights (B, G, k², N)."""
+        """Two maps (B, r, H, W) to the weights (B, G, k², H, W)."""
         query_place = self.place(places(query))  # (1, 2, H, W)
         features = query.flatten(2)[:, :, None] - self.neighbours(key)  # (B, r, k², N)
         offsets = query_place.flatten(2)[:, :, None] - self.neighbours(query_place)  # (1, 2, k², N)
         pairs = torch.cat([features, offsets.expand(len(query), -1, -1, -1)], dim=1)
-        return self.compare(pairs).softmax(2)
+        weights = self.compare(pairs).softmax(2).unflatten(3, query.shape[2:])
+        return record(self, "weights", weights, "b g k h w", role="share", over="k")
 
     def neighbours(self, x: torch.Tensor) -> torch.Tensor:
         """What stands around each cell: (B, C, H, W) -> (B, C, k², N)."""
@@ -141,7 +141,9 @@ class PatchwiseSAN(PairwiseSAN):
 
     def footprints(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         patch = torch.cat([query.flatten(2), self.neighbours(key).flatten(1, 2)], dim=1)  # (B, r(k² + 1), N)
-        return self.compare(patch[:, :, None])[:, :, 0].unflatten(1, (self.groups, -1))
+        weights = self.compare(patch[:, :, None])[:, :, 0].unflatten(1, (self.groups, -1))
+        weights = weights.unflatten(3, query.shape[2:])
+        return record(self, "weights", weights, "b g k h w", role="features")  # no softmax: no shares
 
 
 def places(like: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ class ChannelSE(nn.Module):
         self.excite = nn.Conv2d(channels // reduction, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * record(self, "gate", self.judge_channels(x), "b c 1 1")
+        return x * record(self, "gate", self.judge_channels(x), "b c 1 1", role="gate")
 
     def judge_channels(self, x: torch.Tensor) -> torch.Tensor:
         pooled = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
@@ -65,7 +65,7 @@ class SpatialSE(nn.Module):
         self.conv = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * record(self, "spatial_gate", torch.sigmoid(self.conv(x)), "b 1 h w")
+        return x * record(self, "spatial_gate", torch.sigmoid(self.conv(x)), "b 1 h w", role="gate")
 
 
 @mechanism("scse", title="scSE", family="hybrid", slot="refine", paper=PAPER)
@@ -95,6 +95,6 @@ class ConcurrentSE(ChannelSE):
         self.conv = nn.Conv2d(channels, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        channel_gate = record(self, "channel_gate", self.judge_channels(x), "b c 1 1")
-        spatial_gate = record(self, "spatial_gate", torch.sigmoid(self.conv(x)), "b 1 h w")
+        channel_gate = record(self, "channel_gate", self.judge_channels(x), "b c 1 1", role="gate")
+        spatial_gate = record(self, "spatial_gate", torch.sigmoid(self.conv(x)), "b 1 h w", role="gate")
         return self.combine(x * channel_gate, x * spatial_gate)

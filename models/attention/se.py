@@ -37,5 +37,5 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pooled = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(pooled))))
-        gate = record(self, "gate", gate, "b c 1 1")
+        gate = record(self, "gate", gate, "b c 1 1", role="gate")
         return x * gate

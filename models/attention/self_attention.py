@@ -1,9 +1,8 @@
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..catalogue import mechanism
-from ..recording import is_recording, record
+from ..recording import attend
 
 
 @mechanism(
@@ -47,12 +46,6 @@ class SelfAttention(nn.Module):
         height, width = x.shape[2:]
         heads = self.qkv(x).flatten(2).unflatten(1, (3, self.heads, -1))  # (B, 3, heads, d, N)
         query, key, value = heads.transpose(3, 4).unbind(1)  # (B, heads, N, d)
-        if is_recording():
-            scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5  # (B, heads, N, N)
-            affinity = scores.softmax(-1).unflatten(3, (height, width))
-            affinity = record(self, "affinity", affinity, "b head q h w")
-            gathered = affinity.flatten(3) @ value
-        else:
-            gathered = F.scaled_dot_product_attention(query, key, value)
+        gathered = attend(self, query, key, value, (height, width))  # (B, heads, N, d)
         gathered = gathered.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width))  # (B, C, H, W)
         return x + self.gamma * self.project(gathered)

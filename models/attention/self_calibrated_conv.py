@@ -48,7 +48,7 @@ class SelfCalibratedConv(nn.Module):
         window = min(self.pooling, *size)  # training may begin on smaller pictures
         coarse = self.context(F.avg_pool2d(calibrated, window))  # (B, C/2, H/4, W/4)
         gate = torch.sigmoid(calibrated + F.interpolate(coarse, size, mode="nearest"))
-        gate = record(self, "calibration_gate", gate, "b k h w")
+        gate = record(self, "calibration_gate", gate, "b k h w", role="gate")
         return torch.cat([self.plain(plain), self.out(self.detail(calibrated) * gate)], dim=1)
 
 

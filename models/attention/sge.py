@@ -46,5 +46,5 @@ class SpatialGroupEnhance(nn.Module):
         match = match - match.mean((2, 3), keepdim=True)
         match = match / (match.std((2, 3), keepdim=True) + 1e-5)
         gate = torch.sigmoid(self.weight[:, None, None] * match + self.bias[:, None, None])
-        gate = record(self, "group_gate", gate, "b g h w")
+        gate = record(self, "group_gate", gate, "b g h w", role="gate")
         return (x * gate.unsqueeze(2)).flatten(1, 2)

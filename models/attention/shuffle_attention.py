@@ -53,11 +53,11 @@ class ShuffleAttention(nn.Module):
         first, second = groups.unbind(2)
         average = first.mean((3, 4), keepdim=True)
         channel_gate = self.gate(average, self.channel_weight, self.channel_bias)
-        channel_gate = record(self, "channel_gate", channel_gate, "b k 1 1")
+        channel_gate = record(self, "channel_gate", channel_gate, "b k 1 1", role="gate")
 
         contrast = self.norm(second.flatten(0, 1)).unflatten(0, second.shape[:2])
         spatial_gate = self.gate(contrast, self.spatial_weight, self.spatial_bias)
-        spatial_gate = record(self, "spatial_gate", spatial_gate, "b k h w")
+        spatial_gate = record(self, "spatial_gate", spatial_gate, "b k h w", role="gate")
 
         first = first * channel_gate.view_as(average)
         second = second * spatial_gate.view_as(second)

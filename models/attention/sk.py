@@ -72,5 +72,5 @@ class SelectiveKernel(nn.Module):
         views = torch.stack([branch(x) for branch in self.branches], dim=1)  # (B, branches, C, H, W)
         pooled = views.sum(1).mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         scores = self.select(self.squeeze(pooled)).unflatten(1, (len(self.branches), -1))
-        weights = record(self, "weights", scores.softmax(1), "b branch c 1 1")
+        weights = record(self, "weights", scores.softmax(1), "b branch c 1 1", role="share", over="branch")
         return (weights * views).sum(1)

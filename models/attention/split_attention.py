@@ -69,6 +69,10 @@ class SplitAttention(nn.Module):
         pooled = splits.sum(1).mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         scores = self.select(self.squeeze(pooled)).unflatten(1, (self.cardinality, self.radix, -1))
         scores = scores.transpose(1, 2).flatten(2, 3)  # (B, radix, C, 1, 1)
-        weights = scores.softmax(1) if self.radix > 1 else torch.sigmoid(scores)
-        weights = record(self, "weights", weights, "b branch c 1 1")
+        if self.radix > 1:
+            weights = record(
+                self, "weights", scores.softmax(1), "b branch c 1 1", role="share", over="branch"
+            )
+        else:  # a single branch has nobody to share with
+            weights = record(self, "weights", torch.sigmoid(scores), "b branch c 1 1", role="gate")
         return (weights * splits).sum(1)

@@ -64,7 +64,7 @@ class SpatialTransformer(nn.Module):
             still = theta.detach()
             theta = still + self.pace * (theta - still)  # the same numbers, a tenth of the gradient
             theta = theta.to(torch.promote_types(images.dtype, torch.float32))
-            theta = record(self, "theta", theta, "b 2 3")
+            theta = record(self, "theta", theta, "b 2 3", role="features")
             grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-            grid = record(self, "grid", grid, "b h w 2")
+            grid = record(self, "grid", grid, "b h w 2", role="features")
             return F.grid_sample(images.to(grid.dtype), grid, align_corners=False)

@@ -49,9 +49,9 @@ class TripletAttention(nn.Module):
         front = torch.stack([x.amax(1), x.mean(1)], dim=1)  # (B, 2, H, W)
         above = torch.stack([x.amax(2), x.mean(2)], dim=1)  # (B, 2, C, W)
         side = torch.stack([x.amax(3), x.mean(3)], dim=1).transpose(2, 3)  # (B, 2, H, C)
-        hw_gate = record(self, "hw_gate", torch.sigmoid(self.hw(front)), "b 1 h w")
-        cw_gate = record(self, "cw_gate", torch.sigmoid(self.cw(above)), "b 1 c w")
-        hc_gate = record(self, "hc_gate", torch.sigmoid(self.hc(side)), "b 1 h c")
+        hw_gate = record(self, "hw_gate", torch.sigmoid(self.hw(front)), "b 1 h w", role="gate")
+        cw_gate = record(self, "cw_gate", torch.sigmoid(self.cw(above)), "b 1 c w", role="gate")
+        hc_gate = record(self, "hc_gate", torch.sigmoid(self.hc(side)), "b 1 h c", role="gate")
         by_column = cw_gate.transpose(1, 2)  # (B, C, 1, W)
         by_row = hc_gate.permute(0, 3, 2, 1)  # (B, C, H, 1)
         return x * (hw_gate + by_column + by_row) / 3

@@ -46,6 +46,6 @@ class SubspaceAttention(nn.Module):
         peaks = F.max_pool2d(torch.relu(self.each(x)), 3, stride=1, padding=1)  # (B, C, H, W)
         scores = torch.relu(self.gather(peaks))  # (B, groups, H, W)
         maps = scores.flatten(2).softmax(-1).unflatten(2, (height, width))
-        maps = record(self, "subspace_map", maps, "b g h w")
+        maps = record(self, "subspace_map", maps, "b g h w", role="share", over="h w")
         packs = x.unflatten(1, (self.groups, -1))  # (B, groups, C/groups, H, W)
         return (packs + packs * maps.unsqueeze(2)).flatten(1, 2)

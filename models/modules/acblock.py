@@ -68,8 +68,10 @@ class AsymmetricConvBlock(nn.Module):
         views = [self.square(x), self.vertical(x), self.horizontal(x)]  # each (B, C, H/stride, W/stride)
         if is_recording():
             skeleton = self.kernel_and_bias()[0].abs().mean((0, 1))  # (3, 3)
-            record(self, "skeleton", skeleton, "k k", static=True)
-            views = record(self, "views", torch.stack(views, dim=1), "b branch c h w").unbind(1)
+            record(self, "skeleton", skeleton, "k k", role="static")
+            views = record(
+                self, "views", torch.stack(views, dim=1), "b branch c h w", role="features"
+            ).unbind(1)
         return sum(views)
 
     def kernel_and_bias(self) -> tuple[torch.Tensor, torch.Tensor]:

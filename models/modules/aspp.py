@@ -42,5 +42,5 @@ class AtrousPyramid(ASPP):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         views = torch.stack([conv(x) for conv in self.convs], dim=1)  # (B, 5, C, H, W)
-        views = record(self, "views", views, "b branch c h w")
+        views = record(self, "views", views, "b branch c h w", role="features")
         return self.project(views.flatten(1, 2))

@@ -46,7 +46,7 @@ class CondConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate = torch.sigmoid(self.route(x.mean((2, 3))))
-        gate = record(self, "gate", gate, "b k")
+        gate = record(self, "gate", gate, "b k", role="gate")
         count = self.route.out_features
         if len(x) == 1:  # blend the filters, then convolve once
             experts = self.experts.weight.unflatten(0, (count, -1))  # (K, C, C_in, 3, 3)

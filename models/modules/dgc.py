@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -78,7 +80,7 @@ class DynamicGroupConv(nn.Module):
 
         ranks = ratings.argsort(dim=2).argsort(dim=2)  # 0 for the lowest
         saliency = ratings * (ranks >= self.inactive.round())
-        saliency = record(self, "saliency", saliency, "b head k")
+        saliency = record(self, "saliency", saliency, "b head k", role="gate", bounds=(0, math.inf))
         seen = x.unsqueeze(1) * saliency[..., None, None]  # (B, heads, C_in, H, W)
         y = self.conv(seen.flatten(1, 2))  # (B, heads * C/heads, H, W)
         return y.unflatten(1, (self.heads, -1)).transpose(1, 2).flatten(1, 2)

@@ -48,7 +48,7 @@ class DepthwiseOverparameterizedConv(nn.Module):
         return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        record(self, "depthwise", self.depthwise, "g k k", static=True)
+        record(self, "depthwise", self.depthwise, "g k k", role="static")
         return F.conv2d(x, self.kernel(), stride=self.stride, padding=self.kernel_size // 2)
 
     def kernel(self) -> torch.Tensor:

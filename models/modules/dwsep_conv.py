@@ -52,7 +52,7 @@ class DepthwiseSeparableConv(nn.Module):
         return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        record(self, "filters", self.depthwise.weight.squeeze(1), "g k k", static=True)
+        record(self, "filters", self.depthwise.weight.squeeze(1), "g k k", role="static")
         x = torch.relu(self.bn(self.depthwise(x)))  # (B, C_in, H/stride, W/stride)
-        x = record(self, "depthwise", x, "b g h w")
+        x = record(self, "depthwise", x, "b g h w", role="features")
         return self.pointwise(x)  # (B, C, H/stride, W/stride)

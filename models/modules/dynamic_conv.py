@@ -63,7 +63,9 @@ class DynamicConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scores = self.excite(torch.relu(self.squeeze(x.mean((2, 3)))))  # (B, K)
-        weights = record(self, "weights", (scores / self.temperature).softmax(1), "b k")
+        weights = record(
+            self, "weights", (scores / self.temperature).softmax(1), "b k", role="share", over="k"
+        )
         if len(x) == 1:  # mix the kernels, then convolve once
             banks = self.banks.weight.unflatten(0, (self.kernels, -1))  # (K, C, C_in, 3, 3)
             kernel = torch.einsum("k,kcmij->cmij", weights[0], banks)

@@ -46,4 +46,4 @@ class FeatureTools(nn.Module):
             maps = [maps[i] for i in self.chosen]
         features = torch.cat(maps, dim=1).flatten(2)  # (B, C, HW)
         gram = features @ features.transpose(1, 2) / features[0].numel()
-        return record(self, "gram", gram, "b c c")
+        return record(self, "gram", gram, "b c c", role="features")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -93,7 +95,7 @@ class Attention(nn.Module):
         height, width = x.shape[2:]
         query, key, value = self.query(x).flatten(2), self.key(other).flatten(2), self.value(other).flatten(2)
         weights = self.mix(key.mean(2)).softmax(1)
-        weights = record(self, "weights", weights, "b k")
+        weights = record(self, "weights", weights, "b k", role="share", over="k")
 
         query, key = (split.unflatten(1, (self.parts, -1)) for split in (query, key))
         scores = query.transpose(2, 3) @ key  # (B, parts, N, K)
@@ -103,9 +105,11 @@ class Attention(nn.Module):
             scores = scores * query.shape[2] ** -0.5
         affinity = (weights[:, :, None, None] * scores.softmax(3)).sum(1)  # (B, N, K)
         if self.grounding:
-            affinity = record(self, "affinity", affinity, "b q k")
+            affinity = record(self, "affinity", affinity, "b q k", role="share", over="k")
         else:
-            affinity = record(self, "affinity", affinity.unflatten(2, (height, width)), "b q h w").flatten(2)
+            affinity = record(
+                self, "affinity", affinity.unflatten(2, (height, width)), "b q h w", role="share", over="h w"
+            ).flatten(2)
         gathered = (affinity @ value.transpose(1, 2)).transpose(1, 2).unflatten(2, (height, width))
         return self.bn(self.project(gathered))
 
@@ -123,5 +127,5 @@ class Rendering(nn.Module):
 
     def forward(self, x: torch.Tensor, finer: torch.Tensor) -> torch.Tensor:
         gate = torch.relu(self.squeeze(finer.mean((2, 3), keepdim=True)))
-        gate = record(self, "gate", gate, "b c 1 1")
+        gate = record(self, "gate", gate, "b c 1 1", role="gate", bounds=(0, math.inf))
         return torch.relu(self.same(x) * gate + self.shrink(finer))

@@ -64,9 +64,9 @@ class GhostModule(nn.Module):
         return cls(site.channels_in, site.channels, site.stride, activation=site.position == 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        record(self, "filters", self.cheap.weight.squeeze(1), "g k k", static=True)
+        record(self, "filters", self.cheap.weight.squeeze(1), "g k k", role="static")
         intrinsic = self.act(self.bn1(self.primary(x)))  # (B, C/2, H/stride, W/stride)
-        intrinsic = record(self, "intrinsic", intrinsic, "b g h w")
+        intrinsic = record(self, "intrinsic", intrinsic, "b g h w", role="features")
         ghost = self.act(self.bn2(self.cheap(intrinsic)))
-        ghost = record(self, "ghost", ghost, "b g h w")
+        ghost = record(self, "ghost", ghost, "b g h w", role="features")
         return torch.cat([intrinsic, ghost], dim=1)[:, : self.channels]

@@ -36,5 +36,5 @@ class Mish(nn.Module):
         return cls()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = record(self, "preactivation", x, "b c h w")
+        x = record(self, "preactivation", x, "b c h w", role="features")
         return F.mish(x)

@@ -59,7 +59,8 @@ class MixConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = [conv(part) for conv, part in zip(self.depthwise, x.split(self.widths, dim=1))]
         parts = [
-            record(self, f"kernel_{size}", part, "b k h w") for size, part in zip(self.kernel_sizes, parts)
+            record(self, f"kernel_{size}", part, "b k h w", role="features")
+            for size, part in zip(self.kernel_sizes, parts)
         ]
         x = torch.cat(parts, dim=1)  # (B, C_in, H/stride, W/stride)
         return self.pointwise(torch.relu(self.bn(x)))  # (B, C, H/stride, W/stride)

@@ -50,7 +50,7 @@ class PolyScaleConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, stride = self.conv.weight, self.conv.stride
         pattern = self.pattern()  # (4, 4)
-        record(self, "pattern", pattern, "k k", static=True)
+        record(self, "pattern", pattern, "k k", role="static")
         rows, columns = (width // self.parts for width in weight.shape[:2])
         spread = pattern.repeat_interleave(rows, 0).repeat_interleave(columns, 1)  # (C, C_in)
         views = []  # each (B, C, H/stride, W/stride)
@@ -58,7 +58,9 @@ class PolyScaleConv(nn.Module):
             kernel = weight * (spread == dilation)[..., None, None]  # (C, C_in, 3, 3)
             views.append(F.conv2d(x, kernel, stride=stride, padding=dilation, dilation=dilation))
         if is_recording():
-            views = record(self, "views", torch.stack(views, dim=1), "b branch c h w").unbind(1)
+            views = record(
+                self, "views", torch.stack(views, dim=1), "b branch c h w", role="features"
+            ).unbind(1)
         return sum(views)
 
     def pattern(self) -> torch.Tensor:

@@ -49,7 +49,7 @@ class PyramidPooling(nn.Module):
         summaries = [x]
         for n, branch in zip(self.bins, self.branches):
             grid = F.adaptive_avg_pool2d(x, n).flatten(2)
-            grid = record(self, f"grid_{n}", grid, "b c k")
+            grid = record(self, f"grid_{n}", grid, "b c k", role="features")
             summary = branch(grid.unflatten(2, (n, n)))  # (B, C/4, n, n)
             summaries.append(F.interpolate(summary, x.shape[2:], mode="bilinear", align_corners=True))
         return torch.cat(summaries, dim=1)

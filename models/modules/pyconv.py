@@ -63,7 +63,7 @@ class PyConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         answers = [
-            record(self, f"kernel_{size}", level(x), "b k h w")
+            record(self, f"kernel_{size}", level(x), "b k h w", role="features")
             for size, level in zip(self.kernel_sizes, self.levels)
         ]
         return torch.cat(answers, dim=1)  # (B, C, H/stride, W/stride)

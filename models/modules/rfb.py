@@ -64,9 +64,11 @@ class ReceptiveFieldBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         views = torch.stack([branch(x) for branch in self.branches], dim=1)  # (B, 3, C/4, H, W)
-        views = record(self, "views", views, "b branch k h w")
-        residual = record(self, "residual", self.scale * self.merge(views.flatten(1, 2)), "b c h w")
-        shortcut = record(self, "shortcut", self.shortcut(x), "b c h w")
+        views = record(self, "views", views, "b branch k h w", role="features")
+        residual = record(
+            self, "residual", self.scale * self.merge(views.flatten(1, 2)), "b c h w", role="features"
+        )
+        shortcut = record(self, "shortcut", self.shortcut(x), "b c h w", role="features")
         return torch.relu(residual + shortcut)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -51,5 +53,6 @@ class SemanticEmbeddingBranch(nn.Module):
 
     def fuse(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         mask = F.interpolate(self.embed(high), low.shape[2:], mode="bilinear", align_corners=True)
-        mask = record(self, "mask", mask, "b c h w")
+        # A factor without a sigmoid: it has no ends.
+        mask = record(self, "mask", mask, "b c h w", role="gate", bounds=(-math.inf, math.inf))
         return low * mask

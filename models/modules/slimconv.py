@@ -58,7 +58,7 @@ class SlimConv(nn.Module):
         """The authors' layer: (B, C, H, W) to (B, 3C/4, H, W)."""
         pooled = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         gate = torch.sigmoid(self.excite(torch.relu(self.squeeze_bn(self.squeeze(pooled)))))
-        gate = record(self, "gate", gate, "b c 1 1")
+        gate = record(self, "gate", gate, "b c 1 1", role="gate")
         straight, mirrored = (fold_in_half(x * factor) for factor in (gate, gate.flip(1)))  # (B, C/2, H, W)
         return torch.cat([self.top(straight), self.bottom(mirrored)], dim=1)
 

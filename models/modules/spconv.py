@@ -57,5 +57,5 @@ class SPConv(nn.Module):
         thorough = self.bn1(self.window(full) + self.point(full_pooled))  # (B, C, H/stride, W/stride)
         answers = torch.stack([thorough, self.bn2(self.quick(rest))], dim=1)  # (B, 2, C, ...)
         weights = answers.mean((3, 4), keepdim=True).softmax(1)
-        weights = record(self, "weights", weights, "b branch c 1 1")
+        weights = record(self, "weights", weights, "b branch c 1 1", role="share", over="branch")
         return (weights * answers).sum(1)

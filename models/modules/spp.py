@@ -42,5 +42,5 @@ class SpatialPyramidPooling(nn.Module):
         x, grids = stages[-1], []
         for n in self.levels:
             grid = F.adaptive_max_pool2d(x, n).flatten(2)  # (B, C, n^2)
-            grids.append(record(self, f"grid_{n}", grid, "b c k").flatten(1))
+            grids.append(record(self, f"grid_{n}", grid, "b c k", role="features").flatten(1))
         return torch.cat(grids, dim=1)

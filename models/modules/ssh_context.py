@@ -42,7 +42,7 @@ class SSHContext(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shared = self.stem(x)  # (B, C/2, H, W)
         views = torch.stack([self.medium(shared), self.wide(shared)], dim=1)
-        views = record(self, "views", views, "b branch k h w")
+        views = record(self, "views", views, "b branch k h w", role="features")
         return views.flatten(1, 2)
 
 

@@ -47,11 +47,11 @@ class StripPooling(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = self.vertical(x.mean(3, keepdim=True))  # (B, C, H, 1)
-        rows = record(self, "rows", rows, "b c h 1")
+        rows = record(self, "rows", rows, "b c h 1", role="features")
         columns = self.horizontal(x.mean(2, keepdim=True))  # (B, C, 1, W)
-        columns = record(self, "columns", columns, "b c 1 w")
+        columns = record(self, "columns", columns, "b c 1 w", role="features")
         gate = torch.sigmoid(self.conv(torch.relu(rows + columns)))
-        gate = record(self, "gate", gate, "b c h w")
+        gate = record(self, "gate", gate, "b c h w", role="gate")
         return x * gate
 
 
@@ -107,7 +107,7 @@ class MixedPooling(nn.Module):
             F.interpolate(view, x.shape[2:], mode="bilinear", align_corners=True)
             for view in (*pooled, columns, rows)
         ]
-        views = record(self, "views", torch.stack(views, dim=1), "b branch k h w")
+        views = record(self, "views", torch.stack(views, dim=1), "b branch k h w", role="features")
         short = self.merge_short(torch.relu(views[:, :-2].sum(1)))
         long = self.merge_long(torch.relu(views[:, -2:].sum(1)))
         return torch.relu(x + self.project(torch.cat([short, long], dim=1)))

@@ -42,5 +42,5 @@ class Swish(nn.Module):
         return cls()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = record(self, "preactivation", x, "b c h w")
+        x = record(self, "preactivation", x, "b c h w", role="features")
         return F.silu(x) if self.beta is None else x * torch.sigmoid(self.beta * x)

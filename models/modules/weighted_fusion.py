@@ -45,5 +45,6 @@ class WeightedFusion(nn.Module):
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
         positive = torch.relu(self.weight)
         weights = positive / (self.epsilon + positive.sum())
-        weights = record(self, "weights", weights, "k", static=True)
+        # Learnt, so the same for every picture; but for epsilon they sum to one.
+        weights = record(self, "weights", weights, "k", role="static", over="k")
         return sum(weight * x for weight, x in zip(weights, maps))

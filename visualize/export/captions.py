@@ -6,11 +6,11 @@ import numpy as np
 
 from models import CLASSES
 
-from ..record.kinds import block_of
+from ..record.kinds import block_of, kind_of
 from ..record.view import View
 from ..texts import words
 from .column import Column
-from .panels import FLAT, Section, Shown, branch_names, kind_of, number, times
+from .panels import FLAT, Section, Shown, branch_names, number, times
 
 
 def lines_about(shown: Shown, view: View, cam: str) -> list[str]:

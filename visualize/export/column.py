@@ -37,5 +37,5 @@ def inspect_column(name: str, picture: Image.Image, target: str, cam: str, rando
 
 def all_maps(seen: Inspection) -> dict[str, Map]:
     """The CAMs of all blocks, as `layer4.1.cam`, then what the mechanism recorded."""
-    cams = {f"{block}.cam": Map("h w", values, static=False) for block, values in seen.cams.items()}
+    cams = {f"{block}.cam": Map("h w", values) for block, values in seen.cams.items()}
     return cams | seen.maps

@@ -147,7 +147,7 @@ def network(column: Column) -> dict:
     """A network's part of the report."""
     seen, maps = column.seen, []
     for path, shown in all_maps(seen).items():
-        entry = {"path": path, "kind": kind_of(shown.axes, shown.static), **summary(shown)}
+        entry = {"tensor": path, "kind": kind_of(shown), "role": shown.role, **summary(shown)}
         if path.endswith(".cam"):
             entry["range_before_stretching"] = list(seen.cam_ranges[path.removesuffix(".cam")])
         maps.append(entry)

@@ -15,7 +15,7 @@ import numpy as np
 from models.catalogue import BLOCKS
 
 from ..inspection.network import Map
-from ..record import kinds
+from ..record.kinds import block_of, kind_of, scale_of, sharers
 from ..record.view import View
 from ..texts import words
 from .column import Column, all_maps
@@ -87,17 +87,13 @@ def maps_of(column: Column, section: Section, place: str | None, view: View) -> 
     maps = {path: found for path, found in all_maps(column.seen).items() if kind_of(found) in section.kinds}
     same, shown = Counter(map(local, maps)), []
     for path, found in maps.items():
-        if same[local(path)] == 1 or kinds.block_of(path) == place:
-            kind, scale = kind_of(found), kinds.scale_of(path, found.axes, found.values)
+        if same[local(path)] == 1 or block_of(path) == place:
+            kind, scale = kind_of(found), scale_of(found)
             values = part_of(found, kind, view)
-            if scale == "uniform=1":  # as each row of shares sums to one, the mean is the equal share
-                values = values * (found.values.shape[2] if kind == "cross" else 1 / values.mean())
+            if scale == "uniform=1":
+                values = values * sharers(found)
             shown.append(Shown(column, path, found, section, kind, values, scale))
     return shown
-
-
-def kind_of(found: Map) -> str:
-    return kinds.kind_of(found.axes, found.static)
 
 
 def local(path: str) -> str:
@@ -140,7 +136,7 @@ def site_of(columns: list[Column], view: View) -> str | None:
     """The view's site if some network has a pairwise map or a channel matrix there, else the deepest one."""
     kinds = [kind for section in sections() if section.sited for kind in section.kinds]
     maps = [item for column in columns for item in column.seen.maps.items()]
-    blocks = {kinds.block_of(path) for path, found in maps if kind_of(found) in kinds}
+    blocks = {block_of(path) for path, found in maps if kind_of(found) in kinds}
     return view.site if view.site in blocks else max(blocks, key=BLOCKS.index, default=None)
 
 

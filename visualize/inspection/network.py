@@ -34,12 +34,19 @@ class Map:
     Args:
         axes: a letter or `1` per axis, such as `"c 1 1"`; `models.recording.record` explains them.
         values: float32, one axis per letter.
-        static: does not depend on the picture.
+        role, over, bounds: what the values are to the network, explained there too.
     """
 
     axes: str
     values: np.ndarray
-    static: bool
+    role: str = "features"
+    over: str = ""
+    bounds: tuple[float, float] = (0, 1)
+
+    @property
+    def static(self) -> bool:
+        """Whether it is the same for every picture."""
+        return self.role == "static"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +111,8 @@ def inspect(
         edits: path -> function from tensor to tensor: what-if, see `models.recording.recording`.
 
     Raises:
-        ValueError: another kind of picture, a class, method or block that does not exist, training mode.
+        ValueError: another kind of picture, a class, method or block that does not exist, training mode,
+            an edit of a tensor that is the same for every picture.
         NotFiniteError: (a ValueError) NaN or infinity in the network.
         KeyError: an edit names a path that the network does not record.
     """
@@ -191,7 +199,7 @@ def without_batch(record: Record) -> Map:
     axes, tensor = record.axes.split(), record.tensor
     if axes[0] == "b":
         axes, tensor = axes[1:], tensor[0]
-    return Map(" ".join(axes), to_numpy(tensor), record.static)
+    return Map(" ".join(axes), to_numpy(tensor), record.role, record.over, record.bounds)
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -319,7 +319,7 @@ function drawLegend(figure) {
     figure.numbers.title = figure.numbers.textContent;
   }
   if (figure.kind === "branch") figure.numbers.textContent = `${figure.names.at(-1)}: ${figure.numbers.textContent}`;
-  figure.path.replaceChildren(...map.path.split(/(?<=\.)/).flatMap((part) => [part, make("wbr")]),
+  figure.path.replaceChildren(...map.tensor.split(/(?<=\.)/).flatMap((part) => [part, make("wbr")]),
     map.static ? " · same for every picture" : "");
   figure.canvas.setAttribute("aria-label", inWords(figure));
 }

@@ -147,7 +147,7 @@ function figuresOf(section, mechanism) { // the nodes: one for each map that the
 // A figure keeps its node from record to record, so that the old picture stays until the new one can be drawn.
 function figureOf(given) { // `only`: this map, whatever the block
   const { section, mechanism, local, group, only } = given;
-  const key = [group, section.kind, mechanism.key, only ? only.path : local].join(" ");
+  const key = [group, section.kind, mechanism.key, only ? only.tensor : local].join(" ");
   const figure = Object.assign(previous.get(key) || { page: 0 }, given, { key, kind: section.kind });
   figures.push(figure);
   if (!figure.node) frameOf(figure);
@@ -297,7 +297,7 @@ function frame(figure, mode) { // the empty figure, of the same height whatever 
   figure.mode = mode;
   figure.canvas = make("canvas");
   figure.canvas.setAttribute("role", "img");
-  figure.canvas.setAttribute("aria-label", `${figure.mechanism.name}, ${figure.map.path}: on its way`);
+  figure.canvas.setAttribute("aria-label", `${figure.mechanism.name}, ${figure.map.tensor}: on its way`);
   figure.canvas.dataset.pick = mode;
   figure.node.dataset.figure = figure.map.kind;
   figure.sorted = figure.plot = figure.dot = null;
@@ -322,7 +322,7 @@ function caption(figure) { // what stands there as long as nobody points at anyt
   const { section, mechanism, map, names, siblings, local } = figure;
   if (section.kind === "branch") return `from below: ${[...names].reverse().join(", ")}`;
   if (section.kind === "pairwise") {
-    const strength = mechanism.strength?.[map.path.split(".")[0]], head = headOf(map); // |y - x| / |x|
+    const strength = mechanism.strength?.[map.tensor.split(".")[0]], head = headOf(map); // |y - x| / |x|
     const heads = head === null ? `mean of ${headsOf(map)} heads` : `head ${head + 1} of ${headsOf(map)}`;
     const change = strength == null ? [] : [`feature change ${percent(strength)}`];
     return [...(siblings > 1 ? [local] : []), ...change, ...(headsOf(map) > 1 ? [heads] : [])].join(" · ");

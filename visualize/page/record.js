@@ -37,18 +37,18 @@ const valuesOf = remembered(decode);
 const mapsOf = (mechanism, kinds, local) =>
   mechanism.maps.filter((map) => kinds.includes(map.kind) && (local === undefined || localOf(map) === local));
 const localOf = (map) => ( // the same for a mechanism's map in every block: "refine.gate", "affinity"
-  /^(layer\d\.\d|stage\d|head|input)\./.test(map.path) ? map.path.replace(/^(layer\d\.\d|[a-z]+\d?)\./, "")
-    : `stem.${map.path}`);
+  /^(layer\d\.\d|stage\d|head|input)\./.test(map.tensor) ? map.tensor.replace(/^(layer\d\.\d|[a-z]+\d?)\./, "")
+    : `stem.${map.tensor}`);
 const stageOf = (block) => +block.replace(/\D*(\d).*/, "$1");
 function siteName(map) {
-  if (map.path.startsWith("stage")) return `after layer${stageOf(map.block)}`;
-  return /^(head|input)\./.test(map.path) ? `the ${map.path.split(".")[0]}` : map.block;
+  if (map.tensor.startsWith("stage")) return `after layer${stageOf(map.block)}`;
+  return /^(head|input)\./.test(map.tensor) ? `the ${map.tensor.split(".")[0]}` : map.block;
 }
 function sitesOf() { // where pairwise maps and channel matrices exist: [block, "after layer3: 8 × 8"]
   const sites = new Map(), maps = record.mechanisms.flatMap((mechanism) => mapsOf(mechanism, SITED));
   for (const map of maps) {
     const known = sites.get(map.block), side = CELLS[stageOf(map.block)], name = siteName(map);
-    if (!known || map.path.startsWith("stage"))
+    if (!known || map.tensor.startsWith("stage"))
       sites.set(map.block, name.startsWith("the ") ? name : `${name}: ${side} × ${side}`);
   }
   return [...sites].sort(([a], [b]) => BLOCKS.indexOf(a) - BLOCKS.indexOf(b));
@@ -88,7 +88,7 @@ const inView = new IntersectionObserver((entries) => {
 const KEPT = 64, TRIES = 5, PAUSE = 1500; // answers; requests for one of them; milliseconds until the next
 const fetched = new Map(), tries = new Map();
 function fromServer({ mechanism, seen }, map, query) {
-  const key = [record.image, mechanism.key, map.path, query].join(" "), tried = tries.get(key) || 0;
+  const key = [record.image, mechanism.key, map.tensor, query].join(" "), tried = tries.get(key) || 0;
   if (!fetched.has(key) && seen && tried < TRIES) {
     fetched.set(key, null);
     tries.set(key, tried + 1);
@@ -98,7 +98,7 @@ function fromServer({ mechanism, seen }, map, query) {
       else setTimeout(() => { fetched.delete(key); draw(); }, PAUSE); // the server is busy, or said no
       draw();
     };
-    server.map_row({ image: record.image, mechanism: mechanism.key, path: map.path, query }).then(arrived, () => arrived(null));
+    server.map_row({ image: record.image, mechanism: mechanism.key, path: map.tensor, query }).then(arrived, () => arrived(null));
   }
   return fetched.get(key);
 }
@@ -196,7 +196,7 @@ function inWords(figure) { // for who cannot see the picture
   const asks = ["pairwise", "cross", "keys", "footprint"].includes(map.kind);
   const from = asks ? ` from row ${Math.floor(queryIndex(map) / sideOf(map)) + 1}, column ${queryIndex(map) % sideOf(map) + 1}` : "";
   const kind = map.kind === "cam" ? methodName(record.cam) : section.title;
-  const start = `${mechanism.name}, ${kind}${from}, ${map.path}: `, range = `from ${times(map, least)} to ${times(map, most)}`;
+  const start = `${mechanism.name}, ${kind}${from}, ${map.tensor}: `, range = `from ${times(map, least)} to ${times(map, most)}`;
   if (mode !== "places") return `${start}${range}, mean ${times(map, mean)}`;
   if (!(most > least)) return `${start}${times(map, most)} everywhere`;
   const cells = [...values].filter((x) => !Number.isNaN(x)).sort((a, b) => b - a), total = cells.reduce((a, b) => a + b);

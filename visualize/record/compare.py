@@ -9,15 +9,17 @@
                      "accuracy": {"value", "low", "high", "recipe"}, "random": untrained, a stand-in,
                      "strength": {"stage2": |y - x| / |x|}, "note": a sentence or None,
                      "unusual": finds less in the picture than in most test images, None if nobody measured,
-                     "maps": [{"path", "block", "kind", "axes", "shape", "data", "lo", "hi", "scale",
-                               "static"}]}],
+                     "maps": [{"tensor", "block", "kind", "role", "axes", "shape", "data", "lo", "hi",
+                               "scale", "static"}]}],
      "unavailable": [{"key", "name", "reason"}],
      "unlike": a sentence where most networks find the picture unusual, else None}
 
-A map's `data` is base64 of little-endian uint16, 0 for `lo` and 65535 for `hi`. Large maps stay on the
-server, with `data` "", and `affinity_row` gives them out: maps of more than 64 queries, one query at a time,
-windows and branches, pictures of more than 4,096 values, and other maps of more than 16,384. CAMs also have
-`raw`, their range before they were stretched to 0..1.
+A map's `tensor` is the dotted path under which the network recorded it (gradio_client takes every key `path`
+for a file), its `role` one of `models.recording.ROLES`; CAMs count as features. Its `data` is base64 of
+little-endian uint16, 0 for `lo` and 65535 for `hi`. Large maps stay on the server, with `data` "", and
+`affinity_row` gives them out: maps of more than 64 queries, one query at a time, windows and branches,
+pictures of more than 4,096 values, and other maps of more than 16,384. CAMs also have `raw`, their range
+before they were stretched to 0..1.
 """
 
 import base64

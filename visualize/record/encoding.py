@@ -15,19 +15,20 @@ LEVELS = 65535
 
 
 def pack_cam(block: str, values: np.ndarray, raw: tuple[float, float]) -> dict:
-    return pack_map(f"{block}.cam", Map("h w", values, static=False)) | {"raw": list(raw)}
+    return pack_map(f"{block}.cam", Map("h w", values)) | {"raw": list(raw)}
 
 
-def pack_map(path: str, shown: Map) -> dict:
+def pack_map(tensor: str, shown: Map) -> dict:
     """One entry of a column's `maps`."""
     packed = pack(shown.values, empty=stays(shown))
     return {
-        "path": path,
-        "block": block_of(path),
-        "kind": kind_of(shown.axes, shown.static),
+        "tensor": tensor,
+        "block": block_of(tensor),
+        "kind": kind_of(shown),
+        "role": shown.role,
         "axes": shown.axes,
         **packed,
-        "scale": scale_of(path, shown.axes, shown.values),
+        "scale": scale_of(shown),
         "static": shown.static,
     }
 
@@ -55,7 +56,7 @@ def decode(packed: dict) -> np.ndarray:
         ValueError: the map stayed on the server.
     """
     if not packed["data"]:
-        raise ValueError(f"{packed.get('path', 'this map')} stayed on the server: ask affinity_row for it")
+        raise ValueError(f"{packed.get('tensor', 'this map')} stayed on the server: ask affinity_row for it")
     steps = np.frombuffer(base64.b64decode(packed["data"]), "<u2").reshape(packed["shape"])
     return (packed["lo"] + steps / LEVELS * (packed["hi"] - packed["lo"])).astype(np.float32)
 

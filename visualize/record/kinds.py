@@ -1,8 +1,9 @@
 """What each recorded tensor is on the page: its kind, its scale, its block, and whether it travels whole."""
 
+import math
 import re
 
-import numpy as np
+from models.recording import dims_of
 
 from ..inspection.network import Map
 
@@ -44,19 +45,12 @@ KINDS = {
 PICTURES = ("volume", "maps", "filters")
 BY_PART = ("views", "footprint")  # only parts of them are drawn
 
-# Softmax weights by local name. They sum to one over a map's cells or the last axis, those of OVER_K over k.
-SHARES = re.compile(
-    "affinity.*|position|channel|edges|context_mask|subspace_map|regions|gather|key_maps"
-    "|distribute|query_weights|pixel_region|weights"
-)
-OVER_K = ("distribute", "query_weights", "pixel_region")
-GATES = re.compile(r".*(gate\d?|mask)|parts")
-OPEN_GATES = re.compile(r".*\brendering\..*\.gate")  # a ReLU, which may happen to stay below one
+ENDS = {(0, 1): "0-1", (1, 2): "1-2"}  # of gates that have two
 
 
 def stays(shown: Map) -> bool:
     """Whether a map is too large for the record, so that `affinity_row` gives it out."""
-    axes, kind = shown.axes.split(), kind_of(shown.axes, shown.static)
+    axes, kind = shown.axes.split(), kind_of(shown)
     queries = shown.values.shape[axes.index("q")] if "q" in axes else 0
     most = MAX_PICTURES if kind in PICTURES else MAX_VALUES
     return kind in BY_PART or queries > MAX_QUERIES or shown.values.size > most
@@ -71,31 +65,30 @@ def block_of(path: str) -> str:
     return "layer4.1" if path.startswith("head") else "layer1.0"  # the input and the stem come before it
 
 
-def kind_of(axes: str, static: bool) -> str:
-    """What the page draws of a map; a fixed k x k is a filter, any other relates k things to each other."""
-    return "filters" if static and axes == "k k" else KINDS.get(axes, "other")
+def kind_of(shown: Map) -> str:
+    """What the page draws of a map; a fixed k x k is a filter, any other relates k things to each other.
 
-
-def scale_of(path: str, axes: str, values: np.ndarray) -> str:
-    """How the page scales a map of this name: the same kind alike, whatever the mechanism.
-
-    "uniform=1" is for weights that do sum to one, as not every affinity does; "signed" for what has no end.
+    Raises:
+        ValueError: axes that nobody has said how to draw.
     """
-    name, low, high = path.rsplit(".", 1)[-1], values.min(), values.max()
-    if axes == "h w":
+    if shown.axes not in KINDS:
+        raise ValueError(f"There is no kind of map with the axes {shown.axes!r}: give them one in KINDS.")
+    return "filters" if shown.static and shown.axes == "k k" else KINDS[shown.axes]
+
+
+def scale_of(shown: Map) -> str:
+    """How the page scales a map, which follows from what the mechanism said of it, never from its values.
+
+    "uniform=1" is for shares, in multiples of an equal one; "signed" for what has no two ends.
+    """
+    kind = kind_of(shown)
+    if kind == "cam":
         return "relative"
-    if name == "weights" and axes in ("branch c 1 1", "k"):
-        return "0-1"
-    if SHARES.fullmatch(name) and low >= 0 and np.allclose(shares(name, axes, values), 1, atol=1e-3):
-        return "uniform=1"
-    if GATES.fullmatch(name) and not OPEN_GATES.fullmatch(path) and low >= 0 and high <= 2:
-        return "0-1" if high <= 1 else "1-2" if low >= 1 else "signed"
-    return "signed"
+    if shown.over:
+        return "0-1" if kind in ("branch", "vector") else "uniform=1"
+    return ENDS.get(shown.bounds, "signed") if shown.role == "gate" else "signed"
 
 
-def shares(name: str, axes: str, values: np.ndarray) -> np.ndarray:
-    """The sums that are all one where a map holds shares: one for each query, map, place or channel."""
-    letters = axes.split()
-    if name in OVER_K or axes in ("q k", "g k h w"):
-        return values.sum(letters.index("k"))
-    return values.sum((-2, -1) if letters[-2:] == ["h", "w"] else -1)
+def sharers(shown: Map) -> int:
+    """How many numbers of a map share out one: each gets 1 / `sharers` when all get the same."""
+    return math.prod(shown.values.shape[axis] for axis in dims_of(shown.axes, shown.over))

@@ -172,14 +172,14 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
     if not CATALOGUE[name].is_network:
         return []
     maps, found = recorded(name), []
-    moving = [axes for axes, _, static in maps if not static]
-    sides = [size[axes.index("h")] for axes, size, static in maps if {"h", "w"} <= {*axes} and not static]
+    moving = [axes for axes, _, role in maps if role != "static"]
+    sides = [size[axes.index("h")] for axes, size, role in maps if role != "static" and {"h", "w"} <= {*axes}]
     places = {"h", "w", "q"}
     if not maps:
         found.append("It has no maps of its own: only its answers and its Grad-CAM can be compared.")
     elif moving and not any(places & {*axes} or axes == ["c", "k"] for axes in moving):
         found.append("Its numbers belong to no place: it never says where in the picture.")
-    if any({"q", "cross"} & {*axes} for axes in moving):
+    if any(role == "share" and places & {*axes} for axes, _, role in maps):
         found.append(
             "Weights that are shares (1×) add up to one, so something always stands out, also where nothing "
             "matters."
@@ -192,7 +192,7 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
             f"Its coarsest map has {side} × {side} = {side * side} cells, each {32 // side} pixels wide. "
             "What a cell knows comes from a larger part of the picture."
         )
-    if any(static for *_, static in maps):
+    if any(role == "static" for *_, role in maps):
         found.append("What is labelled as learnt belongs to the network and is the same for every picture.")
     if is_trained(name, folder):
         found.append("One training run: the interval is about the test images alone, not about another seed.")
@@ -200,8 +200,8 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
 
 
 @cache  # bounded by the catalogue
-def recorded(name: str) -> list[tuple[list[str], list[int], bool]]:
-    """Axes, shape and `static` of everything a mechanism records; the batch axis is left out."""
+def recorded(name: str) -> list[tuple[list[str], list[int], str]]:
+    """Axes, shape and role of everything a mechanism records; the batch axis is left out."""
     try:
         with torch.device("meta"):  # shapes only
             records = records_of(build(name), torch.zeros(1, 3, 32, 32))
@@ -212,7 +212,7 @@ def recorded(name: str) -> list[tuple[list[str], list[int], bool]]:
         if not path.endswith(".output"):
             axes, shape = record.axes.split(), list(record.tensor.shape)
             start = int(axes[0] == "b")
-            found.append((axes[start:], shape[start:], record.static))
+            found.append((axes[start:], shape[start:], record.role))
     return found
 
 
