@@ -42,6 +42,14 @@ PAGE = Path(__file__).parent / "page"
 START = '<script type="application/json" id="start">'  # of index.html, which the value follows
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
 FIRST_EXAMPLE = "cat"
+FAMILIES = {  # family: what its mechanisms weigh
+    "module": "Control and modules",
+    "channel": "Channels",
+    "spatial": "Places",
+    "pairwise": "Pairs of places",
+    "hybrid": "Channels and places",
+    "kernel": "Windows",
+}
 MOST_NETWORKS = 32  # in one request
 REFUSALS = (RequestError, ImageError, CheckpointError, NotFiniteError)
 TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip", "json": "application/json"}
@@ -55,6 +63,7 @@ def start_value() -> dict:
     shown = [answer(name, *asked, on_gpu=False) for name in first_networks(table)]
     return {
         "mechanisms": table,
+        "families": FAMILIES,
         "record": record_of(*asked, shown) | {"example": FIRST_EXAMPLE},
         "examples": list(CLASSES),
         "most": MOST_NETWORKS,

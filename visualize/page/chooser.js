@@ -2,14 +2,10 @@
 
 import { button, make } from "./elements.js";
 
-const FAMILIES = { // family: what its mechanisms weigh
-  module: "Control and modules", channel: "Channels", spatial: "Places", pairwise: "Pairs of places",
-  hybrid: "Channels and places", kernel: "Windows",
-};
 const PAIRS = [["se", "cbam"], ["cbam", "danet"], ["non_local", "self_attention"], ["plain", "se"]];
 
-// `table`: what engine.mechanisms() gives. `choose(keys)` is called with each new choice.
-export function chooser(state, table, first) {
+// `table`: what engine.mechanisms() gives; `groups`: family -> what its mechanisms weigh; `first`: the first choice.
+export function chooser(state, table, groups, first) {
   const panel = document.querySelector("#chooser"), opener = document.querySelector("#open-chooser");
   const said = document.querySelector("#networks .chosen"), titles = new Map(table.map((row) => [row.key, row.name]));
   const order = table.map((row) => row.key), known = (key) => table.find((row) => row.key === key);
@@ -42,11 +38,11 @@ export function chooser(state, table, first) {
     return key.length <= 5 ? key.toUpperCase() : titles.get(key);
   }
   function families(rows, random) {
-    const groups = Object.entries(FAMILIES).map(([family, label]) => {
+    const parts = Object.entries(groups).map(([family, label]) => {
       const members = rows.filter((row) => row.family === family);
       return members.length > 0 && make("fieldset", { class: random ? "random" : "" }, make("legend", {}, label), ...members.map(line));
     });
-    return make("div", "families", ...groups);
+    return make("div", "families", ...parts);
   }
   function line({ key, name }) {
     const box = make("input", { type: "checkbox", "data-key": key });

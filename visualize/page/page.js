@@ -48,7 +48,7 @@ dim.addEventListener("change", toggled);
 // ---- parts
 
 const open = (key) => state.change("detail", key);
-const chosen = chooser(state, table, inOrder);
+const chosen = chooser(state, table, given.families, inOrder);
 const columns = new Columns(engine, state, { ...chosen, most: given.most });
 const figures = new Figures(state, description, columns, isDark);
 const glance = new Glance(state, description, columns, isDark, { ...chosen, open });

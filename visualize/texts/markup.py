@@ -1,5 +1,6 @@
 """Markdown with formulas as HTML, whose formulas are MathML: what the page says of a mechanism."""
 
+import re
 from functools import lru_cache
 
 from latex2mathml.converter import convert
@@ -8,8 +9,17 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 
 def mathml(formula: str, options: dict) -> str:
-    """A formula of LaTeX; `options["display_mode"]` says whether it stands in a line of its own."""
-    return convert(formula, display="block" if options["display_mode"] else "inline")
+    r"""A formula of LaTeX; `options["display_mode"]` says whether it stands in lines of its own.
+
+    Browsers do not break lines in MathML, so that each line, up to `\\`, is a formula for itself.
+    """
+    formula = re.sub(r"(?<!\\)\\\s+", r"\\ ", formula)  # a space, which may be written at the end of a line
+    if not options["display_mode"]:
+        return convert(formula)
+    lines = [formula] if r"\begin" in formula else formula.split(r"\\")
+    found = "".join(convert(line.strip(), display="block") for line in lines)
+    found = found.replace("<mo minsize", '<mo stretchy="true" minsize')  # \big, \Big
+    return found.replace(' display="block"', ' display="block" style="margin: 0.45em 0"')
 
 
 _markdown = MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, renderer=mathml)
