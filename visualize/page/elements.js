@@ -59,11 +59,13 @@ export function hold() { // returns the function that lets go again
 // ---- jobs wait for the next frame; of those with the same key only the newest is done
 
 const PORTION = 12; // milliseconds a frame
+const QUIET = 3; // frames without a job until all is done: what has come into view asks for more
 const jobs = new Map();
-let release = null;
+let release = null, quiet = 0;
 export function later(key, job) {
   jobs.delete(key);
   jobs.set(key, job);
+  quiet = 0;
   if (release) return;
   release = hold();
   requestAnimationFrame(work);
@@ -75,7 +77,7 @@ function work() {
     job();
     if (performance.now() > until) break;
   }
-  if (jobs.size) return requestAnimationFrame(work);
+  if (jobs.size || quiet++ < QUIET) return requestAnimationFrame(work);
   release();
   release = null;
 }

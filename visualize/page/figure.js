@@ -22,7 +22,10 @@ export class Figures {
       }
     }, { rootMargin: "120px" });
     this.sizes = new ResizeObserver((entries) => {
-      for (const { target } of entries) this.paint(this.all.get(target.dataset.figure));
+      for (const { target, contentRect } of entries) {
+        const figure = this.all.get(target.dataset.figure);
+        if (figure?.canvas === target) figure.width = Math.round(contentRect.width), this.paint(figure);
+      }
     });
     columns.addEventListener("change", () => { this.hover = null; });
     for (const type of ["pointermove", "click"]) document.addEventListener(type, (event) => this.point(event));
@@ -36,7 +39,7 @@ export class Figures {
   // can be drawn. `heading`: what stands above it.
   figure(key, heading) {
     if (this.all.has(key)) return this.all.get(key);
-    const figure = { key, page: 0, panel: null, seen: false };
+    const figure = { key, page: 0, panel: null, seen: false, width: 0 };
     figure.value = make("span", "value");
     figure.canvas = make("canvas", { role: "img", "aria-label": "on its way" });
     figure.legend = make("div", { class: "legend", "aria-hidden": "true" });
@@ -77,8 +80,8 @@ export class Figures {
 
   paint(figure) { if (figure?.panel) later(figure.key, () => this.draw(figure)); }
   draw(figure) {
-    const { panel, canvas, picture, page } = figure, { view } = this.state, dark = this.isDark(), width = canvas.clientWidth;
-    if (!width || !canvas.isConnected) return;
+    const { panel, canvas, picture, page, width } = figure, { view } = this.state, dark = this.isDark();
+    if (!width) return; // not on the page yet, or on another page of a phone
     const drawn = drawnAs(panel), marked = this.description.kinds[panel.kind].marked;
     const mine = this.hover && this.hover.key === panel.key && this.hover.tensor === panel.tensor;
     const hover = this.hover && (mine || (this.hover.kind === "places" && ["places", "tiles"].includes(drawn))) ? this.hover : null;

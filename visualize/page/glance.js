@@ -25,7 +25,7 @@ export class Glance {
       for (const { target, isIntersecting } of entries) {
         const row = this.rows.get(target.dataset.key);
         if (row) row.seen = isIntersecting;
-        if (row && isIntersecting) this.want(row), later(`glance ${row.key}`, () => this.sketch(row));
+        if (row && isIntersecting) this.want(row);
       }
     }, { rootMargin: "80px" });
   }
@@ -54,12 +54,11 @@ export class Glance {
     row.node.classList.toggle("pending", !column || Boolean(column.pending));
     if (column && !column.pending && row.column !== column) {
       row.column = column;
-      row.look = null;
       this.who(row, column);
       this.answer(row, column);
       this.cells(row, column);
     }
-    if (row.column) later(`glance ${key}`, () => this.sketch(row));
+    this.sketch(row);
     return row.node;
   }
   who(row, column) {
@@ -86,7 +85,8 @@ export class Glance {
   own(column) { return column.maps.filter((map) => map.kind !== "cam"); }
   cells(row, column) { // the frame: a button for each block that has something, so that nothing moves later
     const own = this.own(column), { blocks } = this.description;
-    row.cells = [];
+    const old = new Map((row.cells || []).map((cell) => [cell.block, cell.canvases]));
+    Object.assign(row, { cells: [], wants: new Map() });
     if (!own.length) {
       row.thumbs.replaceChildren(make("p", "without note", "No attention of its own: compare the others with it."));
       return;
@@ -94,7 +94,8 @@ export class Glance {
     row.thumbs.replaceChildren(...blocks.map((block) => {
       if (!own.some((map) => map.block === block)) return make("span", "thumb empty");
       const node = button("", { class: "thumb", tabIndex: -1, "data-block": block, "aria-label": `${column.name}, ${block}` }, () => this.choose(block));
-      row.cells.push({ block, node });
+      row.cells.push({ block, node, canvases: [...(old.get(block) || [])] });
+      node.append(...row.cells.at(-1).canvases); // the old picture stays until the new one is drawn
       return node;
     }));
   }
@@ -113,30 +114,28 @@ export class Glance {
     return panelsOf({ ...this.record, mechanisms: [row.column] }, row.column, maps, view, this.columns.part(row.column.image))
       .sort((a, b) => maps.indexOf(a.map) - maps.indexOf(b.map));
   }
-  want(row) { for (const wants of row.wants || []) this.columns.fetch(row.column.image, wants); }
+  want(row) { for (const wants of [...(row.wants?.values() || [])].flat()) this.columns.fetch(row.column.image, wants); }
   sketch(row) {
-    if (!row.column) return;
-    const { view } = this.state;
-    row.wants = [];
-    for (const cell of row.cells) {
-      cell.node.setAttribute("aria-pressed", cell.block === view.block);
-      const panels = this.panels(row, cell.block);
-      row.wants.push(...panels.filter((panel) => !panel.values).map((panel) => panel.wants));
-      const there = panels.filter((panel) => panel.values);
-      if (!there.length) continue;
-      const look = [view.colours, this.isDark(), there.map((panel) => panel.tensor + (this.description.kinds[panel.kind].part ? view.query : "")), there.length].join();
-      if (cell.look === look && cell.column === row.column) continue;
-      Object.assign(cell, { look, column: row.column });
-      cell.node.classList.toggle("both", there.length > 1);
-      cell.node.replaceChildren(...there.map((panel) => this.thumb(panel)));
-      const words = there.map((panel) => `${panel.tensor.split(".").at(-1)} ${range(panel)}`).join("; ");
-      cell.node.title = words;
-      cell.node.setAttribute("aria-label", `${row.column.name}, ${cell.block}: ${words}. Show this block`);
-    }
-    if (row.seen) this.want(row);
+    if (row.column) for (const cell of row.cells) later(`glance ${row.key} ${cell.block}`, () => this.cell(row, cell));
   }
-  thumb(panel) {
-    const canvas = make("canvas", { "aria-hidden": "true" }), drawn = drawnAs(panel);
+  cell(row, cell) {
+    const { view } = this.state;
+    cell.node.setAttribute("aria-pressed", cell.block === view.block);
+    const panels = this.panels(row, cell.block), there = panels.filter((panel) => panel.values);
+    row.wants.set(cell.block, panels.filter((panel) => !panel.values).map((panel) => panel.wants));
+    if (row.seen) this.want(row);
+    const marked = there.some((panel) => this.description.kinds[panel.kind].part) && view.query;
+    const look = [view.colours, this.isDark(), marked, view.head, there.map((panel) => panel.tensor)].join();
+    if (!there.length || (cell.look === look && cell.column === row.column)) return;
+    Object.assign(cell, { look, column: row.column });
+    cell.canvases = there.map((panel, i) => this.thumb(panel, cell.canvases[i] || make("canvas", { "aria-hidden": "true" })));
+    if (cell.node.children.length !== there.length) cell.node.replaceChildren(...cell.canvases);
+    const words = there.map((panel) => `${panel.tensor.split(".").at(-1)} ${range(panel)}`).join("; ");
+    cell.node.title = words;
+    cell.node.setAttribute("aria-label", `${row.column.name}, ${cell.block}: ${words}. Show this block`);
+  }
+  thumb(panel, canvas) {
+    const drawn = drawnAs(panel);
     const inks = this.description.inks[this.isDark() ? "dark" : "light"], colours = table(this.description.colours[this.state.view.colours]);
     const at = (x) => position(panel, x);
     if (LINES.includes(drawn) || drawn === "grid") {

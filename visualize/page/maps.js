@@ -7,7 +7,7 @@ export class Maps {
   constructor(state, description, columns, figures, { open }) {
     Object.assign(this, { state, description, columns, figures, open, sections: new Map() });
     this.root = document.querySelector("#maps .sections");
-    new ResizeObserver(() => this.tracks()).observe(this.root);
+    new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.tracks(); }).observe(this.root);
   }
   show(record) {
     const rows = record.mechanisms.length ? panels(record, this.state.view, this.description, this.parts(record)) : [];
@@ -16,7 +16,7 @@ export class Maps {
     for (const [key, figure] of this.figures.all) if (key.startsWith("map ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
     for (const kind of this.sections.keys()) if (!order.some(({ section }) => section.kind === kind)) this.sections.delete(kind);
     if (nodes.length !== this.root.children.length || nodes.some((node, i) => this.root.children[i] !== node)) this.root.replaceChildren(...nodes);
-    this.tracks(order);
+    this.tracks();
   }
   parts(record) { // a column that still shows another picture has parts of that one
     const images = new Map(record.mechanisms.map((column) => [column.key, column.image]));
@@ -101,7 +101,7 @@ export class Maps {
     return Math.max(1, ...maps.map((map) => map.shape[0]));
   }
   tracks() { // as many columns as fit; few figures get larger ones
-    const width = this.root.clientWidth, gap = 20, spans = [...this.sections.values()].map(({ wide }) => wide || 1);
+    const { width } = this, gap = 20, spans = [...this.sections.values()].map(({ wide }) => wide || 1);
     if (!width) return;
     const total = spans.reduce((a, b) => a + b, 0), phone = width < 560;
     const best = total <= 8 ? 260 : total <= 14 ? 220 : 184, most = Math.max(2, Math.floor((width + gap) / (150 + gap)));
