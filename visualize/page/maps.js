@@ -1,7 +1,7 @@
 // The chosen block, large: every kind of map that the networks have there, one section for each kind.
 
 import { button, make, select } from "./elements.js";
-import { localName, methodName, pairwiseBlocks, panels, place } from "./record.js";
+import { localName, methodName, pairwiseBlocks, panels, place, range } from "./record.js";
 
 export class Maps {
   constructor(state, description, columns, figures, { open }) {
@@ -17,6 +17,20 @@ export class Maps {
     for (const kind of this.sections.keys()) if (!order.some(({ section }) => section.kind === kind)) this.sections.delete(kind);
     if (nodes.length !== this.root.children.length || nodes.some((node, i) => this.root.children[i] !== node)) this.root.replaceChildren(...nodes);
     this.tracks();
+    this.differ(order, record);
+  }
+  differ(rows, record) { // of two networks: in words, where they differ
+    const node = document.querySelector("#differ"), columns = record.mechanisms, two = columns.length === 2;
+    const own = two ? rows.filter(({ section }) => section.kind !== "cam") : [];
+    const lines = own.map(({ section, cells }) => [section.title, columns.map(({ key, name }) => {
+      const found = cells[key], known = Array.isArray(found) && found.find((panel) => panel.values);
+      return known ? `${name} ${range(known)}` : Array.isArray(found) ? `${name} …` : `${name} has ${found.none}`;
+    }).join("; ")]);
+    node.hidden = !lines.length;
+    const text = `Where the two differ at ${this.state.view.block}`, key = text + lines.join();
+    if (node.dataset.key === key) return;
+    node.dataset.key = key;
+    node.replaceChildren(make("b", {}, text), make("ul", {}, ...lines.map(([title, words]) => make("li", {}, make("b", {}, title), `: ${words}.`))));
   }
   parts(record) { // a column that still shows another picture has parts of that one
     const images = new Map(record.mechanisms.map((column) => [column.key, column.image]));
