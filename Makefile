@@ -1,8 +1,9 @@
 # Short names for the README's commands.
 export OMP_NUM_THREADS ?= 1
 PYTHON ?= python3
+LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: run test lint screenshots benchmark
+.PHONY: run test lint lock screenshots benchmark
 
 run: .venv/app
 	.venv/bin/python app.py
@@ -13,6 +14,12 @@ test: .venv/tests
 lint: .venv/tests
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
+# After a change of the short lists: every package they bring along, with its version and the sums of its files, for
+# each system and Python from 3.11 on. Versions that still fit stay. The second file holds the first.
+lock: .venv/lock
+	.venv/lock/bin/uv pip compile $(LOCK) requirements.txt -o .lock/run.txt
+	.venv/lock/bin/uv pip compile $(LOCK) requirements.txt tests/requirements.txt -c .lock/run.txt -o .lock/tests.txt
+
 screenshots: .venv/tests
 	.venv/bin/python -m tests.screenshots screenshots
 	cp screenshots/desktop_whole.png visualize/page/screenshot.png
@@ -20,11 +27,15 @@ screenshots: .venv/tests
 benchmark: .venv/tests
 	.venv/bin/python -m tests.benchmark
 
-.venv/app: requirements.txt
+.venv/app: .lock/run.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -r requirements.txt
+	.venv/bin/pip install --require-hashes -r .lock/run.txt
 	touch $@
 
-.venv/tests: .venv/app tests/requirements.txt
-	.venv/bin/pip install -r tests/requirements.txt
+.venv/tests: .venv/app .lock/tests.txt
+	.venv/bin/pip install --require-hashes -r .lock/tests.txt
 	touch $@
+
+.venv/lock:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install uv==0.13.9

@@ -23,6 +23,7 @@ FAMILIES = ("channel", "spatial", "pairwise", "hybrid", "kernel", "module")
 BLOCKS = tuple(f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1))
 STAGES = tuple(f"stage{stage}" for stage in (1, 2, 3, 4))
 BLOCK_SLOTS = ("refine", "conv1", "conv2", "conv", "fuse", "block")
+STRIDED_SLOTS = ("conv1", "conv", "block")  # what stands there may shrink the map and change its width
 SLOTS = (*BLOCK_SLOTS, "stage", "cross", "input", "head", "act")
 
 
@@ -53,7 +54,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the catalogue knows of a mechanism. `sites` names blocks (`layer2.0`) or stages (`stage2`)."""
+    """What the catalogue knows of a mechanism.
+
+    `sites` names blocks (`layer2.0`) or stages (`stage2`), `source` the file, from the root of the project.
+    """
 
     name: str
     title: str
@@ -63,6 +67,7 @@ class Entry:
     paper: str
     build: Callable[[Site], nn.Module] | None
     explanation: str
+    source: str = ""
 
     @property
     def is_network(self) -> bool:
@@ -77,6 +82,9 @@ def mechanism(
     name: str, *, title: str, family: str, slot: str | None, paper: str, sites: tuple[str, ...] = ()
 ) -> Callable[[type[nn.Module]], type[nn.Module]]:
     """Class decorator that enters a mechanism into the catalogue.
+
+    The class is built with `(channels)`, in a slot that may shrink the map with `(channels_in, channels,
+    stride)`; one that must know more of its place has a class method `at(site)`.
 
     Args:
         name: the id, the field's abbreviation: `se`, `non_local`.
@@ -104,8 +112,17 @@ def mechanism(
             raise ValueError(f"two mechanisms are called {name!r}")
         if not cls.__doc__:
             raise ValueError(f"{name}: the class docstring is the page's text, and it is missing")
-        build = getattr(cls, "at", lambda site: cls(site.channels))
-        _entries[name] = Entry(name, title, family, slot, sites, paper, build, inspect.cleandoc(cls.__doc__))
+
+        def by_default(site: Site) -> nn.Module:
+            if slot in STRIDED_SLOTS:
+                return cls(site.channels_in, site.channels, site.stride)
+            return cls(site.channels)
+
+        build = getattr(cls, "at", by_default)
+        source = cls.__module__.replace(".", "/") + ".py"
+        _entries[name] = Entry(
+            name, title, family, slot, sites, paper, build, inspect.cleandoc(cls.__doc__), source
+        )
         return cls
 
     return register
@@ -125,6 +142,7 @@ def discover() -> dict[str, Entry]:
         "He et al., Deep Residual Learning for Image Recognition, CVPR 2016, https://arxiv.org/abs/1512.03385",
         None,
         PLAIN,
+        "models/resnet.py",
     )
     ordered = sorted(_entries.values(), key=lambda entry: FAMILIES.index(entry.family))
     return {entry.name: entry for entry in (plain, *ordered)}

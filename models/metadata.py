@@ -1,15 +1,22 @@
 """What is known of the networks: which there are, which are trained, how large and how good they are."""
 
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
 
-from .checkpoint import CHECKPOINTS, CheckpointError, read_facts, restore
+from .checkpoint import (
+    CHECKPOINTS,
+    CheckpointError,
+    check_weights,
+    facts_in_use,
+    fault_when_loaded,
+    loaded_facts,
+)
 from .networks import CATALOGUE, build
-from .statistics import wilson
+from .statistics import interval
 
-TEST_IMAGES = 10_000
+TEST_IMAGES = 10_000  # where the facts do not say how many
 
 
 def networks() -> list[str]:
@@ -20,15 +27,10 @@ def networks() -> list[str]:
 def accuracy(facts: dict) -> dict:
     """Percent of the test images that the stored file gets right, its 95 % interval, and the recipe.
 
-    The interval (Wilson's) is about chance in the choice of test images, not about another seed. The three
-    numbers are None where nobody measured.
+    Three numbers, None where nobody measured (see `statistics.interval`).
     """
-    value = facts.get("accuracy")
-    low = high = None
-    if value is not None:
-        low, high = (round(percent, 2) for percent in wilson(value, TEST_IMAGES))
-        value = round(value, 2)
-    return {"value": value, "low": low, "high": high, "recipe": facts.get("recipe")}
+    measured = interval(facts.get("accuracy"), facts.get("test_images") or TEST_IMAGES)
+    return (measured or dict.fromkeys(("value", "low", "high"))) | {"recipe": facts.get("recipe")}
 
 
 @cache  # bounded by the catalogue
@@ -41,12 +43,12 @@ def mechanisms_table(folder: Path = CHECKPOINTS) -> list[dict]:
     """One row per network: key, name, family, parameters, accuracy, recipe, trained, available, reason.
 
     `accuracy` is {"value", "low", "high"} in percent; `trained` says that there is a checkpoint, `available`
-    that it is sound, and `reason`, None then, why not.
+    that nothing is wrong with it as far as is known (see `fault`), and `reason`, None then, what is.
     """
     rows = []
     for name in networks():
         reason = fault(name, folder)
-        measured = accuracy({} if reason else read_facts(name, folder))
+        measured = accuracy({} if reason else facts_in_use(name, folder))
         recipe = measured.pop("recipe")
         entry = CATALOGUE[name]
         rows.append(
@@ -67,24 +69,23 @@ def mechanisms_table(folder: Path = CHECKPOINTS) -> list[dict]:
 
 def is_trained(name: str, folder: Path = CHECKPOINTS) -> bool:
     """Whether there is a checkpoint, sound or not."""
-    return (folder / f"{name}.json").is_file()
+    return loaded_facts(name, folder) is not None or (folder / f"{name}.json").exists()
 
 
 def fault(name: str, folder: Path = CHECKPOINTS) -> str | None:
-    """Why a checkpoint cannot be used, in one sentence; None if it can. Unchanged files are read once."""
-    stamps = []
-    for file in (folder / f"{name}.json", folder / f"{name}.safetensors"):
-        try:
-            stamps.append((file.stat().st_mtime_ns, file.stat().st_size))
-        except OSError:
-            stamps.append(None)
-    return _fault(name, folder, tuple(stamps))
+    """Why a checkpoint cannot be used, in one sentence; None if nothing is known against it.
 
-
-@lru_cache(maxsize=512)
-def _fault(name: str, folder: Path, stamps: tuple) -> str | None:
+    That is seen at a glance: the facts, and the size and the first bytes of the weights. To check the sums of
+    forty files takes seconds, so that is done when a network is loaded: a loaded one is sound, and the fault
+    of one that could not be loaded is known from then on.
+    """
     try:
-        restore(name, folder)
+        facts_in_use(name, folder)
+        if loaded_facts(name, folder) is not None:
+            return None
+        if found := fault_when_loaded(name, folder):
+            return found
+        check_weights(name, folder, parameters(name))
     except CheckpointError as error:
         return str(error)
     return None

@@ -42,19 +42,20 @@ class BasicBlock(nn.Module):
         self.fuse = fill(entry, ("fuse",), inner)
         self.act2 = fill(entry, ("act",), inner) or nn.ReLU()
 
-    def forward(self, x: torch.Tensor, carry: object = None) -> tuple[torch.Tensor, object]:
-        """Returns the block's output and what its mechanism hands on to the next block (usually None)."""
+    def forward(self, x: torch.Tensor, handed_on: dict | None = None) -> torch.Tensor:
+        """`handed_on` is of one forward: there a mechanism leaves what the next block's shall know."""
+        handed_on = {} if handed_on is None else handed_on
         residual = self.act1(self.bn1(self.conv1(x)))
         residual = self.bn2(self.conv2(residual))
         if self.refine is not None:
             needs = getattr(self.refine, "needs", ())
-            offers = {"block_input": x, "carry": carry}
+            offers = {"block_input": x, "carry": handed_on.get("carry")}
             residual = self.refine(residual, **{need: offers[need] for need in needs})
             if "carry" in needs:
-                residual, carry = residual
+                residual, handed_on["carry"] = residual
         identity = self.shortcut(x)
         x = identity + residual if self.fuse is None else self.fuse(identity, residual)
-        return record(self, "output", self.act2(x), "b c h w", role="features"), carry
+        return record(self, "output", self.act2(x), "b c h w", role="features")
 
 
 class ForeignBlock(nn.Module):
@@ -64,8 +65,8 @@ class ForeignBlock(nn.Module):
         super().__init__()
         self.block = entry.build(site)
 
-    def forward(self, x: torch.Tensor, carry: object = None) -> tuple[torch.Tensor, object]:
-        return record(self, "output", self.block(x), "b c h w", role="features"), carry
+    def forward(self, x: torch.Tensor, handed_on: dict | None = None) -> torch.Tensor:
+        return record(self, "output", self.block(x), "b c h w", role="features")
 
 
 class ResNet18(nn.Module):
@@ -105,10 +106,10 @@ class ResNet18(nn.Module):
         if self.input is not None:
             images = self.input(images)
         x = self.act1(self.bn1(self.conv1(images)))  # (B, 64, 32, 32)
-        carry, stages = None, []
+        handed_on, stages = {}, []
         for stage in (1, 2, 3, 4):
             for block in getattr(self, f"layer{stage}"):
-                x, carry = block(x, carry)
+                x = block(x, handed_on)
             after = getattr(self, f"stage{stage}")
             if after is not None:
                 x = after(x, stages[-1]) if self.crosses else after(x)

@@ -1,11 +1,15 @@
-"""What chance can do to an accuracy, and to the difference of two: Wilson, McNemar, Holm, and the verdict."""
+"""What chance can do to an accuracy, and to the difference of two: Wilson, McNemar, Holm, and the verdict.
+
+Card, table, chart and README take their intervals and verdicts from here, and put them into words here.
+"""
 
 import math
 
 import numpy as np
 
 SIGNIFICANCE = 0.05  # of the corrected p values
-SAME = "no measurable difference"
+UNUSUAL = 5  # percent of the test images that a network by definition finds unusual
+UNKNOWN = {"kind": "unknown", "p": None, "better": None, "worse": None}  # the verdict where nobody compared
 
 
 def wilson(percent: float, count: int) -> tuple[float, float]:
@@ -17,6 +21,17 @@ def wilson(percent: float, count: int) -> tuple[float, float]:
     centre = p + z * z / (2 * count)
     spread = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
     return tuple(100 * (centre + sign * spread) / (1 + z * z / count) for sign in (-1, 1))
+
+
+def interval(percent: float | None, count: int) -> dict | None:
+    """An accuracy in percent of `count` images, and its 95 % interval: {"value", "low", "high"}, rounded.
+
+    It is about chance in the choice of these images, not about another seed. None where nobody measured.
+    """
+    if percent is None:
+        return None
+    low, high = wilson(percent, count)
+    return {"value": round(percent, 2), "low": round(low, 2), "high": round(high, 2)}
 
 
 def mcnemar(better: int, worse: int) -> float:
@@ -50,9 +65,24 @@ def holm(values: list[float]) -> list[float]:
     return corrected
 
 
-def verdict(difference: int, p: float) -> str:
-    """What a corrected p value allows to say of a network with so many more images right than plain."""
-    if p >= SIGNIFICANCE:
-        return SAME
-    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"{'better' if difference > 0 else 'worse'} than plain ({chance})"
+def verdict(better: int, worse: int, p: float) -> dict:
+    """What may be said of a network beside another one: {"kind", "p", "better", "worse"}.
+
+    `kind` is "better", "worse" or "same" (no difference was measured); see `UNKNOWN` for the fourth one.
+
+    Args:
+        better, worse: as for `mcnemar`.
+        p: its p value, corrected.
+    """
+    kind = "same" if p >= SIGNIFICANCE else "better" if better > worse else "worse"
+    return {"kind": kind, "p": p, "better": better, "worse": worse}
+
+
+def in_words(found: dict) -> str:
+    """A verdict for people; `kind` is for programs."""
+    if found["kind"] == "unknown":
+        return "not compared with plain"
+    if found["kind"] == "same":
+        return "no measurable difference"
+    chance = "p < 0.001" if found["p"] < 0.001 else f"p = {found['p']:.3f}"
+    return f"{found['kind']} than plain ({chance})"

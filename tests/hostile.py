@@ -7,9 +7,11 @@ import numpy as np
 from PIL import Image
 
 from tests.test_picture import (
-    NO_PICTURE,
+    OTHER_FORMATS,
     SIGNATURE,
     STORED,
+    av1_claim,
+    avif,
     chunk,
     encode,
     exif,
@@ -17,10 +19,11 @@ from tests.test_picture import (
     many_pieces,
     photo,
     png,
+    rgb_profile,
     with_jpeg_size,
     with_segment,
 )
-from visualize.picture import ImageError, load_image, to_network
+from visualize.picture import NO_PICTURE, ImageError, load_image, to_network
 
 WHITE = np.full((32, 32, 3), 255, np.uint8)
 RED = np.full((32, 32, 3), (255, 0, 0), np.uint8)
@@ -37,11 +40,12 @@ def odd_pictures() -> dict[str, tuple[bytes, Expected]]:
     rows, columns = np.mgrid[:32, :32]
     shown = np.stack([rows * 8, columns * 8, (rows + columns) * 4], axis=2).astype(np.uint8)
     image = Image.fromarray(shown)
-    jpeg = encode(image, "JPEG", quality=95)
+    jpeg, adobe = encode(image, "JPEG", quality=95), rgb_profile("Adobe RGB")
     files = {
         "png": (encode(image, "PNG"), shown),
         "bmp": (encode(image, "BMP"), shown),
         "webp lossless": (encode(image, "WEBP", lossless=True), shown),
+        "avif": (encode(image, "AVIF", quality=95), shown),
         "webp lossy": (encode(image, "WEBP", quality=95), shown),
         "png junk profile": (encode(image, "PNG", icc_profile=b"junk" * 99), shown),
         "png opaque alpha": (encode(image.convert("RGBA"), "PNG"), shown),
@@ -60,8 +64,9 @@ def odd_pictures() -> dict[str, tuple[bytes, Expected]]:
             WHITE,
         ),
         "1x1": (encode(Image.new("RGB", (1, 1), "red"), "PNG"), RED),
-        "1x12000": (encode(Image.new("RGB", (1, 12_000), "red"), "PNG"), RED),
-        "12000x1": (encode(Image.new("RGB", (12_000, 1), "red"), "PNG"), RED),
+        "1x20000": (encode(Image.new("RGB", (1, 20_000), "red"), "PNG"), RED),
+        "20000x1": (encode(Image.new("RGB", (20_000, 1), "red"), "PNG"), RED),
+        "colour profile": (encode(Image.new("RGB", (32, 32), (219, 0, 0)), "PNG", icc_profile=adobe), RED),
     }
     for mode in ("1", "L", "P", "LA"):
         converted = image.convert(mode)
@@ -71,13 +76,14 @@ def odd_pictures() -> dict[str, tuple[bytes, Expected]]:
         for kind in ("GIF", "BMP"):
             files[f"{kind} {mode}"] = encode(converted, kind), np.asarray(converted.convert("RGB"))
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "lime", "blue")]
-    for kind, options in {"GIF": {"duration": 40}, "WEBP": {"lossless": True}, "PNG": {}}.items():
+    for kind, options in {"GIF": {"duration": 40}, "WEBP": {"lossless": True}, "PNG": {}, "AVIF": {}}.items():
         moving = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
         files[f"animated {kind}"] = moving, RED
     for turn, store in STORED.items():
         stored = Image.fromarray(np.ascontiguousarray(store(shown)))
         files[f"orientation {turn} png"] = encode(stored, "PNG", exif=exif(turn)), shown
         files[f"orientation {turn} webp"] = encode(stored, "WEBP", lossless=True, exif=exif(turn)), shown
+        files[f"orientation {turn} avif"] = encode(stored, "AVIF", quality=95, exif=exif(turn)[6:]), shown
         files[f"orientation {turn} jpeg"] = encode(stored, "JPEG", quality=95, exif=exif(turn, "<")), shown
     for number, block in enumerate((exif(9), exif(6)[:20], b"Exif\0\0MM\0*\xff\xff\xff\xff")):
         files[f"broken exif {number}"] = with_segment(jpeg, 0xE1, block), shown
@@ -95,7 +101,6 @@ def refused_files() -> dict[str, tuple[bytes, Expected]]:
     wrong_sum = bytearray(photo("PNG"))
     wrong_sum[20] ^= 1
     run_length = struct.pack("<IiiHHIIiiII", 40, 5000, 5000, 1, 8, 1, 0, 0, 0, 256, 0)
-    flat = encode(Image.new("RGB", (4000, 3000)), "WEBP", lossless=True, quality=0, method=0)
     files = {
         "empty": (b"", "empty"),
         "too many bytes": (photo("JPEG") + bytes(20 * 2**20 - 1), "larger than 20 MB"),
@@ -104,33 +109,30 @@ def refused_files() -> dict[str, tuple[bytes, Expected]]:
         "no such colours": (png((5, 5), 8, 7, bytes(30)), "damaged"),
         "no header": (SIGNATURE + chunk(b"IEND", b""), "damaged"),
         "wrong sum": (bytes(wrong_sum), "damaged"),
-        "bomb": (png((13_300, 13_300), 1, 0, bytes(13_300 * 1664)), "12000"),
-        "1x20000": (png((1, 20_000), 8, 0, bytes(40_000)), "12000"),
-        "26 megapixels": (png((5200, 5000), 1, 0, b""), "megapixels"),
+        "bomb": (png((13_300, 13_300), 1, 0, bytes(13_300 * 1664)), "megapixels"),
+        "1x70000": (png((1, 70_000), 8, 0, bytes(140_000)), "65535"),
+        "26 megapixels of alpha": (png((5200, 5000), 8, 6, b""), "megapixels"),
         "13 megapixels of 16 bits": (png((5200, 2500), 16, 6, b""), "megapixels"),
         "jpeg of 110 megapixels": (with_jpeg_size(photo("JPEG"), 12_000, 9200), "megapixels"),
         "progressive of 25": (
-            with_jpeg_size(photo("JPEG", progressive=True), 5100, 5000),
+            with_jpeg_size(photo("JPEG", progressive=True, subsampling=0), 5100, 5000),
             "megapixels",
         ),
-        "webp of 12": (flat, "megapixels"),
+        "avif that hides its size": (avif((60, 50), av1_claim((6000, 5000))), "megapixels"),
+        "avif of hidden frames": (avif((1000, 1000), av1_claim((1000, 1000), 40)), "megapixels"),
         "gif screen": (gif((9000, 9000), (1, 1)), "megapixels"),
         "gif frame": (gif((1, 1), (9000, 9000)), "megapixels"),
         "bmp run length": (b"BM" + bytes(12) + run_length + bytes(1024), "run-length"),
     }
+    files |= {words[0]: (content, words[0]) for content, words in OTHER_FORMATS.items()}
     others = {
         "text": b"just some text in a file named .png\n",
-        "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
-        "html": b"<!DOCTYPE html><title>404</title>",
-        "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500),
-        "pdf": b"%PDF-1.7\n",
-        "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n",
         "wave": b"RIFF\x24\0\0\0WAVEfmt ",
         "zero": b"\0",
+        "TGA": photo("TGA"),
     }
-    others |= {kind: photo(kind) for kind in ("TIFF", "PPM", "ICO", "TGA", "JPEG2000")}
     files |= {name: (content, NO_PICTURE) for name, content in others.items()}
-    for kind in ("PNG", "JPEG", "WebP", "GIF", "BMP"):
+    for kind in ("PNG", "JPEG", "WebP", "AVIF", "GIF", "BMP"):
         for percent in (10, 50, 90):
             whole = photo(kind)
             files[f"{kind} cut at {percent} %"] = whole[: len(whole) * percent // 100], "damaged"
@@ -162,19 +164,25 @@ def wrong_files(folder: Path) -> list[str]:
 
 
 def worst_files() -> dict[str, bytes]:
-    """The largest pictures of each format that are taken, full of detail where 20 MB allow it."""
-    grain = np.random.default_rng(0).integers(0, 256, (1000, 1250, 3), np.uint8)
+    """The largest pictures of each format that are taken, full of detail where their bytes allow it."""
+    chance = np.random.default_rng(0)
+    grain = chance.integers(0, 256, (1000, 1250, 3), np.uint8)
     soft = np.asarray(Image.fromarray(grain).resize((5000, 5000), Image.BICUBIC))  # 25 megapixels
     image = Image.fromarray(soft)
-    small = image.resize((3160, 3160))
-    row = b"\4" + np.random.default_rng(0).bytes(500) * 40  # Paeth's filter is the slowest
+    sharp = Image.fromarray(chance.integers(0, 256, (3080, 4090, 4), np.uint8))
+    large = image.resize((8150, 6130))
+    row = b"\4" + chance.bytes(500) * 50  # Paeth's filter is the slowest
     return {
-        "PNG": png((5000, 5000), 8, 6, row * 5000),  # red, green, blue and alpha
-        "16-bit PNG": png((2500, 5000), 16, 6, row * 5000),
+        "PNG": png((4960, 7016), 8, 2, row[: 1 + 4960 * 3] * 7016),  # a page at 600 dpi
+        "PNG with alpha": png((5020, 5020), 8, 6, row[: 1 + 5020 * 4] * 5020),
+        "grey PNG with alpha": png((6000, 6000), 8, 4, row[: 1 + 6000 * 2] * 6000),
+        "16-bit PNG": png((2500, 5000), 16, 6, row[: 1 + 2500 * 8] * 5000),
         "JPEG": encode(image, "JPEG", quality=85),
-        "progressive JPEG": encode(image, "JPEG", quality=85, progressive=True, subsampling=0),
+        "progressive JPEG": encode(large, "JPEG", quality=75, progressive=True),
         "JPEG of 108 megapixels": encode(image.resize((12_000, 9000)), "JPEG", quality=70),
-        "WebP": encode(small, "WEBP", quality=80, method=0),
+        "WebP": encode(sharp, "WEBP", quality=40, method=0),
+        "lossless WebP": encode(image.resize((4090, 3080)), "WEBP", lossless=True, quality=0, method=0),
+        "AVIF": encode(sharp, "AVIF", quality=40, speed=10, subsampling="4:4:4"),
         "GIF": encode(image.quantize(64), "GIF"),
         "BMP": encode(image.resize((2600, 2600)), "BMP"),
     }

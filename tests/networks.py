@@ -1,12 +1,33 @@
 """Networks and a picture for tests that need no checkpoint."""
 
+from collections.abc import Callable, Mapping
+from functools import cache
+
 import numpy as np
+import pytest
 import torch
 from conftest import pictures, randomise
 from PIL import Image
 from torch import nn
 
-from models import build
+from models import CATALOGUE, CheckpointError, build
+from visualize.export.column import Column
+from visualize.inspection import engine
+from visualize.inspection.network import inspect
+
+EVERY_KIND = (
+    "ms_cam",
+    "sge",
+    "acblock",
+    "coord_attention",
+    "ccnet",
+    "san_pairwise",
+    "apnb",
+    "condconv",
+    "dgc",
+)
+EVERY_KIND += ("stn", "cbam", "sk", "danet", "doconv", "bam")  # and scale of map, between them
+MEASURED = {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
 
 
 def randomised(name: str) -> nn.Module:
@@ -25,3 +46,35 @@ def picture(seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((32, 32), Image.BICUBIC)
     return Image.fromarray(np.uint8(0.8 * np.asarray(coarse) + 0.2 * rng.integers(0, 256, (32, 32, 3))))
+
+
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, network: Callable[[str], nn.Module], facts: Mapping[str, dict]
+) -> list[str]:
+    """Has the engine take the networks in `facts` for trained ones, and no others, and gives it these.
+
+    Returns:
+        the names of those that were loaded.
+    """
+    loaded = []
+
+    def load_with_facts(name: str, device: str = "cpu") -> tuple[nn.Module, dict]:
+        if name not in facts:
+            raise CheckpointError(f"{name} is not trained yet.")
+        loaded.append(name)
+        return network(name), facts[name]
+
+    monkeypatch.setattr(engine, "load_with_facts", load_with_facts)
+    monkeypatch.setattr(engine, "is_trained", lambda name: name in facts)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return loaded
+
+
+@cache
+def column(name: str) -> Column:
+    """What an untrained network makes of the picture, as the figure takes it; two of them say so."""
+    random = name in ("stn", "apnb")
+    facts = dict.fromkeys(MEASURED) if random else MEASURED
+    return Column(
+        name, CATALOGUE[name].title, random, facts, 11_173_962, None, inspect(randomised(name), picture())
+    )

@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CATALOGUE, load, metadata
+from models import CATALOGUE, checkpoint, load, metadata
 from models.checkpoint import save, write_facts
 from models.preprocessing import normalise
 from models.recording import recording
+from models.results import predictions, table
 from models.results.evaluate import logits_of
 from tests.networks import randomised
 from visualize import inspect
@@ -25,13 +26,6 @@ GUIDE = " ".join((ROOT / "visualize" / "texts" / "reading.md").read_text(encodin
 FACTS = {"accuracy": 93.0, "accuracy_mirror": 93.5, "recipe": "cpu", "epochs": 12, "seed": 0, "flops": 1.11e9}
 
 network = cache(randomised)
-
-
-def test_wilson_interval():
-    """Reference values by hand: p = 0.95, n = 100 gives 0.8882 to 0.9785; it never leaves 0..1."""
-    assert metadata.wilson(95, 100) == pytest.approx((88.825, 97.846), abs=2e-3)
-    assert metadata.wilson(100, 10) == pytest.approx((72.247, 100), abs=1e-3)
-    assert metadata.wilson(0, 10) == pytest.approx((0, 27.753), abs=1e-3)
 
 
 def test_table_and_card_of_stored_networks(tmp_path):
@@ -83,8 +77,8 @@ def test_every_entry_has_a_card(tmp_path):
     for name, entry in CATALOGUE.items():
         text = cards.card(name)
         assert text.startswith(f"### {entry.title}\n")
-        assert (ROOT / cards.sources()[name]).is_file()
-        assert f'"{name}"' in (ROOT / cards.sources()[name]).read_text() or name == "plain"
+        assert f"`{entry.source}`" in text and (ROOT / entry.source).is_file()
+        assert f'"{name}"' in (ROOT / entry.source).read_text() or name == "plain"
         assert ("not trained yet" in cards.measured(name, tmp_path)) == (name in metadata.networks())
 
 
@@ -92,27 +86,59 @@ def test_a_repaired_checkpoint_is_seen_without_a_restart(tmp_path):
     assert metadata.fault("se", tmp_path) == "se is not trained yet."
     save(network("se"), "se", FACTS, tmp_path)
     assert metadata.fault("se", tmp_path) is None
-    write_facts("se", {**FACTS, "sha256": "0" * 64}, tmp_path)
-    assert "damaged" in metadata.fault("se", tmp_path)
+    (tmp_path / "se.safetensors").write_bytes(b"")
+    assert "empty" in metadata.fault("se", tmp_path)
 
 
-PLAIN = {"accuracy": 92.0, "recipe": "cpu", "parameters": 11_173_962}
+def write_answers(folder: Path, name: str, right: int, first: int = 0, count: int = 512, **more) -> dict:
+    """Facts and answers of a network that gets `right` images right, counted from image `first`."""
+    labels = np.arange(count) % 10
+    is_right = np.isin(np.arange(count), np.arange(first, first + right))
+    accuracy = 100 * right / count
+    facts = {
+        "name": name,
+        "recipe": "smoke",
+        "settings": {},
+        "epochs": 1,
+        "accuracy": accuracy,
+        "sha256": name,
+    }
+    facts |= {"test_images": count, "parameters": 11_173_962} | more
+    write_facts(name, facts, folder)
+    predictions.store(name, np.where(is_right, labels, (labels + 1) % 10), labels, facts, folder)
+    return facts
 
 
 @pytest.mark.parametrize(
-    ("ours", "words"),
-    [
-        ({"accuracy": 93.0}, "no difference in accuracy"),  # 92.48 to 93.48 and 91.45 to 92.52
-        ({"accuracy": 93.2}, "whole interval lies above"),
-        ({"accuracy": 90.0}, "whole interval lies below"),
-        ({"accuracy": 93.2, "recipe": "gpu"}, "another recipe"),
-        ({}, ""),
-    ],
+    ("right", "first", "kind"),
+    [(410, 0, "better"), (410, 100, "same"), (390, 0, "worse"), (400, 0, "same")],
 )
-def test_a_difference_is_claimed_where_the_intervals_part(ours, words):
-    said = cards.verdict({"recipe": "cpu", **ours}, PLAIN)
-    assert words in said if words else not said
-    assert ("overlap" in said) == (words == "no difference in accuracy")
+def test_card_and_table_give_one_verdict(tmp_path, right, first, kind):
+    """Ten images more are a difference if the rest is the same, though the intervals overlap."""
+    write_answers(tmp_path, "plain", 400)
+    facts = write_answers(tmp_path, "se", right, first)
+    ((row,),) = ([row for row in block["rows"] if row["name"] == "se"] for block in table.results(tmp_path))
+    assert row["verdict"]["kind"] == kind
+    said = cards.figures("se", tmp_path)
+    counts = f"+{row['verdict']['better']} -{row['verdict']['worse']} test images"
+    assert f"**{row['beside']}** ({counts})" in said and "overlap" not in said
+
+    found = metadata.accuracy(facts)
+    assert {key: found[key] for key in ("value", "low", "high")} == row["accuracy"]
+    assert f"{found['value']:.2f} % ({found['low']:.2f} to {found['high']:.2f})" in said
+    assert found["high"] - found["low"] > 6  # of 512 images, not of 10,000
+    assert "| Test images | 512 | 512 |" in said
+
+
+def test_a_card_compares_no_recipes(tmp_path):
+    write_answers(tmp_path, "plain", 400)
+    write_answers(tmp_path, "se", 500, recipe="gpu")
+    said = cards.figures("se", tmp_path)
+    assert "**not compared with plain**" in said and "another recipe" in said
+    write_answers(tmp_path, "se", 500, accuracy=None)
+    assert "Accuracy" not in cards.beside(
+        "se", *(checkpoint.read_facts(n, tmp_path) for n in ("se", "plain"))
+    )
 
 
 def test_more_and_fewer_parameters():

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import torchvision
 from conftest import pictures, randomise
 from rows.channel import ROWS
-from test_mechanisms import copy
+from test_mechanisms import copy, is_about
 from torch import nn
 
 import models
@@ -235,6 +235,16 @@ def test_gsop_does_not_see_where():
     agree(records["gate"], shuffled["gate"])
 
 
+def test_gsop_starts_as_the_authors_network_does():
+    torch.manual_seed(0)
+    found = [m for m in models.build("gsop").modules() if isinstance(m, GlobalSecondOrderPooling)]
+    for module in found:  # Kaiming, fan-out
+        assert is_about(module.reduce.weight, (2 / 32) ** 0.5)
+        assert is_about(module.row_conv.weight, (2 / (4 * 32 * 32)) ** 0.5)
+        assert is_about(module.excite.weight, (2 / module.excite.out_channels) ** 0.5)
+    assert len(found) == 4
+
+
 def test_gsop_stands_in_the_last_block_of_each_stage():
     assert models.CATALOGUE["gsop"].sites == ("layer1.1", "layer2.1", "layer3.1", "layer4.1")
 
@@ -408,11 +418,8 @@ def test_ge_with_an_extent_of_four_costs_what_the_sheet_says():
         assert total == extra
 
 
-def is_about(tensor: torch.Tensor, std: float) -> bool:
-    return abs(tensor.std().item() / std - 1) < 0.1
-
-
 def test_ge_begins_as_in_the_authors_network():
+    torch.manual_seed(0)
     module = GatherExcitePlus(128, 16)
     assert is_about(module.filters, (2 / 256) ** 0.5)
     assert is_about(module.squeeze.weight, 0.01) and is_about(module.expand.weight, 0.01)
@@ -592,6 +599,17 @@ def test_bam_sees_eight_cells_far():
         changed = (module.spatial(there) != module.spatial(x))[:, 0].any(0).nonzero()
     assert (changed - torch.tensor([9, 10])).abs().max() == 8
     assert {abs(int(n)) for n in (changed - torch.tensor([9, 10])).flatten()} == {0, 4, 8}
+
+
+def test_bam_starts_as_the_authors_network_does():
+    torch.manual_seed(0)
+    found = [module for module in models.build("bam").modules() if isinstance(module, BottleneckAttention)]
+    for module in found:
+        convs = [part for part in module.spatial if isinstance(part, nn.Conv2d)]
+        for conv in convs:  # Kaiming, fan-out
+            assert is_about(conv.weight, (2 / (conv.out_channels * conv.weight[0, 0].numel())) ** 0.5)
+        assert not any(layer.bias.any() for layer in (module.channel[0], module.channel[-1], *convs))
+    assert len(found) == 3
 
 
 def test_bam_stands_before_each_shrinking_step():

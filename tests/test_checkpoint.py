@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 import models
-from models import checkpoint, data
+from models import checkpoint, data, metadata
 from models.checkpoint import CHECKPOINTS, CheckpointError
 from models.results.evaluate import SAMPLE, logits_of, synthetic_picture
 from models.train.recipe import RECIPES
@@ -162,6 +163,11 @@ FAULTS = {
     "no facts": (lambda f: facts_of(f).unlink(), "not trained yet"),
     "no weights": (lambda f: weights_of(f).unlink(), "missing"),
     "weights are a folder": (lambda f: (weights_of(f).unlink(), weights_of(f).mkdir()), "missing"),
+    "weights are a FIFO": (lambda f: (weights_of(f).unlink(), os.mkfifo(weights_of(f))), "missing"),
+    "facts are a folder": (lambda f: (facts_of(f).unlink(), facts_of(f).mkdir()), "facts"),
+    "facts are a FIFO": (lambda f: (facts_of(f).unlink(), os.mkfifo(facts_of(f))), "facts"),
+    "facts are nested deeply": (lambda f: facts_of(f).write_text("[" * 10**5 + "]" * 10**5), "facts"),
+    "facts are large": (lambda f: facts_of(f).write_text(" " * 2**20 + facts_of(f).read_text()), "facts"),
     "empty": (lambda f: weights_of(f).write_bytes(b""), "empty"),
     "cut": (cut, "damaged"),
     "a Git LFS pointer": (lambda f: weights_of(f).write_bytes(LFS), "git lfs pull"),
@@ -206,6 +212,32 @@ FAULTS = {
 }
 
 
+WRONG_FACTS = {  # fact -> values that it cannot have
+    "accuracy": ("92", 950, -3, float("nan"), float("inf"), [92.0], 10**400, True, {}),
+    "accuracy_mirror": (101,),
+    "accuracy_unrounded": ("",),
+    "name": (3, ["se"]),
+    "recipe": ({}, 1, "\ud800"),
+    "dataset": (10,),
+    "device": (["cpu"],),
+    "settings": ([], "cpu"),
+    "seed": ("0", 0.5),
+    "epochs": (None, "12")[1:],
+    "test_images": (-1, 512.0),
+    "parameters": ("11M", 1e7, 10**400),
+    "flops": ([],),
+    "latency_ms": ("7", 10**400),
+    "latency_gpu_ms": (float("nan"),),
+    "train_seconds": (False,),
+    "unusual_below": ("3.3", 10**400),
+    "sha256": (["5e"],),
+}
+
+
+def set_fact(folder: Path, fact: str, value: object) -> None:
+    facts_of(folder).write_text(json.dumps(json.loads(facts_of(folder).read_text()) | {fact: value}))
+
+
 def is_one_sentence(message: str) -> bool:
     """One line, one full stop at its end, neither a path nor a class name."""
     plain = (
@@ -222,6 +254,66 @@ def test_a_fault_is_one_sentence(folder, fault):
         checkpoint.restore("se", folder)
     message = str(caught.value)
     assert is_one_sentence(message) and expected in message and "se" in message.split(), message
+
+
+@pytest.mark.parametrize("fact", WRONG_FACTS)
+def test_a_value_that_cannot_be_right_is_one_sentence(folder, fact):
+    for value in WRONG_FACTS[fact]:
+        set_fact(folder, fact, value)
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.read_facts("se", folder)
+        assert is_one_sentence(str(caught.value)) and "facts" in str(caught.value), value
+
+
+def test_what_is_not_known_is_no_fault(folder):
+    for fact in set(WRONG_FACTS) - {"sha256"}:
+        set_fact(folder, fact, None)
+    set_fact(folder, "more", {"than": ["we", "know"]})
+    checkpoint.read_facts("se", folder)
+
+
+def test_a_broken_entry_leaves_the_others_alone(network, folder):
+    """The page's list is made, whatever stands in one of the files; the entry says what is wrong with it."""
+    good = {"recipe": "cpu", "accuracy": 92.0}
+    checkpoint.save(network, "se", good, folder)
+    for name in ("eca", "cbam", "danet", "sk"):
+        shutil.copy(weights_of(folder), folder / f"{name}.safetensors")
+        shutil.copy(facts_of(folder), folder / f"{name}.json")
+    (folder / "eca.json").write_text(json.dumps(good | {"sha256": "", "accuracy": "92"}))
+    (folder / "cbam.json").unlink()
+    os.mkfifo(folder / "cbam.json")
+    (folder / "danet.safetensors").unlink()
+    os.mkfifo(folder / "danet.safetensors")
+    (folder / "sk.json").write_text("[" * 10**5)
+    rows = {row["key"]: row for row in metadata.mechanisms_table(folder) if row["trained"]}
+    assert {key for key, row in rows.items() if row["available"]} == {"se"}
+    assert set(rows) == {"se", "eca", "cbam", "danet", "sk"}
+    assert all(is_one_sentence(row["reason"]) for key, row in rows.items() if key != "se")
+    assert rows["se"]["accuracy"]["value"] == 92.0 and rows["eca"]["accuracy"]["value"] is None
+
+
+@pytest.mark.parametrize("fault", ["empty", "a Git LFS pointer", "a web page", "cut", "weights are a FIFO"])
+def test_a_fault_that_shows_at_a_glance_is_in_the_list(folder, fault):
+    assert metadata.fault("se", folder) is None
+    FAULTS[fault][0](folder)
+    assert is_one_sentence(metadata.fault("se", folder))
+
+
+def test_the_list_reads_no_weights(folder, monkeypatch):
+    """To check the sums of forty networks would take seconds at every start."""
+    opened, read = [], checkpoint.read_regular
+    monkeypatch.setattr(checkpoint, "read_regular", lambda f, size=-1: opened.append(size) or read(f, size))
+    assert metadata.fault("se", folder) is None
+    flip_a_byte(folder)
+    assert metadata.fault("se", folder) is None  # the column will say it
+    assert opened and all(0 < size <= checkpoint.MOST_FACTS for size in opened)
+
+
+def test_a_header_that_begins_like_a_web_page_is_none(tmp_path):
+    """The length of the header comes first, and 15,392 is a space and a "<" for whoever sees text there."""
+    content = (15_392).to_bytes(8, "little") + b"{" + b" " * 15_391
+    (tmp_path / "se.safetensors").write_bytes(content)
+    checkpoint.check_weights("se", tmp_path)
 
 
 def test_nan_parameters_are_found_although_they_were_rounded(tmp_path):
@@ -289,16 +381,20 @@ def test_interrupted_between_the_two_files(network, folder, monkeypatch):
 @pytest.fixture
 def loads(folder, monkeypatch):
     """`models.load` reads from the folder; the list of the names it read."""
-    read, restore = [], checkpoint.restore
+    read, restore = [], checkpoint.restore_with_facts
+    monkeypatch.setattr(
+        checkpoint, "restore_with_facts", lambda name, place: (read.append(name), restore(name, folder))[1]
+    )
+    monkeypatch.setattr(checkpoint, "_loaded", {})
+    monkeypatch.setattr(checkpoint, "_faults", {})
+    return read
 
-    def from_folder(name):
-        read.append(name)
-        return restore(name, folder)
 
-    monkeypatch.setattr(checkpoint, "restore", from_folder)
-    checkpoint._load.cache_clear()
-    yield read
-    checkpoint._load.cache_clear()
+@pytest.fixture
+def served(loads, folder, monkeypatch) -> Path:
+    """The folder, which is also that of the list."""
+    monkeypatch.setattr(checkpoint, "CHECKPOINTS", folder)
+    return folder
 
 
 def test_load_gives_one_network_to_all_threads(loads):
@@ -330,6 +426,33 @@ def test_a_failure_is_not_kept(loads, folder):
     assert loads == ["se", "se"]
 
 
+def test_a_fault_found_when_loading_is_in_the_list_until_the_files_change(served):
+    sound = weights_of(served).read_bytes()
+    flip_a_byte(served)
+    with pytest.raises(CheckpointError) as caught:
+        models.load("se")
+    assert metadata.fault("se", served) == str(caught.value)
+    weights_of(served).write_bytes(sound)
+    os.utime(weights_of(served), (0, 0))
+    assert metadata.fault("se", served) is None
+    models.load("se")
+
+
+def test_the_facts_are_those_of_the_weights_that_answer(served, network, folder):
+    """A checkpoint is replaced while the server runs: nothing changes until the next start."""
+    checkpoint.save(network, "se", {"name": "se", "accuracy": 91.0}, folder)
+    loaded, facts = checkpoint.load_with_facts("se")
+    checkpoint.save(randomise(models.build("se"), seed=1), "se", {"name": "se", "accuracy": 95.0}, folder)
+    assert checkpoint.read_facts("se", folder)["accuracy"] == 95.0
+    assert checkpoint.load_with_facts("se") == (loaded, facts) and facts["accuracy"] == 91.0
+    assert checkpoint.facts_in_use("se", folder) is facts
+    row = next(row for row in metadata.mechanisms_table(folder) if row["key"] == "se")
+    assert row["available"] and row["accuracy"]["value"] == 91.0
+    for file in folder.iterdir():
+        file.unlink()
+    assert metadata.fault("se", folder) is None  # what is loaded works
+
+
 # The files that ship.
 
 SHIPPED = sorted({file.stem for file in CHECKPOINTS.glob("*") if file.suffix in (".json", ".safetensors")})
@@ -337,7 +460,7 @@ shipped = pytest.mark.parametrize("name", SHIPPED)
 KEYS = (
     *("name", "recipe", "settings", "seed", "epochs", "accuracy", "accuracy_mirror", "accuracy_unrounded"),
     *("parameters", "flops", "latency_ms", "train_seconds", "device", "torch", "command", "sha256"),
-    *("logits_check", "correct_of_first_200"),
+    *("logits_check", "correct_of_first_200", "unusual_below"),
 )
 
 
@@ -373,7 +496,7 @@ def test_only_pairs_lie_in_the_folder():
 def test_shipped_facts_are_complete(name):
     facts = checkpoint.read_facts(name)
     lacking = [key for key in KEYS if facts.get(key) is None]
-    assert not lacking, f"run `python -m models.evaluate {name}`: its JSON lacks {', '.join(lacking)}"
+    assert not lacking, f"run `python -m models.results.evaluate {name}`: its JSON lacks {', '.join(lacking)}"
     assert facts["name"] == name and facts["recipe"] in RECIPES
     assert facts["command"].startswith(f"python -m models.train {name} --recipe {facts['recipe']}")
     assert facts["epochs"] == facts["settings"]["epochs"] and facts["settings"]["limit"] is None
@@ -401,7 +524,9 @@ def test_a_shipped_network_scores_what_its_facts_say(name, first_200):
     a picture that lies between two classes may fall to the other side. One picture is let go for that.
     """
     stored = checkpoint.read_facts(name).get("correct_of_first_200")
-    assert stored is not None, f"run `python -m models.evaluate {name}`: it lacks correct_of_first_200"
+    assert stored is not None, (
+        f"run `python -m models.results.evaluate {name}`: it lacks correct_of_first_200"
+    )
     images, labels = first_200
     correct = (logits_of(checkpoint.restore(name), images).argmax(1) == labels).sum().item()
     assert abs(correct - stored) <= 1

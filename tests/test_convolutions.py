@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from conftest import pictures, randomise
 from rows import Row
 from rows.convolutions import ROWS
-from test_mechanisms import copy
+from test_mechanisms import copy, is_about
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv as TimmSeparable
 from timm.models.ghostnet import GhostModule as TimmGhost
 from torch import nn
@@ -645,6 +645,15 @@ def test_dgc_learns_through_the_channels_it_keeps():
     gradient = gradient.view(4, 64)
     assert module.inactive == 35
     assert not gradient[:, :35].any() and (gradient[:, 35:] != 0).all()
+
+
+def test_dgc_starts_with_the_authors_ratings():
+    torch.manual_seed(0)
+    found = [module for module in models.build("dgc").modules() if isinstance(module, DynamicGroupConv)]
+    for module in found:  # Kaiming, fan-in: of each head, as it has layers of its own
+        assert is_about(module.squeeze.weight, (2 / module.squeeze.in_channels) ** 0.5)
+        assert is_about(module.excite.weight, (2 / (module.squeeze.out_channels / 4)) ** 0.5)
+    assert len(found) == 16
 
 
 def test_dgc_starts_with_all_channels_and_a_small_penalty_in_each_layer():

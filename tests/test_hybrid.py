@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from conftest import pictures, randomise
 from rows.hybrid import ROWS
+from test_mechanisms import is_about
 from torch import nn
 
 import models
@@ -379,8 +380,9 @@ def enlarged(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def pooled(x: torch.Tensor) -> torch.Tensor:
-    """The largest of 3x3 cells around every second cell."""
-    padded = F.pad(x, (1, 1, 1, 1), value=-math.inf)
+    """The largest of 3x3 cells, beginning at every second cell; the last window is cut off at the edge."""
+    height, width = x.shape[2:]
+    padded = F.pad(x, (0, 1 - width % 2, 0, 1 - height % 2), value=-math.inf)
     windows = padded.unfold(2, 3, 2).unfold(3, 3, 2)
     return windows.amax((4, 5))
 
@@ -396,7 +398,7 @@ def hourglass(module: ResidualAttention, x: torch.Tensor, level: int = 0) -> tor
 
 @pytest.mark.parametrize("depth, size", [(3, (16, 24)), (2, (8, 12)), (1, (8, 12)), (2, (9, 13))])
 def test_residual_attention_equals_its_formula(depth, size):
-    module, x = randomised(ResidualAttention(CHANNELS, depth)), features(size=size)
+    module, x = randomised(ResidualAttention(CHANNELS, depth)), 0.3 * features(size=size)
     y, records = run(module, x)
 
     def layer(x, norm_at, layers):
@@ -445,6 +447,11 @@ def test_residual_attention_goes_down_to_four_cells(stage, size, depth, units):
         module = ResidualAttention.at(Site(64, 64, size, stage=stage))
     assert len(module.down) == depth
     assert sum(isinstance(part, Unit) for part in module.modules()) == units
+    sizes = []
+    for unit in (*module.down, module.deepest):
+        unit.register_forward_hook(lambda unit, inputs, y: sizes.append(y.shape[2:]))
+    module.hourglass(torch.zeros(1, 64, size, size, device="meta"))
+    assert sizes == [(size >> level, size >> level) for level in range(1, depth + 1)] + [(4, 4)]
 
 
 # Deep Connected Attention.
@@ -484,6 +491,14 @@ def test_the_first_dca_is_squeeze_and_excitation():
     agree(y, theirs(x))
     agree(handed_on, y.mean((2, 3)))  # average and gate may change places
     assert list(records) == ["gate"]
+
+
+def test_dca_starts_with_the_authors_weights_of_its_own_and_the_handed_down():
+    """Kaiming, fan-out, of a layer with one output: standard deviation sqrt(2)."""
+    torch.manual_seed(0)
+    modules = [m for m in models.build("dca_se").modules() if isinstance(m, DeepConnectedAttention)]
+    started = torch.cat([module.connect.weight.flatten() for module in modules[1:]])
+    assert started.numel() == 2 * 7 and is_about(started, 2**0.5)
 
 
 def test_dca_hands_down_through_the_network():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from models import CATALOGUE
 from models.catalogue import BLOCKS
@@ -184,6 +185,37 @@ def test_a_numpy_target_is_an_index_too():
 def test_refuses_a_network_in_training_mode():
     with pytest.raises(ValueError, match="training mode"):
         inspect(randomised("plain").train(), picture())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: torch.compile(model, backend="eager"),
+        nn.DataParallel,
+        lambda model: torch.compile(nn.DataParallel(model), backend="eager"),
+    ],
+)
+def test_looks_into_what_wraps_a_network(wrap):
+    model = network("se")
+    assert content(inspect(wrap(model), picture())) == content(inspect(model, picture()))
+    with pytest.raises(ValueError, match="training mode"):
+        inspect(wrap(randomised("plain").train()), picture())
+
+
+def test_refuses_a_network_that_records_nothing():
+    compiled = randomised("plain")
+    compiled.compile(backend="eager")  # in place: there is nothing to unwrap
+    foreign = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)).eval()
+    for model in (compiled, foreign):
+        with pytest.raises(ValueError, match="records no blocks"):
+            inspect(model, picture())
+
+
+def test_of_equal_classes_the_first_is_explained():
+    model = randomised("plain")
+    model.fc.weight.zero_()
+    model.fc.bias.copy_(torch.tensor([0.0, 0, 3, 0, 0, 3, 3, 0, 0, 0]))
+    assert inspect(model, picture(), stage="layer4.1").target == 2
 
 
 def test_refuses_numbers_that_are_not_finite():

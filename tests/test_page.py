@@ -248,10 +248,10 @@ def test_only_two_endpoints_are_public(client: Client):
 def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Without any checkpoint the first screen is empty, and says why."""
 
-    def read(name: str) -> dict:
+    def read(name: str, device: str) -> dict:
         raise CheckpointError(f"{name} is not trained yet.")
 
-    monkeypatch.setattr("visualize.inspection.engine.read_facts", read)
+    monkeypatch.setattr("visualize.inspection.engine.load_with_facts", read)
     monkeypatch.setattr("visualize.inspection.engine.is_trained", lambda name: False)
     record = events.first_record(app.first_networks(mechanisms_table(tmp_path)))
     assert record["mechanisms"] == []

@@ -5,9 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from pytorch_grad_cam.utils.image import scale_cam_image
 
+import models
+import visualize
 from models import catalogue
 from models.recording import recording
 from models.resnet import ResNet18
@@ -29,6 +35,46 @@ def test_the_readme_has_one_command_to_run_and_one_to_test():
 
 def test_ci_runs_the_readmes_test_command():
     assert commands()[1] in (ROOT / ".ci" / "run").read_text().split("\n")
+
+
+def locked(name: str) -> dict[str, str]:
+    """The lines of a lock, by package; one that depends on the version of Python has several."""
+    found = {}
+    for entry in re.split(r"\n(?=\S)", (ROOT / ".lock" / f"{name}.txt").read_text()):
+        if not entry.startswith("#"):
+            key = entry.split("==")[0]
+            found[key] = found.get(key, "") + entry + "\n"
+    return found
+
+
+@pytest.mark.parametrize(
+    "name, lists", [("run", ["requirements.txt"]), ("tests", ["requirements.txt", "tests/requirements.txt"])]
+)
+def test_the_lock_holds_what_the_short_lists_ask_for(name, lists):
+    lock = locked(name)
+    for line in "".join((ROOT / file).read_text() for file in lists).split():
+        package, version = line.split("==")
+        assert re.match(rf"{package}=={version}( ;.*)? \\\n", lock.get(package, "")), (
+            f"{line}: run `make lock`"
+        )
+    assert commands()[name == "tests"].count(f"--require-hashes -r .lock/{name}.txt ") == 1
+
+
+@pytest.mark.parametrize("name", ["run", "tests"])
+def test_every_locked_package_has_its_sums_and_no_address(name):
+    lines = [line for entry in locked(name).values() for line in entry.strip().split("\n")]
+    for line in lines:  # no index, no address, no file: what the reader's pip is set to
+        assert re.fullmatch(
+            r"[a-z0-9.-]+==[\w.]+( ; [\w\s.'<>=!()]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line
+        ), line
+    for entry in locked(name).values():
+        for one in re.findall(r"^\S.*\n(?:    .*\n?)*", entry, re.MULTILINE):
+            assert "--hash=sha256:" in one
+
+
+def test_what_runs_is_what_is_tested():
+    run, tests = locked("run"), locked("tests")
+    assert run.items() <= tests.items() and len(tests) > len(run) > 80
 
 
 def test_the_readmes_table_is_what_the_command_prints():
@@ -58,6 +104,18 @@ def test_the_readmes_example_of_a_mechanism_works(monkeypatch):
         assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
     gate = records["layer4.1.refine.gate"]
     assert gate.tensor.shape == (2, 512, 1, 1) and gate.tensor.std() > 0
+
+
+def test_the_readmes_lines_for_the_package_grad_cam_give_our_map():
+    code = re.search(r"```python\n(import numpy, torch\nfrom pytorch_grad_cam.*?)```", README, re.DOTALL)[1]
+    picture = Image.open(ROOT / "visualize" / "page" / "examples" / "cat.png").convert("RGB")
+    model = models.load("se")
+    seen = visualize.inspect(model, picture)
+    space = {"models": models, "model": model, "picture": picture, "seen": seen}
+    exec(code, space)
+    ours = scale_cam_image([cv2.resize(seen.cams["layer4.1"], (32, 32))])[0]  # enlarged as the package does
+    assert np.abs(space["heat"] - ours).max() < 1e-4 and space["heat"].std() > 0.05
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_models_need_no_web_page():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError, metadata
 from models.recording import recording
-from tests.networks import picture, randomised
+from tests.networks import picture, randomised, stand_in
 from visualize.inspection import engine, untrained
 from visualize.inspection.cam import METHODS
 from visualize.inspection.network import Map, NotFiniteError
@@ -37,25 +37,14 @@ network = cache(randomised)
 @pytest.fixture(autouse=True)
 def checkpoints(monkeypatch):
     """Every network is "trained", with random weights. Returns the names of those that were loaded."""
-    loaded = []
-
-    def load(name, device="cpu"):
-        loaded.append(name)
-        return network(name)
-
-    monkeypatch.setattr(engine, "load", load)
-    monkeypatch.setattr(engine, "read_facts", lambda name: dict(FACTS))
     monkeypatch.setattr(record, "_held", record._Cache(record.CACHE_BYTES))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    return loaded
+    return stand_in(monkeypatch, network, dict.fromkeys(metadata.networks(), FACTS))
 
 
 @pytest.fixture(scope="module")
 def seven():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "load", lambda name, device="cpu": network(name))
-        patch.setattr(engine, "read_facts", lambda name: dict(FACTS))
-        patch.setattr(torch.cuda, "is_available", lambda: False)
+        stand_in(patch, network, dict.fromkeys(SEVEN, FACTS))
         return compare_record(picture(), SEVEN)
 
 
@@ -329,16 +318,14 @@ def test_two_visitors_at_once_get_their_own_records():
 
 
 def test_a_broken_checkpoint_is_named_and_the_rest_works(monkeypatch):
-    def load(name, device="cpu"):
+    def load(name, device):
         if name == "se":
             raise CheckpointError("The weights of se are an empty file.")
-        if name == "cbam":
-            return broken
-        return network(name)
+        return (broken if name == "cbam" else network(name)), FACTS
 
     broken = randomised("cbam")
     broken.fc.bias[3] = float("inf")
-    monkeypatch.setattr(engine, "load", load)
+    monkeypatch.setattr(engine, "load_with_facts", load)
     *_, found = stream_record(picture(), ["se", "plain", "cbam"])
     assert [column["key"] for column in found["mechanisms"]] == ["plain"]
     assert found["unavailable"] == [
@@ -348,19 +335,12 @@ def test_a_broken_checkpoint_is_named_and_the_rest_works(monkeypatch):
 
 
 @pytest.fixture
-def one_trained(monkeypatch):
-    """Only `plain` has a checkpoint."""
-
-    def read(name):
-        if name != "plain":
-            raise CheckpointError(f"{name} is not trained yet.")
-        return dict(FACTS)
-
-    monkeypatch.setattr(engine, "is_trained", lambda name: name == "plain")
-    monkeypatch.setattr(engine, "read_facts", read)
+def one_trained(monkeypatch, checkpoints):
+    """Only `plain` has a checkpoint. Returns the names of the networks that were loaded."""
+    return stand_in(monkeypatch, network, {"plain": FACTS})
 
 
-def test_random_weights_only_when_asked_and_labelled(one_trained, checkpoints):
+def test_random_weights_only_when_asked_and_labelled(one_trained):
     found = compare_record(picture(), ["plain", "se"])
     assert [column["key"] for column in found["mechanisms"]] == ["plain"]
     assert found["unavailable"][0]["reason"] == "se is not trained yet."
@@ -368,7 +348,7 @@ def test_random_weights_only_when_asked_and_labelled(one_trained, checkpoints):
     assert (plain["random"], plain["accuracy"]["value"]) == (False, 93.0)
     assert se["random"] is True
     assert se["accuracy"] == {"value": None, "low": None, "high": None, "recipe": None}
-    assert checkpoints == ["plain", "plain"]  # the other was never loaded
+    assert one_trained == ["plain", "plain"]  # the other was never loaded
 
 
 def test_random_weights_are_the_same_every_time_and_leave_no_trace(one_trained):
@@ -391,13 +371,13 @@ def test_few_random_networks_are_kept():
 
 
 def test_a_full_gpu_means_the_cpu_and_a_note(monkeypatch):
-    def load(name, device="cpu"):
+    def load(name, device):
         if device == "cuda":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return network(name)
+        return network(name), FACTS
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(engine, "load", load)
+    monkeypatch.setattr(engine, "load_with_facts", load)
     (column,) = compare_record(picture(), ["plain"])["mechanisms"]
     assert "CPU" in column["note"]
     assert len(column["maps"]) == 8

@@ -12,7 +12,6 @@ from models.results import predictions
 from models.results.table import results
 from tests.screenshots import find_chromium, launched
 from visualize.answers import PAGE
-from visualize.results import results_value
 
 LABELS = np.arange(10_000) % 10
 LIGHT = {
@@ -67,17 +66,6 @@ def made_up(folder, count: int = 40):
     return folder
 
 
-def test_the_value_is_the_table(tmp_path):
-    folder = made_up(tmp_path, 6)
-    value = results_value(folder)
-    assert json.loads(json.dumps(value)) == value
-    assert [{**block, "caption": ""} for block in value["blocks"]] == [
-        {**block, "caption": ""} for block in results(folder)
-    ]
-    assert "Holm's correction" in value["blocks"][0]["caption"]
-    assert results_value(tmp_path / "nothing") == {"blocks": []}
-
-
 def test_gradio_can_read_the_templates():
     """It makes JavaScript template strings of them, in which a backslash or a backtick means something."""
     for kind in ("html", "css"):
@@ -109,7 +97,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def forty(tmp_path_factory) -> dict:
-    return results_value(made_up(tmp_path_factory.mktemp("forty")))
+    return {"blocks": results(made_up(tmp_path_factory.mktemp("forty")))}
 
 
 @pytest.fixture
@@ -159,9 +147,9 @@ def test_a_header_sorts_by_mouse_and_by_keyboard(page, forty):
     sorts = head.locator("th").evaluate_all("all => all.map((one) => one.getAttribute('aria-sort'))")
     assert [sort for sort in sorts if sort] == ["descending"] and sorts[1] == "descending"
     head.get_by_role("button", name="Beside plain").click()
-    differences = [row["better"] - row["worse"] for row in rows if row["better"] is not None]
-    best = max(rows, key=lambda row: -1e9 if row["better"] is None else row["better"] - row["worse"])
-    assert column(page, 0, "Network")[0] == best["title"] and len(differences) == len(rows) - 1
+    compared = [row for row in rows if row["verdict"]]
+    best = max(compared, key=lambda row: row["verdict"]["better"] - row["verdict"]["worse"])
+    assert column(page, 0, "Network")[0] == best["title"] and len(compared) == len(rows) - 1
     assert column(page, 0, "Network")[-1] == "Plain ResNet18"  # nothing to sort it by
     assert column(page, 1, "Network") == [row["title"] for row in forty["blocks"][1]["rows"]]  # left alone
 
@@ -192,6 +180,27 @@ def test_a_point_stands_where_its_numbers_say(page, forty):
     page.locator('.block >> nth=0 >> [data-cost="latency_ms"]').click()
     label = page.locator(".block figure > svg").first.get_attribute("aria-label")
     assert "Milliseconds, CPU" in label
+
+
+@pytest.mark.browser
+def test_the_kind_of_a_verdict_decides_its_mark_and_its_words_are_only_shown(page, forty):
+    spoken = json.loads(json.dumps(forty))
+    for block in spoken["blocks"]:
+        for row in block["rows"]:
+            row["beside"] = row["verdict"] and f"verdict {row['key']}"
+    spoken["blocks"][0]["rows"][1]["verdict"]["kind"] = "worse"  # the made-up ones have none
+    page.set_content(document(spoken))
+    for index, block in enumerate(spoken["blocks"]):
+        for row in block["rows"]:
+            kind = row["verdict"]["kind"] if row["verdict"] else "plain"
+            shown = page.locator(".block").nth(index)
+            point = shown.locator(f'figure > svg .point[data-key="{row["key"]}"]')
+            look = {"better": "differs", "worse": "differs"}.get(kind, kind)
+            assert point.get_attribute("class").split() == ["point", look]
+            words = shown.locator(f'tr[data-key="{row["key"]}"] td.verdict').inner_text()
+            assert words.startswith(row["beside"] or "the others are compared")
+    kinds = {row["verdict"]["kind"] for block in spoken["blocks"] for row in block["rows"] if row["verdict"]}
+    assert kinds == {"better", "worse", "same", "unknown"}
 
 
 @pytest.mark.browser

@@ -126,10 +126,10 @@ def asked(server: str, names: list, **more: object) -> dict:
 
 
 def test_broken_networks_are_listed_with_the_reason_and_the_rest_works(server: str, client: Client):
-    rows = {row["key"]: row for row in client.predict(api_name="/mechanisms")}
+    record = client.predict(handle_file(EXAMPLE), [*FAULTS, "plain"], api_name="/compare")
+    rows = {row["key"]: row for row in client.predict(api_name="/mechanisms")}  # some show when loading
     assert {name for name, row in rows.items() if row["available"]} == {*SOUND}
     assert {name for name, row in rows.items() if row["trained"]} == {*SOUND, *FAULTS}
-    record = client.predict(handle_file(EXAMPLE), [*FAULTS, "plain"], api_name="/compare")
     reasons = {entry["key"]: entry["reason"] for entry in record["unavailable"]}
     for name, (_, expected) in FAULTS.items():
         assert expected in rows[name]["reason"] and rows[name]["reason"] == reasons.pop(name)
@@ -138,7 +138,8 @@ def test_broken_networks_are_listed_with_the_reason_and_the_rest_works(server: s
     check(record, ["plain"])
     first = start_of(server)
     assert {entry["key"] for entry in first["record"]["unavailable"]} == {"se", "sk", "danet"}
-    assert first["mechanisms"] == list(rows.values())  # the page names the others, too
+    late = {"eca", "bam", "sge"}  # whose fault shows when they are loaded
+    assert all(row == rows[row["key"]] for row in first["mechanisms"] if row["key"] not in late)
 
 
 def start_of(server: str) -> dict:

@@ -4,7 +4,9 @@ As in test_mechanisms.py every module is randomised first, sees a batch of maps 
 float64, and must change its input.
 """
 
+import json
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch.nn.functional as F
 import torchvision.transforms.functional as transforms
 from conftest import pictures, randomise
 from rows.spatial import ROWS
+from test_mechanisms import is_about
 from torch import nn
 
 import models
@@ -30,6 +33,9 @@ from models.attention.stn import SpatialTransformer
 from models.catalogue import BLOCKS, Site
 from models.losses import collecting_losses
 from models.recording import recording
+from models.train import run as train
+from models.train.recipe import RECIPES, Recipe
+from models.train.run import Run
 
 CHANNELS, HEIGHT, WIDTH = 64, 5, 7
 CELLS = HEIGHT * WIDTH
@@ -723,6 +729,15 @@ def test_iau_edges_lead_to_others_and_the_update_is_everywhere_the_same():
     agree(y - without, records["update"][:, :, None, None].expand_as(y))
 
 
+def test_iau_starts_as_the_authors_do():
+    torch.manual_seed(0)
+    found = [m for m in models.build("iau").modules() if isinstance(m, InteractionAggregationUpdate)]
+    for module in found:
+        convs = [part for part in module.modules() if isinstance(part, (nn.Conv1d, nn.Conv2d))]
+        assert len(convs) == 6 and all(is_about(c.weight, (2 / c.out_channels) ** 0.5) for c in convs)
+    assert len(found) == 2
+
+
 def test_iau_energies_do_not_overflow_half_precision():
     module = randomise(InteractionAggregationUpdate(CHANNELS))
     x = 100 * features().float()  # energies of about 350,000; float16 ends at 65,504
@@ -797,18 +812,72 @@ def test_stn_reads_nothing_outside():
     assert not shifted.any()
 
 
-def test_stn_localiser_learns_at_a_tenth_of_the_rate():
-    images = smooth_pictures()
-    gradients = []
-    for pace in (0.1, 1.0):
-        module = randomise(SpatialTransformer(pace=pace).double())
-        with recording(module) as records:
-            loss = (module(images) * images).sum()
-        wanted = [module.locate[0].weight, module.locate[-1].bias, records["theta"].tensor]
-        gradients.append(torch.autograd.grad(loss, wanted))
-    for slow, fast in zip(gradients[0][:2], gradients[1][:2]):
-        agree(10 * slow, fast)
-    agree(gradients[0][2], gradients[1][2])  # theta itself is shown its true gradient
+class Twins(nn.Module):
+    """A spatial transformer and its localiser once more, outside of it; all parameters are pulled alike."""
+
+    def __init__(self, pull: float):
+        super().__init__()
+        self.pull = pull
+        self.inside = SpatialTransformer()
+        self.outside = deepcopy(self.inside.locate)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pulled = self.pull * sum(parameter.sum() for parameter in self.parameters())
+        return pulled * torch.arange(10.0).expand(len(images), 10)
+
+
+@pytest.fixture
+def train_twins(tiny_cifar, monkeypatch):
+    """Makes the run of a recipe of two epochs at a rate of 0.1 on the twins."""
+
+    def begin(pull: float, weight_decay: float) -> Run:
+        recipe = Recipe(epochs=2, batch=64, lr=((0, 0.1), (2, 0.1)), weight_decay=weight_decay)
+        monkeypatch.setitem(RECIPES, "toy", recipe)
+        monkeypatch.setattr(train, "build", lambda name, classes: Twins(pull))
+        return Run("stn", "toy")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return begin
+
+
+@pytest.mark.parametrize("pull, weight_decay", [(1.0, 0.0), (0.0, 0.5)])
+def test_stn_learns_and_decays_at_a_tenth_of_the_rate(train_twins, pull, weight_decay):
+    run = train_twins(pull, weight_decay)
+    before = [parameter.detach().clone() for parameter in run.model.outside.parameters()]
+    run.data.start(0)
+    run.train_step()
+    with torch.no_grad():
+        slow, fast = (
+            [after - start for start, after in zip(before, part.parameters())]
+            for part in (run.model.inside, run.model.outside)
+        )
+    for inside, outside in zip(slow, fast):
+        torch.testing.assert_close(10 * inside, outside, rtol=1e-4, atol=1e-5)
+    assert fast[0].abs().max() > 0.001
+    if weight_decay:  # Nesterov's first step goes 1.9 times as far
+        torch.testing.assert_close(fast[0], -1.9 * 0.1 * weight_decay * before[0], rtol=1e-4, atol=1e-6)
+
+
+def test_stn_goes_on_with_its_own_rate(train_twins, monkeypatch):
+    whole = train_twins(1.0, 0.5)
+    whole.train(progress=False)
+    whole.folder.rename(whole.folder.with_name("whole"))
+    step = Run.train_step
+
+    def crash_in_the_second_epoch(run: Run) -> None:
+        if run.epoch == 1:
+            raise InterruptedError
+        step(run)
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Run, "train_step", crash_in_the_second_epoch)
+        train_twins(1.0, 0.5).train(progress=False)
+    resumed = train_twins(1.0, 0.5)
+    resumed.train(progress=False)
+    for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters()):
+        assert torch.equal(ours, theirs)
+    lines = [json.loads(line) for line in (resumed.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["lr"] for line in lines] == [0.1, 0.1]  # the recipe's, not the localiser's
 
 
 def test_stn_looks_at_pictures_of_any_size():

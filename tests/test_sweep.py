@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -15,14 +16,16 @@ import pytest
 from models import CATALOGUE, data
 from models.train import run as train
 from models.train import sweep
-from models.train.recipe import RECIPES, settings
-from models.train.run import run_folder
-from models.train.sweep import FAILED, Progress, Worker, last_line, log_of, missing, seconds, status
+from models.train.recipe import RECIPES, settings, share_done
+from models.train.run import note, run_folder
+from models.train.sweep import Progress, Worker, missing, seconds, status
 
 
 def facts(recipe="gpu", seed=0, **measured) -> str:
     """The JSON of a checkpoint by one of the recipes as they are now."""
-    return json.dumps({"sha256": "", "settings": settings(RECIPES[recipe]), "seed": seed, **measured})
+    return json.dumps(
+        {"sha256": "", "recipe": recipe, "settings": settings(RECIPES[recipe]), "seed": seed, **measured}
+    )
 
 
 # A run that writes its checkpoint's facts, fails, or waits to be stopped.
@@ -50,10 +53,12 @@ def runs(folder, monkeypatch):
         scripts: dict[str, str] = {}
         begun: list[str] = []
         at_once: list[int] = []
+        replacing: list[bool] = []
         workers: list[Worker] = []
 
-    def start(name, recipe, seed, target):
+    def start(name, recipe, seed, target, replace):
         assert (recipe, seed, target) == ("gpu", 0, folder)
+        Runs.replacing.append(replace)
         log = folder.parent / f"{name}.log"
         script = Runs.scripts.get(name, FINISHES)
         with log.open("w") as stream:
@@ -66,7 +71,7 @@ def runs(folder, monkeypatch):
         return Runs.workers[-1]
 
     monkeypatch.setattr(sweep, "start", start)
-    Runs.scripts, Runs.begun, Runs.at_once, Runs.workers = {}, [], [], []
+    Runs.scripts, Runs.begun, Runs.at_once, Runs.replacing, Runs.workers = {}, [], [], [], []
     yield Runs
     for worker in Runs.workers:
         worker.process.kill()
@@ -156,89 +161,90 @@ def test_missing_goes_by_recipe_seed_and_measurement(folder):
 
 
 @pytest.fixture
-def run_of(tmp_path, folder):
-    """Makes the files of a run: its log, and its metrics and state by the `cpu` recipe, `age` seconds old."""
+def run_of(folder):
+    """Writes the metrics of a run by the `cpu` recipe, whose last line is `age` seconds old."""
 
-    def make(name, log=None, epochs=0, recipe="cpu", age=0.0, since=0.0):
-        written = []
-        if log is not None:
-            written.append(log_of(name, recipe, 0))
-            written[0].parent.mkdir(parents=True, exist_ok=True)
-            written[0].write_text(log)
-        if epochs:
-            own = run_folder(name, recipe)
-            own.mkdir(parents=True)
-            lines = [{"epoch": epoch + 1, "seconds": 100.0 * (epoch + 1)} for epoch in range(epochs)]
-            (own / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            (own / "state.pt").write_text("")
-            written += [own / "state.pt", own / "metrics.jsonl"]
-        now = time.time()
-        for file in written:
-            moment = now - age - (since if file.name == "metrics.jsonl" else 0)
-            os.utime(file, (moment, moment))
+    def make(name, *lines: dict, age=0.0):
+        own = run_folder(name, "cpu")
+        for line in lines:
+            note(own, line)
+        moment = time.time() - age
+        os.utime(own / "metrics.jsonl", (moment, moment))
 
     return make
 
 
-BAR = "cbam:   0%| | 0.00/2.2M\rcbam:  40%|## | 0.9M/2.2M [01:20<02:05, 3kimg/s, epoch=1, loss=1.2]\r"
-TRACEBACK = "Traceback (most recent call last):\n  File ...\nRuntimeError: shapes do not match\n"
-SENTENCE = "The loss of cbam is nan in epoch 3: stopped.\n"
-RESUMABLE = "cbam was stopped and can be resumed: give the command again.\n"
+BEGUN = {"epoch": 0, "done": 0.0, "seconds": 0.0}
+HALF_WAY = {"epoch": 7, "done": 0.4, "seconds": 240.0}  # so 6 minutes are left
 
 
 @pytest.mark.parametrize(
-    "log, kind, words, left",
+    "last, age, kind, words, left",
     [
-        (BAR, "running", "40%, about 2 min left", 125),
-        (BAR + "x.py:1: UserWarning: slow\n  warnings.warn(text)\n", "running", "40%, about 2 min left", 125),
-        ("", "running", "0%", None),
-        (BAR + "\n" + TRACEBACK, "failed", "RuntimeError: shapes do not match", None),
-        (BAR + "\n" + SENTENCE, "failed", "The loss of cbam is nan in epoch 3: stopped.", None),
-        (BAR + "\n" + FAILED + "killed by SIGKILL\n", "failed", "killed by SIGKILL", None),
-        (BAR + "\n" + RESUMABLE, "stopped", "at 0%, goes on when asked again", None),
+        (BEGUN, 0, "running", "0%", None),
+        (HALF_WAY, 60, "running", "40%, about 5 min left", 300),
+        ({**HALF_WAY, "stopped": False}, 0, "running", "40%, about 6 min left", 360),
+        ({**HALF_WAY, "stopped": True}, 0, "stopped", "at 40%, goes on when asked again", 360),
+        (
+            HALF_WAY,
+            sweep.SILENCE + 60,
+            "stopped",
+            "at 40%, no sign of life, goes on when asked again",
+            360,
+        ),
+        (
+            {"failed": "RuntimeError: shapes do not match"},
+            0,
+            "failed",
+            "RuntimeError: shapes do not match",
+            None,
+        ),
+        ({"epoch": 3, "seconds": 5.0}, 0, "running", "0%", None),  # by an older version
     ],
 )
-def test_what_a_log_says(run_of, log, kind, words, left):
-    run_of("cbam", log)
-    assert sweep.look_at_run("cbam", "cpu", 0) == Progress("cbam", kind, words, left)
+def test_what_the_metrics_say(run_of, last, age, kind, words, left):
+    run_of("cbam", BEGUN, last, age=age)
+    found = sweep.look_at_run("cbam", "cpu", 0)
+    assert (found.name, found.kind, found.words) == ("cbam", kind, words)
+    assert found.left == (left and pytest.approx(left, abs=1))
 
 
-def test_a_run_that_nobody_works_on_any_more_has_stopped(run_of):
-    run_of("cbam", BAR, age=sweep.SILENCE + 60)
-    assert sweep.look_at_run("cbam", "cpu", 0).kind == "stopped"
+@pytest.mark.parametrize("written", ["", "{", '{"epoch": 1'])
+def test_metrics_that_say_nothing_are_no_progress(run_of, written):
+    run_of("cbam", HALF_WAY)
+    (run_folder("cbam", "cpu") / "metrics.jsonl").write_text(written)
+    assert sweep.look_at_run("cbam", "cpu", 0) == Progress("cbam", "missing", "", None)
 
 
-def test_the_metrics_tell_how_much_is_left(run_of):
-    # 6 of 12 epochs in 600 seconds, but those at 16 pixels; in one more minute, a part of the seventh
-    run_of("se", epochs=6, since=60)
-    costs = 6 * [0.5**1.5] + 3 * [0.75**1.5] + 3 * [1]
-    done = sum(costs[:6]) / sum(costs)
-    found = sweep.look_at_run("se", "cpu", 0)
-    assert found.kind == "running" and found.words.startswith(f"{done:.0%}, about ")
-    assert found.left == pytest.approx(600 * (1 - done) / done - 60, abs=1)
-
-
-def test_a_run_that_went_on_without_the_sweep_is_not_called_failed(run_of):
-    run_of("se", TRACEBACK, age=1000)
+def test_a_run_that_went_on_is_not_called_failed(run_of):
+    run_of("se", BEGUN, {"failed": "no space"})
     assert sweep.look_at_run("se", "cpu", 0).kind == "failed"
-    run_of("se", epochs=3)  # by hand, later
+    run_of("se", BEGUN)  # again, later
     assert sweep.look_at_run("se", "cpu", 0).kind == "running"
+
+
+def test_epochs_on_small_pictures_are_less_work():
+    costs = 6 * [0.5**1.5] + 3 * [0.75**1.5] + 3 * [1]
+    for epoch in range(13):
+        assert share_done(RECIPES["cpu"], epoch) == pytest.approx(sum(costs[:epoch]) / sum(costs))
+    assert share_done(RECIPES["cpu"], 9.5) == pytest.approx((sum(costs[:9]) + 0.5) / sum(costs))
+    assert share_done(RECIPES["gpu"], 9) == pytest.approx(9 / 45)
 
 
 def test_status(folder, run_of):
     (folder / "plain.json").write_text(facts("cpu", accuracy=91.92, train_seconds=3600))
     (folder / "se.json").write_text(facts("cpu", accuracy=None, train_seconds=4000))  # no test images there
-    run_of("cbam", BAR + "\n" + TRACEBACK)
-    run_of("sk", BAR)
+    run_of("cbam", BEGUN, {"failed": "RuntimeError: shapes do not match"})
+    run_of("sk", HALF_WAY)
     names = ["plain", "se", "cbam", "sk", "danet"]
     assert status(names, "cpu", 0, folder, workers=2) == [
         "plain: finished, 91.92 %",
         "se: finished, accuracy not measured",
         "cbam: failed, RuntimeError: shapes do not match",
-        "sk: running, 40%, about 2 min left",
+        "sk: running, 40%, about 6 min left",
         "danet: missing",
         # the two that are left take the mean of those that are there, 3800 s each
-        "2 finished, 1 running, 1 failed, 1 missing; 3 to go, about 64 min with 2 at a time",
+        "2 finished, 1 running, 1 failed, 1 missing; 3 to go, about 66 min with 2 at a time",
     ]
     assert status(["cbam"], "cpu", 1, folder) == [
         "cbam: missing",
@@ -247,14 +253,23 @@ def test_status(folder, run_of):
     assert status(["plain"], "cpu", 0, folder)[-1] == "1 finished; all finished"
 
 
-def test_a_failure_stays_in_the_log(runs, folder):
+def test_a_failure_stays_in_the_metrics(runs, folder):
     runs.scripts = {"se": FAILS, "sk": "import os; print('half way', flush=True); os.kill(os.getpid(), 9)"}
     left = run(["se", "sk"], folder)
     assert left == {"se": "The data is gone.", "sk": "killed by SIGKILL, out of memory?"}
-    assert last_line(runs.workers[0].log) == "FAILED: The data is gone."
+    for name, reason in left.items():
+        assert sweep.look_at_run(name, "gpu", 0) == Progress(name, "failed", reason, None)
     assert runs.workers[1].log.read_text().startswith("half way")
-    runs.workers[0].log.write_text("")
-    assert last_line(runs.workers[0].log) == "no output"
+
+
+def test_now_and_then_the_sweep_says_how_far_it_is(runs, folder, monkeypatch, capsys):
+    clock = itertools.count(0, 7.0)  # seconds, at each look at the clock
+    monkeypatch.setattr(sweep.time, "monotonic", lambda: next(clock))
+    runs.scripts = {"se": HANGS}
+    note(run_folder("se", "gpu"), HALF_WAY)
+    run(["se", "sk"], folder, workers=1, deadline=100)
+    said = capsys.readouterr().out
+    assert "se: 40%, about 6 min left" in said and "2 to go, about 12 min with 1 at a time" in said
 
 
 # Every entry in small.
@@ -266,7 +281,7 @@ def test_a_dry_run_leaves_nothing(runs, folder, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     seen = []
 
-    def start(name, recipe, seed, target):
+    def start(name, recipe, seed, target, replace):
         log = sweep.log_of(name, recipe, seed)
         seen.append((recipe, target, log, (data.home() / "cifar10" / "here").exists()))
         run_folder(name, recipe, seed).mkdir(parents=True)
@@ -392,6 +407,8 @@ def test_the_command_takes_everything_that_has_a_network(runs, folder, monkeypat
         (("se", "nothing"), "no network is called nothing"),
         (("--deadline", "soon"), "'soon' is not a duration"),
         (("--recipe", "magic"), "invalid choice"),
+        (("--workers", "0"), "argument --workers: '0' is not a whole number from 1 on"),
+        (("--workers", "-1"), "argument --workers: '-1' is not a whole number from 1 on"),
         (("se", "--det"), "unrecognized arguments: --det"),  # else the child would detach again, for ever
     ],
 )
@@ -401,14 +418,46 @@ def test_a_wrong_command_is_refused(runs, folder, monkeypatch, capsys, arguments
     assert caught.value.code == 2 and complaint in capsys.readouterr().err and not runs.begun
 
 
+@pytest.mark.parametrize(
+    "there, sentence",
+    [
+        (
+            {"recipe": "cpu", "accuracy": 92.0},
+            "holds se by another recipe, seed or settings \\(recipe cpu, seed 0",
+        ),
+        ({"recipe": "gpu", "seed": 1, "accuracy": 95.0}, "holds se by another .* \\(recipe gpu, seed 1"),
+    ],
+)
+def test_another_checkpoint_is_replaced_only_when_told(runs, folder, monkeypatch, capsys, there, sentence):
+    (folder / "se.json").write_text(facts(**there))
+    before = (folder / "se.json").read_text()
+    arguments = ["plain", "se", "--recipe", "gpu", "--workers", "1", "--folder", str(folder)]
+    with pytest.raises(SystemExit, match=sentence) as caught:
+        command(monkeypatch, *arguments)
+    assert "\n" not in str(caught.value) and not runs.begun
+    assert (folder / "se.json").read_text() == before and len(list(folder.iterdir())) == 1
+    command(monkeypatch, *arguments, "--status")  # looking is allowed
+    command(monkeypatch, *arguments, "--replace")
+    assert runs.begun == ["plain", "se"] and runs.replacing == [True, True]
+    assert (folder / "se.json").read_text() != before
+
+
+@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - {"gpu", "cpu"}))
+def test_recipes_that_do_not_ship_need_a_folder(runs, folder, monkeypatch, recipe):
+    monkeypatch.setattr(sweep, "start", lambda *given: pytest.fail("begun"))
+    with pytest.raises(SystemExit, match=f"by the recipe {recipe} .* does not ship.*--folder"):
+        command(monkeypatch, "se", "--recipe", recipe)
+
+
 def test_detached_it_runs_in_a_session_of_its_own(folder, tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(
         sweep.subprocess, "Popen", lambda command, **options: calls.append((command, options))
     )
-    command(monkeypatch, "se", "--recipe", "smoke", "--detach")
+    command(monkeypatch, "se", "--recipe", "smoke", "--folder", str(folder), "--detach")
     ((line, options),) = calls
-    assert line == [sys.executable, "-m", "models.train.sweep", "se", "--recipe", "smoke"]
+    assert line[3:] == ["se", "--recipe", "smoke", "--folder", str(folder)]
+    assert line[:3] == [sys.executable, "-m", "models.train.sweep"]
     assert options["start_new_session"] and options["stdin"] == subprocess.DEVNULL
     assert str(tmp_path / "home" / "logs" / "sweep.log") in capsys.readouterr().out
 

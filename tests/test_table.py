@@ -1,22 +1,27 @@
 """The table of results: who is compared with whom, and what may be said of it."""
 
+import errno
 import json
 import multiprocessing
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from scipy.stats import binomtest
 from torch import nn
 
 import models
 from models import statistics
-from models.checkpoint import CheckpointError, save, write_facts
+from models.checkpoint import CheckpointError, read_facts, save, write_facts
 from models.results import evaluate, predictions, table
 
+ROOT = Path(__file__).parent.parent
 IMAGES = 1000
 
 
@@ -82,15 +87,29 @@ def test_holm():
     )
 
 
-def test_the_verdict_in_words():
-    assert statistics.verdict(30, 0.2) == statistics.verdict(-30, 0.051) == "no measurable difference"
-    assert statistics.verdict(30, 0.0312) == "better than plain (p = 0.031)"
-    assert statistics.verdict(-30, 0.00001) == "worse than plain (p < 0.001)"
+def test_the_verdict_is_data_and_its_words_are_made_last():
+    same = {"kind": "same", "p": 0.2, "better": 40, "worse": 10}
+    assert statistics.verdict(40, 10, 0.2) == same
+    assert statistics.verdict(10, 40, 0.051)["kind"] == "same"
+    assert statistics.verdict(40, 10, 0.0312)["kind"] == "better"
+    assert statistics.verdict(10, 40, 0.00001)["kind"] == "worse"
+    assert statistics.in_words(same) == "no measurable difference"
+    assert statistics.in_words(statistics.verdict(40, 10, 0.0312)) == "better than plain (p = 0.031)"
+    assert statistics.in_words(statistics.verdict(10, 40, 0.00001)) == "worse than plain (p < 0.001)"
+    assert statistics.in_words(statistics.UNKNOWN) == "not compared with plain"
 
 
 def test_wilson():
-    low, high = statistics.wilson(95.0, 10_000)
-    assert (low, high) == (pytest.approx(94.555, abs=0.002), pytest.approx(95.410, abs=0.002))
+    """Reference values by hand: p = 0.95, n = 100 gives 0.8882 to 0.9785; it never leaves 0..1."""
+    assert statistics.wilson(95.0, 10_000) == pytest.approx((94.555, 95.410), abs=2e-3)
+    assert statistics.wilson(95, 100) == pytest.approx((88.825, 97.846), abs=2e-3)
+    assert statistics.wilson(100, 10) == pytest.approx((72.247, 100), abs=1e-3)
+    assert statistics.wilson(0, 10) == pytest.approx((0, 27.753), abs=1e-3)
+
+
+def test_an_interval_is_of_the_images_that_were_counted():
+    assert statistics.interval(95.0, 100) == {"value": 95.0, "low": 88.82, "high": 97.85}
+    assert statistics.interval(None, 100) is None
 
 
 # Who is compared with whom.
@@ -102,13 +121,14 @@ def test_a_network_beside_plain(folder):
     write(folder, "cbam", right(range(20)))  # thirty better
     write(folder, "sk", right(range(80)))  # thirty worse
     found = rows(folder)
-    assert found["plain"]["verdict"] is None and found["plain"]["p"] is None
-    assert (found["se"]["better"], found["se"]["worse"]) == (10, 10)
-    assert found["se"]["verdict"] == "no measurable difference" and found["se"]["p"] == 1
-    assert (found["cbam"]["better"], found["cbam"]["worse"]) == (30, 0)
-    assert found["cbam"]["verdict"] == "better than plain (p < 0.001)"
-    assert found["cbam"]["p"] == pytest.approx(3 * 2 / 2**30)  # Holm: the smallest of three
-    assert found["sk"]["verdict"] == "worse than plain (p < 0.001)"
+    assert found["plain"]["verdict"] is None and found["plain"]["beside"] is None
+    assert found["se"]["verdict"] == {"kind": "same", "p": 1, "better": 10, "worse": 10}
+    corrected = pytest.approx(3 * 2 / 2**30)  # Holm: the smallest of three
+    assert found["cbam"]["verdict"] == {"kind": "better", "p": corrected, "better": 30, "worse": 0}
+    assert found["sk"]["verdict"]["kind"] == "worse"
+    assert [row["beside"] for row in found.values()] == [
+        None if row["verdict"] is None else statistics.in_words(row["verdict"]) for row in found.values()
+    ]
     (block,) = table.results(folder)
     assert block["comparisons"] == 3
 
@@ -116,10 +136,10 @@ def test_a_network_beside_plain(folder):
 def test_the_number_of_comparisons_counts(folder):
     write(folder, "plain", right(range(50)))
     write(folder, "se", right(range(8, 50)))  # p = 1 / 128
-    assert rows(folder)["se"]["verdict"] == "better than plain (p = 0.008)"
+    assert rows(folder)["se"]["beside"] == "better than plain (p = 0.008)"
     for name in ("cbam", "sk", "eca", "bam", "danet", "ccnet"):
         write(folder, name, right(range(50)))
-    assert rows(folder)["se"]["verdict"] == "no measurable difference"  # 7 / 128 is more than 5 %
+    assert rows(folder)["se"]["verdict"]["kind"] == "same"  # 7 / 128 is more than 5 %
 
 
 def test_recipes_are_never_compared(folder):
@@ -131,8 +151,8 @@ def test_recipes_are_never_compared(folder):
     assert [[row["key"] for row in block["rows"]] for block in blocks] == [["plain", "cbam"], ["se"], ["sk"]]
     assert len({block["title"] for block in blocks}) == 3
     found = rows(folder)
-    assert found["se"]["verdict"] == found["sk"]["verdict"] == "not measured" and found["se"]["p"] is None
-    assert found["cbam"]["verdict"].startswith("better")
+    assert found["se"]["verdict"] == found["sk"]["verdict"] == statistics.UNKNOWN
+    assert found["cbam"]["verdict"]["kind"] == "better"
     assert table.markdown(folder).count("| network |") == 3
 
 
@@ -150,9 +170,9 @@ def test_what_is_stale_is_not_measured(folder, fault):
         content = (folder / predictions.FILE).read_bytes()
         (folder / predictions.FILE).write_bytes(content[: len(content) // 2])
     row = rows(folder)["se"]
-    assert (row["verdict"], row["p"], row["better"]) == ("not measured", None, None)
+    assert row["verdict"] == statistics.UNKNOWN
     assert row["accuracy"]["value"] == 100  # the accuracy is in the JSON all the same
-    assert "| not measured |" in table.markdown(folder)
+    assert "| not compared with plain |" in table.markdown(folder)
 
 
 def test_networks_whose_weights_do_not_ship(folder, tmp_path):
@@ -164,8 +184,11 @@ def test_networks_whose_weights_do_not_ship(folder, tmp_path):
     found = rows(folder)
     assert list(found) == ["plain", "plain-seed1", "condconv-seed0"]
     assert [row["ships"] for row in found.values()] == [True, False, False]
-    assert found["plain-seed1"]["verdict"] == "no measurable difference"
-    assert (found["condconv-seed0"]["better"], found["condconv-seed0"]["worse"]) == (40, 0)
+    assert found["plain-seed1"]["verdict"]["kind"] == "same"
+    assert (found["condconv-seed0"]["verdict"]["better"], found["condconv-seed0"]["verdict"]["worse"]) == (
+        40,
+        0,
+    )
     text = table.markdown(folder)
     assert "| Plain ResNet18 \\* |" in text and "\\* Its weights do not ship." in text
     assert [facts["name"] for facts in table.trained(folder)] == ["plain"]
@@ -189,6 +212,13 @@ def test_facts_that_lack_something_do_no_harm(folder):
     write_facts("sk", {"sha256": "", "name": "sk", "accuracy": 90.0}, folder)
     write_facts("bam", {"sha256": "", "accuracy": None}, folder)
     assert list(rows(folder)) == ["plain"]
+
+
+def test_the_values_that_the_page_is_sent_are_plain(folder):
+    write(folder, "plain", right(range(50)))
+    write(folder, "se", right(range(40)))
+    assert json.loads(json.dumps(table.results(folder), allow_nan=False)) == table.results(folder)
+    assert table.results(folder / "nothing") == []
 
 
 # The file of predictions.
@@ -230,6 +260,58 @@ def test_no_entry_is_lost_when_many_store_at_once(folder):
         assert len(archive.files) == 2 * 3 * 8 + 1
 
 
+def test_a_system_without_fcntl_and_without_utf8_loses_nothing(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+sys.modules["fcntl"] = None  # as on Windows
+from models.results import predictions, table
+facts, folder = {"sha256": "s", "test_images": 3}, Path(sys.argv[-1])
+for name in "ab":
+    predictions.store(name, [1, 2, 3], [1, 2, 4], facts, folder)
+print([predictions.read(name, facts, folder)[0].tolist() for name in "ab"])
+table.main()
+"""
+    readme = tmp_path / "README.md"
+    readme.write_text("é 🔍\n<!-- table -->\n<!-- /table -->\n", encoding="utf-8")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", code, "--write", str(readme), "--folder", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[[1, 2, 3], [1, 2, 3]]\n"
+    written = readme.read_text(encoding="utf-8")
+    assert written.startswith("é 🔍\n<!-- table -->\n") and len(written.splitlines()) > 3
+
+
+def test_a_lock_that_nobody_lets_go_of_is_not_waited_for_for_ever(folder, monkeypatch):
+    store_eight(folder, "a")
+    before = (folder / predictions.FILE).read_bytes()
+    monkeypatch.setattr(predictions, "PATIENCE", 0.1)
+    sentence = "^Another process holds .*: when it has ended, run `.*evaluate se --predictions`.$"
+    with (
+        FileLock(folder / f".{predictions.FILE}.lock.tmp"),
+        pytest.raises(CheckpointError, match=sentence),
+    ):
+        predictions.store("se", np.zeros(9), np.zeros(9), {"sha256": "s"}, folder)
+    assert (folder / predictions.FILE).read_bytes() == before
+    predictions.store("se", np.zeros(9), np.zeros(9), {"sha256": "s"}, folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(stored, monkeypatch):
+    def refuse(stream):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    before = (stored / "plain.json").read_bytes()
+    monkeypatch.setattr(os, "fsync", refuse)
+    for option in ([], ["--latency"], ["--predictions"]):
+        monkeypatch.setattr(
+            sys, "argv", ["models.results.evaluate", "plain", "--folder", str(stored), *option]
+        )
+        with pytest.raises(SystemExit, match=r"cannot be written to \(Read-only file system\)\.$"):
+            evaluate.main()
+    assert (stored / "plain.json").read_bytes() == before
+
+
 # Measured on a stored file, which the small CIFAR-10 stands in for.
 
 
@@ -248,15 +330,28 @@ def stored(tiny_cifar, folder, monkeypatch):
     return folder
 
 
-def test_evaluating_stores_what_the_accuracy_counts(stored):
+def test_evaluating_stores_what_the_accuracy_counts(stored, monkeypatch):
     facts = evaluate.evaluate("plain", stored)
     predicted, labels = predictions.read("plain", facts, stored)
     assert 100 * (predicted == labels).mean() == pytest.approx(facts["accuracy"]) and len(predicted) == 64
     (stored / predictions.FILE).unlink()
     written = (stored / "plain.json").read_bytes()
-    again, _ = evaluate.predict("plain", stored)
-    assert np.array_equal(predictions.read("plain", facts, stored)[0], again)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--predictions", "plain", "--folder", str(stored)])
+    evaluate.main()
+    assert np.array_equal(predictions.read("plain", facts, stored)[0], predicted)
     assert (stored / "plain.json").read_bytes() == written
+
+
+def test_the_threshold_is_that_of_the_first_test_images(stored, monkeypatch):
+    monkeypatch.setattr(evaluate, "TYPICAL", 40)
+    facts = evaluate.evaluate("plain", stored)
+    logits, _, _ = evaluate.answers("plain", stored)
+    evidence = logits.exp().sum(1).log().numpy()
+    assert sum(evidence[:40] < facts["unusual_below"]) == 2 != sum(evidence < facts["unusual_below"])
+    write_facts("plain", facts | {"unusual_below": None}, stored)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--threshold", "plain", "--folder", str(stored)])
+    evaluate.main()
+    assert read_facts("plain", stored) == facts  # with all that was known before
 
 
 def test_verifying_a_published_figure(stored, monkeypatch, capsys):
@@ -293,7 +388,7 @@ def test_every_shipped_network_has_its_predictions():
     for facts in table.trained():
         name = facts["name"]
         found = predictions.read(name, facts)
-        assert found is not None, f"run `python -m models.evaluate --predictions {name}`"
+        assert found is not None, f"run `python -m models.results.evaluate --predictions {name}`"
         assert 100 * (found[0] == found[1]).mean() == pytest.approx(facts["accuracy"], abs=0.051), name
 
 

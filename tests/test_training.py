@@ -4,6 +4,8 @@ Most runs train a tiny network on a tiny data set, in the place of a catalogue e
 """
 
 import dataclasses
+import errno
+import hashlib
 import json
 import math
 import os
@@ -25,7 +27,7 @@ from models.losses import add_loss
 from models.results import evaluate, table
 from models.train import __main__ as train_command
 from models.train import run as train
-from models.train.recipe import RECIPES, Recipe
+from models.train.recipe import RECIPES, SHIPPED, Recipe
 from models.train.run import Run, TrainingError, train_one
 from tests import throughput
 
@@ -80,8 +82,13 @@ def everything(run: Run) -> dict[str, torch.Tensor]:
     return {**found, "random": torch.get_rng_state()}
 
 
-def metrics(folder: Path) -> list[dict]:
+def notes(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def metrics(folder: Path) -> list[dict]:
+    """What was noted at the end of each epoch."""
+    return [line for line in notes(folder) if "loss" in line]
 
 
 def history(folder: Path) -> list[dict]:
@@ -285,12 +292,97 @@ def test_the_random_state_matters_here(toy):
 
 
 def test_stopping_says_how_to_go_on(toy, monkeypatch, tmp_path):
-    interrupt(monkeypatch, 2, ask_to_stop)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2, ask_to_stop)
+        with pytest.raises(
+            TrainingError, match="^plain was stopped and can be resumed: give the command again.$"
+        ):
+            train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+    folder = train.run_folder("plain", "toy")
+    begun, stopped = notes(folder)
+    assert begun["done"] == 0 and "stopped" not in begun
+    assert stopped["stopped"] and stopped["done"] == pytest.approx(
+        2 / STEPS * 0.5**1.5 / (2 * 0.5**1.5 + 1), abs=1e-4
+    )
+    Run("plain", "toy").train(progress=False)
+    again = notes(folder)[2:]
+    assert again[0]["done"] == stopped["done"] and again[-1]["done"] == 1
+    assert not any(line.get("stopped") for line in again)
+
+
+def test_a_long_epoch_is_noted_on_the_way(toy, monkeypatch):
+    monkeypatch.setattr(train, "SAVE_EVERY", 0)
+    run = Run("plain", "toy")
+    run.train(progress=False)
+    done = [line["done"] for line in notes(run.folder)]
+    assert len(done) > TOY.epochs * STEPS and done == sorted(done)
+
+
+@pytest.fixture
+def stopped(toy, monkeypatch) -> Path:
+    """The state of a run that was asked to stop."""
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, ask_to_stop)
+        with pytest.raises(TrainingError):
+            Run("plain", "toy").train(progress=False)
+    return train.run_folder("plain", "toy") / "state.pt"
+
+
+def flipped(content: bytes, at: float) -> bytes:
+    index = int(at * (len(content) - 1))
+    return content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *[lambda content, at=at: flipped(content, at) for at in (0, 0.001, 0.2, 0.4, 0.6, 0.8, 0.95, 1)],
+        lambda content: content[:-1],
+        lambda content: content[:10],
+        lambda content: b"",
+        lambda content: content[train.SUM :],  # as `torch.save` leaves it
+        lambda content: hashlib.sha256(b"no state").digest() + b"no state",
+    ],
+)
+def test_a_damaged_state_is_refused(stopped, tmp_path, damage):
+    content = damage(stopped.read_bytes())
+    stopped.write_bytes(content)
     with pytest.raises(
-        TrainingError, match="^plain was stopped and can be resumed: give the command again.$"
+        TrainingError, match=r"state.pt is damaged or no state: move it away to start anew\.$"
     ):
         train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
-    assert not (tmp_path / "out").exists()
+    assert stopped.read_bytes() == content and not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_place_of_the_state_is_refused(stopped):
+    stopped.unlink()
+    stopped.mkdir()
+    with pytest.raises(TrainingError, match="state.pt is damaged or no state"):
+        Run("plain", "toy").train(progress=False)
+
+
+def full_disk(*arguments) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("place", ["state", "metrics"])
+def test_a_full_disk_leaves_the_state_from_before(stopped, monkeypatch, place):
+    before = stopped.read_bytes()
+    with monkeypatch.context() as patch:
+        if place == "state":
+            patch.setattr(os, "fsync", full_disk)
+        else:
+            patch.setattr(train, "note", full_disk)
+        with pytest.raises(
+            TrainingError, match="^plain was stopped, for nothing can be .*No space left on dev"
+        ):
+            Run("plain", "toy").train(progress=False)
+    assert stopped.read_bytes() == before
+    assert sorted(file.name for file in stopped.parent.iterdir()) == ["metrics.jsonl", "state.pt"]
+    run = Run("plain", "toy")
+    run.resume()
+    assert (run.epoch, run.step) == (0, 3)
 
 
 def test_a_finished_run_trains_nothing_more(toy, monkeypatch, tmp_path):
@@ -536,6 +628,102 @@ def test_the_commands_fail_with_a_sentence(tiny_cifar, tmp_path, monkeypatch, mo
     with pytest.raises(SystemExit, match=sentence) as caught:
         command(module, monkeypatch, *arguments, "--folder", str(tmp_path / "out"))
     assert "\n" not in str(caught.value) and not str(caught.value).startswith('"')
+
+
+def test_the_command_says_that_a_network_is_there_already(toy, monkeypatch, tmp_path, capsys):
+    arguments = ("plain", "--recipe", "toy", "--folder", str(tmp_path / "out"))
+    command(train_command, monkeypatch, *arguments)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "train", crash)
+        command(train_command, patch, *arguments)
+    assert (
+        capsys.readouterr().out == f"plain by the recipe toy with seed 0 is in {tmp_path / 'out'} already.\n"
+    )
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.fixture
+def trained(toy, tmp_path) -> Path:
+    """A folder with `plain` by the recipe `toy`."""
+    train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    return tmp_path / "out"
+
+
+OTHER = r"out holds plain by another recipe, seed or settings \(recipe toy, seed 0\): --replace puts "
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("--recipe", "toy", "--seed", "1"), OTHER),
+        (("--recipe", "smoke"), OTHER),
+        (("--recipe", "cpu"), OTHER),
+        (("--recipe", "toy", "--dataset", "cifar100"), OTHER),
+    ],
+)
+def test_another_network_is_replaced_only_when_told(trained, monkeypatch, arguments, sentence):
+    before = {file.name: file.read_bytes() for file in trained.iterdir()}
+    monkeypatch.setattr(train, "Run", crash)  # nothing shall begin
+    with pytest.raises(SystemExit, match=sentence) as caught:
+        command(train_command, monkeypatch, "plain", *arguments, "--folder", str(trained))
+    assert "\n" not in str(caught.value)
+    assert {file.name: file.read_bytes() for file in trained.iterdir()} == before
+
+
+def test_a_network_whose_facts_cannot_be_read_is_not_replaced_either(trained, monkeypatch):
+    (trained / "plain.json").write_text("{")
+    with pytest.raises(TrainingError, match="it cannot be read"):
+        train_one("plain", recipe="toy", folder=trained, progress=False)
+
+
+def test_with_replace_another_network_takes_the_place(trained, monkeypatch, capsys):
+    command(
+        train_command,
+        monkeypatch,
+        "plain",
+        "--recipe",
+        "toy",
+        "--seed",
+        "1",
+        "--folder",
+        str(trained),
+        "--replace",
+    )
+    assert json.loads(capsys.readouterr().out)["seed"] == 1
+    assert json.loads((trained / "plain.json").read_text())["seed"] == 1
+
+
+def test_a_run_that_was_stopped_before_it_was_measured_goes_on(trained):
+    facts = json.loads((trained / "plain.json").read_text())
+    accuracy = facts.pop("accuracy")
+    (trained / "plain.json").write_text(json.dumps(facts))
+    assert train_one("plain", recipe="toy", folder=trained, progress=False)["accuracy"] == accuracy
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *[("--recipe", recipe) for recipe in sorted(set(RECIPES) - {"gpu", "cpu"})],
+        ("--recipe", "cpu", "--dataset", "cifar100"),
+        ("--recipe", "dry", "--replace"),
+    ],
+)
+def test_what_does_not_ship_needs_a_folder(toy, monkeypatch, arguments):
+    monkeypatch.setattr(train, "Run", crash)
+    with pytest.raises(SystemExit, match="does not ship: say where it shall go by --folder"):
+        command(train_command, monkeypatch, "untrained", *arguments)
+    assert set(SHIPPED) == {"gpu", "cpu"}
+    for recipe in SHIPPED:
+        assert train.place("untrained", recipe, 0, "cifar10", None) == checkpoint.CHECKPOINTS
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "many"])
+def test_a_wrong_number_of_threads_is_refused(monkeypatch, capsys, threads):
+    with pytest.raises(SystemExit):
+        command(train_command, monkeypatch, "plain", "--threads", threads)
+    assert "is not a whole number from 1 on" in capsys.readouterr().err
 
 
 def test_training_without_data_says_what_to_do(tmp_path, monkeypatch):

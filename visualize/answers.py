@@ -22,17 +22,17 @@ from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import mechanisms_table
+from models.results.table import results
 
 from .export.files import check_file, column_or_reason, write
 from .gate import check_room, log, uploaded
 from .inspection.network import NotFiniteError
 from .picture import ImageError, load_image, load_with_notes, to_network
 from .record.compare import affinity_row, answer, record_of
+from .record.display import description
 from .record.encoding import picture_of
 from .record.requests import RequestError, check_request
 from .record.view import view_of
-from .results import results_value
-from .texts import words
 from .texts.cards import card, measured
 from .texts.markup import to_html
 from .texts.placement import placement
@@ -57,18 +57,17 @@ TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip",
 
 def start_value() -> dict:
     """What is in the page before any request: networks, the first picture and what they make of it, texts."""
-    table = mechanisms_table()
     picture = Image.open(PAGE / "examples" / f"{FIRST_EXAMPLE}.png").convert("RGB")
     asked = picture, "predicted", "GradCAM"
-    shown = [answer(name, *asked, on_gpu=False) for name in first_networks(table)]
+    shown = [answer(name, *asked, on_gpu=False) for name in first_networks(mechanisms_table())]
     return {
-        "mechanisms": table,
+        "mechanisms": mechanisms_table(),  # some faults show when a network is loaded
         "families": FAMILIES,
         "record": record_of(*asked, shown) | {"example": FIRST_EXAMPLE},
         "examples": list(CLASSES),
         "most": MOST_NETWORKS,
-        "words": words(),
-        "results": results_value(),
+        "description": description(),
+        "results": {"blocks": results()},
         "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
     }
 
@@ -106,7 +105,7 @@ class Answers:
         """Shows one picture to several networks and returns everything that the page draws of it.
 
         Args:
-            image: an uploaded file: PNG, JPEG, WebP, GIF or BMP, at most 20 MB.
+            image: an uploaded file: PNG, JPEG, WebP, AVIF, GIF or BMP, at most 20 MB.
             mechanisms: ids of networks, such as ["plain", "se"]; `/mechanisms` lists them.
             target: the class to explain, or "predicted" for each network's own answer.
             cam: GradCAM, GradCAM++, HiResCAM, LayerCAM, XGradCAM or EigenCAM.

@@ -4,9 +4,10 @@
     small = to_network(image, "centre")     # the 32x32 picture that the networks see
 
 Whatever a file claims, its cost stays bounded. Before a decoder sees it, it is rewritten to hold only what
-draws its first picture: text, colour profiles, Exif, thumbnails and later frames, where most traps hide, are
-left out. The decoder of its format is then called directly, so that no other one can be reached, and the
-size in its header is checked before any pixel is decoded. Our limits are narrower than Pillow's own.
+draws its first picture: text, Exif, thumbnails and later frames, where most traps hide, are left out. The
+decoder of its format is then called directly, so that no other one can be reached, and the size in its header
+is checked before any pixel is decoded. Our limits are narrower than Pillow's own. A colour profile is read
+apart, once the picture is small.
 """
 
 import base64
@@ -15,10 +16,12 @@ import os
 import re
 import stat
 import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import AvifImagePlugin, Image, ImageChops, ImageCms
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -29,13 +32,19 @@ SIDE = 32  # of the picture that the networks see, in pixels
 THUMBNAIL_SIDE = 320  # longest side, in pixels
 KEPT_SIDE = 1024  # longest side of a loaded picture, in pixels
 MAX_BYTES = 20 * 2**20  # of a file
-MAX_SIDE = 12_000  # in pixels
+MAX_SIDE = 65_535  # in pixels, as in JPEG and GIF: Pillow keeps a pointer for each row
 
-# Most pixels of each format, so that decoding stays below one second and 200 MB. Pillow holds a WebP five
-# times; a JPEG is decoded at up to 1/8 of its size, but one with several scans is held whole first.
-MAX_PIXELS = {"PNG": 25e6, "GIF": 25e6, "BMP": 25e6, "WebP": 10e6}
+# What follows keeps every file below one second of computing and 200 MB, as measured format by format. Of a
+# PNG, the pixels and the bytes of its rows count: 35 megapixels in RGB, as a page scanned at 600 dpi, but 12
+# with alpha and 16 bits a sample. A JPEG is decoded at up to 1/8 of its size, but one with several scans is
+# held whole first, two bytes a coefficient. libwebp holds a picture four times. The bytes of an AVIF take
+# more time than those of the others.
+MAX_PIXELS = {"PNG": 36e6, "WebP": 12.6e6, "AVIF": 12.6e6, "GIF": 25e6, "BMP": 25e6}
+MAX_PNG_ROWS = 106e6  # in bytes
 MAX_JPEG_PIXELS = 110e6
-MAX_COEFFICIENTS = 75e6  # of a JPEG with several scans: pixels times components
+MAX_COEFFICIENTS = 75e6  # of a JPEG with several scans: 50 megapixels where colour has half the resolution
+MAX_AVIF_BYTES = 8 * 2**20
+MAX_PROFILE = 3 * 2**20  # bytes; those of printing presses have up to 2.5 MB
 
 # A file of 20 MB with more parts than this was made to keep a parser busy.
 MAX_PNG_CHUNKS = 20_000
@@ -43,11 +52,15 @@ MAX_JPEG_SEGMENTS = 2_000
 MAX_JPEG_SCANS = 32
 MAX_GIF_EXTENSIONS = 50
 MAX_GIF_BLOCKS = 100_000
+MAX_AVIF_BOXES = 2_000
+MAX_AVIF_PICTURES = 200  # tiles, alpha, thumbnails
+MAX_AV1_UNITS = 500  # of one of them
 
 DECODERS = {
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,
     "WebP": WebPImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
     "GIF": GifImageFile,
     "BMP": BmpImageFile,
 }
@@ -55,9 +68,31 @@ SIGNATURES = {
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "AVIF": re.compile(rb"....ftyp(avi[fs]|(mif1|msf1|miaf)....(....){0,9}?avi[fs])", re.DOTALL),
     "GIF": re.compile(rb"GIF8[79]a"),
     "BMP": re.compile(rb"BM"),
 }
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # every further one holds parts of the picture again
+
+# What people send in good faith, and what they can do about it.
+NO_PICTURE = "This file is not a picture in PNG, JPEG, WebP, AVIF, GIF or BMP format."
+OTHER_FORMATS = {
+    rb"....ftyp(he[iv]|m[is]f1)": "a HEIC photograph: export it as JPEG or set the camera to Most Compatible",
+    rb"....ftypcrx |FUJIFILMCCD-RAW|II(RO|RS|U\0)|II\*\0....CR": "a raw file of a camera: export it as JPEG",
+    rb"....ftyp": "a video: take a screenshot of one of its pictures",
+    rb"II\*\0|MM\0\*|II\+\0|MM\0\+": "a TIFF picture: export it as PNG or JPEG",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": "a JPEG XL picture: export it as JPEG or PNG",
+    rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000 picture: export it as JPEG or PNG",
+    rb"\s*<(?=.{0,1000}?<svg|svg)": "an SVG drawing: export it as PNG",
+    rb"\s*<(!doctype )?html": "a web page: save the picture itself",
+    rb"%PDF-|%!PS": "a document: export its page as PNG or JPEG",
+    rb"8BPS": "a Photoshop file: export it as PNG or JPEG",
+    rb"\0\0[\1\2]\0[^\0]\0": "an icon: export it as PNG",
+    rb"P[1-7]\s": "a PNM picture: export it as PNG",
+    rb"PK\x03\x04": "an archive: unpack it and send the picture inside",
+}
+# What colour spaces a profile may describe, as Pillow calls them.
+SPACES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK"}
 
 # What brings a picture with the Exif orientation 2 to 8 upright.
 UPRIGHT = {
@@ -79,25 +114,26 @@ class ImageError(ValueError):
 class _Still:
     """The bytes of a file that draw its first picture, and what was read from the rest.
 
-    `exif` is the block as stored, perhaps empty; `depth` the bits per sample of a PNG.
+    `exif` and `profile` are the blocks as stored, perhaps empty; `depth` the bits per sample of a PNG.
     """
 
     data: bytes
     max_pixels: float
     exif: bytes = b""
+    profile: bytes = b""
     animated: bool = False
     depth: int = 8
 
 
 def load_image(file: str | os.PathLike) -> Image.Image:
-    """Reads a picture that anybody may have made: PNG, JPEG, WebP, GIF or BMP.
+    """Reads a picture that anybody may have made: PNG, JPEG, WebP, AVIF, GIF or BMP.
 
     Args:
         file: path of a regular file. Whether its place may be read is for the caller to decide.
 
     Returns:
-        RGB, without metadata, upright as its Exif says, the first frame, transparent areas on white, at most
-        `KEPT_SIDE` pixels on its longer side.
+        RGB in the colours of sRGB, without metadata, upright as its Exif says, the first frame, transparent
+        areas on white, at most `KEPT_SIDE` pixels on its longer side.
 
     Raises:
         ImageError: for every file that is no such picture, is damaged, or would cost too much.
@@ -110,9 +146,13 @@ def load_with_notes(file: str | os.PathLike) -> tuple[Image.Image, list[str]]:
     data = _read(file)
     kind = next((kind for kind, signature in SIGNATURES.items() if signature.match(data)), None)
     if kind is None:
-        raise ImageError("This file is not a picture in PNG, JPEG, WebP, GIF or BMP format.")
-    still = STILLS[kind](data)
+        for pattern, name_and_help in OTHER_FORMATS.items():
+            if re.match(pattern, data, re.DOTALL | re.IGNORECASE):
+                raise ImageError(f"This is {name_and_help}.")
+        raise ImageError(NO_PICTURE)
     damaged = f"This {kind} picture is damaged or incomplete and cannot be read."
+    still = STILLS[kind](data)
+    del data  # a decoder needs the memory
     try:
         image = DECODERS[kind](io.BytesIO(still.data))
     except Image.DecompressionBombError as error:
@@ -123,18 +163,25 @@ def load_with_notes(file: str | os.PathLike) -> tuple[Image.Image, list[str]]:
 
     animated = still.animated or (kind == "WebP" and image.is_animated)
     orientation = _orientation(still.exif or image.info.get("exif", b""))
+    profile = still.profile or image.info.get("icc_profile", b"")
     try:
         if kind == "JPEG":
             shrink = min(1, KEPT_SIDE / max(image.size))
             image.draft(None, tuple(max(1, int(side * shrink)) for side in image.size))
+        image = _first_frame(image) if kind in ("WebP", "AVIF") else image
         image.load()
     except Exception as error:
         raise ImageError(damaged) from error
-    image, transparent = _to_small_rgb(_with_exact_key(image, still.depth))
+    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    image, transparent = _to_small(_with_exact_key(image, still.depth))
 
     notes = []
     if animated:
         notes.append("This is an animation: its first frame is shown.")
+    if profile:
+        image, note = _to_srgb(image.getchannel(0) if grey and profile[16:20] == b"GRAY" else image, profile)
+        notes += note
+    image = image.convert("RGB")
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
         notes.append("The picture was turned upright, as its camera recorded.")
@@ -225,37 +272,53 @@ def _check_size(size: tuple[int, int], max_pixels: float, kind: str) -> None:
 
 def _png(data: bytes) -> _Still:
     """Keeps header, palette, transparency and pixels; of an animation, its still picture."""
-    kept, exif, animated, position = [data[:8]], b"", False, 8
+    kept, exif, profile, animated, keyed, position = [data[:8]], b"", b"", False, False, 8
     for _ in range(MAX_PNG_CHUNKS):
         length, name = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
         chunk = data[position : position + length + 12]  # length, name, content, checksum
         if name in (b"IHDR", b"PLTE", b"IDAT", b"IEND") or (name == b"tRNS" and length <= 256):
             kept.append(chunk)
+            keyed = keyed or name == b"tRNS"
         elif name == b"eXIf":
             exif = chunk[8:-4]
+        elif name == b"iCCP":
+            profile = profile or _inflated(chunk[8:-4].partition(b"\0")[2][1:])
         elif name == b"acTL":
             animated = struct.unpack(">I", chunk[8:12].ljust(4, b"\0"))[0] > 1
         position += length + 12
         if name == b"IEND" or position >= len(data):
-            depth = data[24] if len(data) > 24 else 8
-            max_pixels = MAX_PIXELS["PNG"] * 8 / max(depth, 8)  # 16 bits a sample take twice as long
-            return _Still(b"".join(kept), max_pixels, exif, animated, depth)
+            depth, colours = data[24:26] if len(data) > 25 else (8, 2)
+            samples = {2: 3, 4: 2, 6: 4.2}.get(colours, 1)  # alpha takes time to go on white
+            bytes_each = (4.2 if keyed and colours == 2 else samples) * max(1, depth // 8)
+            max_pixels = min(MAX_PIXELS["PNG"], MAX_PNG_ROWS / bytes_each)
+            return _Still(b"".join(kept), max_pixels, exif, profile, animated, depth)
     raise ImageError("This PNG picture consists of too many pieces.")
 
 
-# A marker is 0xff and a code; in coded pixels, 0xff 0x00 is a value and 0xd0 to 0xd7 are restarts.
+def _inflated(compressed: bytes) -> bytes:
+    """The colour profile of a PNG; what is too long or damaged stays incomplete and is not used later."""
+    try:
+        return zlib.decompressobj().decompress(compressed, MAX_PROFILE + 1) or b"?"
+    except zlib.error:
+        return b"?"
+
+
+# A marker is 0xff and a code. In coded pixels, 0xff 0x00 is a value, 0xd0 to 0xd7 are restarts, and what
+# means nothing is damage: a decoder goes on behind it, at the next restart.
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+JPEG_SCAN_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xdd\xe0-\xef\xfe]")
 
 
 def _jpeg(data: bytes) -> _Still:
     """Keeps tables, frame header and scans of the first picture, and two markers that tell its colours."""
-    kept, exif, scans, position = [data[:2]], b"", 0, 2
-    frame, components, components_at_once = 0, 3, 0
+    kept, exif, pieces, scans, position = [data[:2]], b"", {}, 0, 2
+    frame, components, components_at_once, samples = 0, 3, 0, 3.0
     for _ in range(MAX_JPEG_SEGMENTS):
-        found = JPEG_MARKER.search(data, position)
+        in_scan = kept[-1][:2] == b"\xff\xda"  # coded pixels follow the header of their scan
+        found = (JPEG_SCAN_END if in_scan else JPEG_MARKER).search(data, position)
         end = found.start() if found else len(data)
-        if kept[-1][:2] == b"\xff\xda":
-            kept.append(data[position:end])  # coded pixels follow the header of their scan
+        if in_scan:
+            kept.append(data[position:end])
         marker = data[found.end() - 1] if found else 0xD9
         if marker == 0xD9:  # end of the picture
             break
@@ -272,17 +335,25 @@ def _jpeg(data: bytes) -> _Still:
             kept.append(segment)
         elif marker == 0xE1 and content[:6] == b"Exif\0\0":
             exif = exif or content
+        elif marker == 0xE2 and content[:12] == b"ICC_PROFILE\0" and len(content) > 14:
+            pieces.setdefault(content[12], content[14:])  # number and count of the piece precede it
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             frame, components = marker, max(1, content[5])
+            factors = [(code >> 4, code & 15) for code in content[7 : 7 + 3 * components : 3]]
+            most = max((across for across, _ in factors), default=1) * max(
+                (down for _, down in factors), default=1
+            )
+            samples = sum(across * down for across, down in factors) / max(1, most)  # of a pixel
         elif marker == 0xDA:
             scans += 1
             components_at_once = components_at_once or content[0]
     if marker != 0xD9 or scans > MAX_JPEG_SCANS:
         raise ImageError("This JPEG picture consists of too many pieces.")
     single_pass = frame in (0xC0, 0xC1) and components_at_once == components
-    max_pixels = MAX_JPEG_PIXELS if single_pass else MAX_COEFFICIENTS / components
+    max_pixels = MAX_JPEG_PIXELS if single_pass else MAX_COEFFICIENTS / max(1, samples)
     ending = b"\xff\xd9" if found else b""  # a file that breaks off stays one
-    return _Still(b"".join(kept) + ending, max_pixels, exif)
+    profile = b"".join(pieces[number] for number in sorted(pieces))
+    return _Still(b"".join(kept) + ending, max_pixels, exif, profile)
 
 
 def _gif(data: bytes) -> _Still:
@@ -331,7 +402,178 @@ def _webp(data: bytes) -> _Still:
     return _Still(data, MAX_PIXELS["WebP"])
 
 
-STILLS = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp, "GIF": _gif, "BMP": _bmp}
+def _first_frame(image: WebPImageFile | AvifImagePlugin.AvifImageFile) -> Image.Image:
+    """The bytes that libwebp or libavif drew, as a picture: Pillow would hold them three times."""
+    if image.format == "WEBP":
+        (data, _), mode = image._decoder.get_next(), image.rawmode
+    else:
+        (data, *_), mode = image._decoder.get_frame(0), image.mode
+    image._decoder = None  # with its canvases
+    return Image.frombuffer(mode, image.size, data, "raw", mode, 0, 1)
+
+
+def _avif(data: bytes) -> _Still:
+    """Keeps the still picture alone, and counts what its coded frames cost.
+
+    The container may say that a picture is small while its AV1 data holds a huge one, or thousands of hidden
+    ones, so that their own headers are read. Boxes keep their places, for others point at them: what is left
+    out gets another name. Layout: ISO/IEC 14496-12 and 23008-12.
+    """
+    if len(data) > MAX_AVIF_BYTES:
+        raise ImageError(
+            f"This file is larger than {MAX_AVIF_BYTES // 2**20} MB, the most for an AVIF picture."
+        )
+    file, animated = bytearray(data), False
+    try:
+        coded = 0
+        for name, at, start, end in _boxes(data, 0, len(data)):
+            if name == b"ftyp":
+                file[start:end] = b"avif" + data[start + 4 : end].replace(b"avis", b"avif")
+            elif name == b"moov":  # the frames of an animation
+                file[at : at + 4], animated = b"free", True
+            elif name == b"meta":
+                coded += _avif_items(data, file, start + 4, end)
+    except (IndexError, struct.error) as error:
+        raise ImageError("This AVIF picture is damaged or incomplete and cannot be read.") from error
+    # A second picture of the same size may hold the alpha.
+    if coded > 2 * MAX_PIXELS["AVIF"]:
+        raise ImageError(
+            f"The frames of this AVIF picture have {coded / 1e6:.1f} megapixels: "
+            f"they may have {2 * MAX_PIXELS['AVIF'] / 1e6:.0f}."
+        )
+    return _Still(bytes(file), MAX_PIXELS["AVIF"], animated=animated)
+
+
+def _avif_items(data: bytes, file: bytearray, start: int, end: int) -> int:
+    """How many pixels the pictures that a meta box lists have together; takes Exif out of `file`."""
+    pictures, places, inside = set(), {}, 0
+    for name, _, content, stop in _boxes(data, start, end):
+        if name == b"idat":
+            inside = content
+        elif name == b"iinf":
+            skipped = 6 if data[content] == 0 else 8
+            for entry, _, at, _ in _boxes(data, content + skipped, stop):
+                wide = data[at] > 2
+                (number,) = struct.unpack_from(">I" if wide else ">H", data, at + 4)
+                kind = at + (10 if wide else 8)
+                if entry == b"infe" and data[kind : kind + 4] == b"av01":
+                    pictures.add(number)
+                elif entry == b"infe" and data[kind : kind + 4] == b"Exif":
+                    file[kind : kind + 4] = b"free"  # Pillow would read all of it, see _orientation
+        elif name == b"iloc":
+            places |= _avif_places(data, content)
+    streams = [
+        [(inside * within + at, size) for within, at, size in places.get(item, ())] for item in pictures
+    ]
+    pieces = [piece for stream in streams for piece in stream]
+    if any(at + size > len(data) for at, size in pieces):
+        raise IndexError
+    if len(streams) > MAX_AVIF_PICTURES or sum(size for _, size in pieces) > len(data):
+        raise ImageError("This AVIF picture consists of too many pieces.")
+    return sum(_av1_pixels(b"".join(data[at : at + size] for at, size in pieces)) for pieces in streams)
+
+
+def _avif_places(data: bytes, start: int) -> dict[int, list[tuple[bool, int, int]]]:
+    """Item -> its pieces: whether they lie in the idat box, position and size in bytes."""
+    position = start + 6
+
+    def number(size: int) -> int:
+        nonlocal position
+        if position + size > len(data):
+            raise IndexError
+        position += size
+        return int.from_bytes(data[position - size : position])
+
+    version, sizes = data[start], data[start + 4 : start + 6]
+    long = 4 if version == 2 else 2
+    places, pieces = {}, 0
+    for _ in range(number(long)):
+        item, within = number(long), version > 0 and number(2) & 15 == 1
+        number(2)  # the file that holds it: this one
+        base = number(sizes[1] >> 4)
+        places[item] = []
+        for _ in range(number(2)):
+            number(sizes[1] & 15 if version else 0)
+            places[item].append((within, base + number(sizes[0] >> 4), number(sizes[0] & 15)))
+            pieces += 1
+            if pieces > MAX_AVIF_BOXES:
+                raise ImageError("This AVIF picture consists of too many pieces.")
+    return places
+
+
+def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Name, place of the name, start and end of the content of each box."""
+    for _ in range(MAX_AVIF_BOXES):
+        if position + 8 > end:
+            return
+        size, name = struct.unpack_from(">I4s", data, position)
+        head = 8
+        if size == 1:
+            (size,), head = struct.unpack_from(">Q", data, position + 8), 16
+        size = size or end - position  # 0: up to the end
+        if size < head or position + size > end:
+            raise IndexError
+        yield name, position + 4, position + head, position + size
+        position += size
+    raise ImageError("This AVIF picture consists of too many pieces.")
+
+
+def _av1_pixels(stream: bytes) -> int:
+    """How many pixels the frames in AV1 data have together, hidden ones too (AV1 specification, 5.3)."""
+    position = most = coded = 0
+    for _ in range(MAX_AV1_UNITS):
+        if position >= len(stream):
+            return coded
+        header = stream[position]
+        position += 2 if header & 4 else 1
+        size = len(stream) - position
+        if header & 2:
+            size = 0
+            for index in range(8):
+                size |= (stream[position] & 127) << 7 * index
+                position += 1
+                if stream[position - 1] < 128:
+                    break
+        kind = header >> 3 & 15
+        if kind == 1:
+            most = max(most, _av1_size(stream[position : position + min(size, 400)]))
+        elif kind in (3, 6, 7):  # a frame or the header of one
+            coded += most
+        position += size
+    raise ImageError("This AVIF picture consists of too many pieces.")
+
+
+def _av1_size(header: bytes) -> int:
+    """The most pixels that a frame may have, by the sequence header of AV1 data (5.5)."""
+    bits, position = int.from_bytes(header), 8 * len(header)
+
+    def number(width: int) -> int:
+        nonlocal position
+        position -= width
+        if position < 0:
+            raise IndexError
+        return bits >> position & (1 << width) - 1
+
+    number(4)  # profile, still picture
+    reduced = number(1)
+    if reduced:
+        number(5)
+    else:
+        if number(1):  # times belong to a video
+            raise ImageError("This AVIF picture is coded as a video, which is not accepted.")
+        delays = number(1)
+        for _ in range(number(5) + 1):
+            number(12)
+            if number(5) > 7:
+                number(1)
+            if delays and number(1):
+                number(4)
+    across, down = number(4) + 1, number(4) + 1
+    width, height = number(across) + 1, number(down) + 1
+    return width * height if reduced else 2 ** (across + down)  # each frame may state a size of its own
+
+
+STILLS = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp, "AVIF": _avif, "GIF": _gif, "BMP": _bmp}
 
 
 def _orientation(exif: bytes) -> int:
@@ -369,15 +611,15 @@ def _with_exact_key(image: Image.Image, depth: int) -> Image.Image:
     return image
 
 
-def _to_small_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
-    """RGB of at most `KEPT_SIDE` on the longer side, and whether anything was transparent.
+def _to_small(image: Image.Image) -> tuple[Image.Image, bool]:
+    """RGB or CMYK of at most `KEPT_SIDE` on the longer side, and whether anything was transparent.
 
-    Works in strips of about a million pixels: a picture of 25 megapixels is never held twice.
+    Works in strips of about a million pixels: a large picture is never held twice.
     """
     width, height = image.size
     factor = max(1, max(width, height) // KEPT_SIDE)
     rows = factor * max(1, 2**20 // (width * factor))
-    canvas = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    canvas = Image.new("CMYK" if image.mode == "CMYK" else "RGB", (-(-width // factor), -(-height // factor)))
     transparent = False
     for top in range(0, height, rows):
         strip, see_through = _on_white(image.crop((0, top, width, min(top + rows, height))))
@@ -390,7 +632,9 @@ def _to_small_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
-    """RGB with transparent areas on white, and whether there were any."""
+    """RGB with transparent areas on white, and whether there were any; CMYK as it is."""
+    if image.mode == "CMYK":
+        return image, False
     if image.mode.startswith("I"):  # 16-bit grey
         values = np.asarray(image).astype(np.int32)
         clear = values == image.info.get("transparency", -1)
@@ -399,6 +643,43 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
     if not image.has_transparency_data:
         return image.convert("RGB"), False
     image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    see_through = image.getchannel("A").getextrema()[0] < 255
-    return Image.alpha_composite(white, image).convert("RGB"), see_through
+    alpha, white = image.getchannel("A"), Image.new("RGB", image.size, "white")
+    white.paste(image.convert("RGB"), mask=alpha)
+    return white, alpha.getextrema()[0] < 255
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]]:
+    """The picture in the colours of sRGB, and a note where that changes it or cannot be done.
+
+    Args:
+        image: small, in RGB, CMYK or grey.
+        profile: ICC; it counts only if it describes this kind of picture. Multi-process elements, which may
+            be as many as fit into the file, are not followed.
+    """
+    try:
+        if not int.from_bytes(profile[:4]) <= len(profile) <= MAX_PROFILE or profile[36:40] != b"acsp":
+            raise ValueError
+        if SPACES.get(profile[16:20]) != image.mode:
+            raise ValueError
+        if b"mpet" in profile or profile[12:16] in (b"link", b"abst", b"nmcl"):
+            raise ValueError
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+        if image.mode == "L":  # so that dark grey is exact, too
+            flags |= ImageCms.Flags.GRIDPOINTS(255)
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            image.mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags,
+        )
+        converted = transform.apply(image)
+        converted.info = {}
+    except Exception:  # a profile may be anything
+        return image, ["Its colour profile cannot be used, so that the colours may look different."]
+    if image.mode != "CMYK":
+        change = ImageChops.difference(converted, image.convert("RGB")).getextrema()
+        if max(most for _, most in change) <= 2:  # sRGB by another name
+            return image, []
+    return converted, ["The colours were converted to sRGB, as the colour profile of the picture says."]

@@ -50,6 +50,11 @@ class BottleneckAttention(nn.Module):
         for conv in (reduce, *dilated):
             self.spatial.extend([conv, nn.BatchNorm2d(width), nn.ReLU()])
         self.spatial.append(nn.Conv2d(width, 1, 1))
+        for layer in (*self.channel, *self.spatial):  # as the authors' network starts them
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         channel_logit = record(self, "channel_logit", self.channel(x.mean((2, 3))), "b c", role="features")

@@ -19,15 +19,17 @@ class DeepConnectedAttention(nn.Module):
     r"""Squeeze-and-excitation whose gates hear what the block before has attended to.
 
     $$g = \mathrm{avg}_{hw}\,x, \quad h = \mathrm{relu}\big(\mathrm{LN}(\alpha\,g + \beta\,p + b)\big)$$
-    $$a = \sigma(W_2\,\mathrm{relu}(W_1 h)), \quad y = a\,x, \quad p_{\text{next}} = a\,g$$
+    $$a = \sigma\big(W_2\,\mathrm{relu}(W_1 h + b_1) + b_2\big), \quad y = a\,x, \quad
+    p_{\text{next}} = a\,g$$
 
     Ordinary attention blocks forget: each starts anew from its own averages. Here each block also
     receives p, the averages of the block before as its gate left them, and weighs its own against them
     with two numbers. Where the width changes, one layer translates p to the new channels.
 
     **What to look for.** The pair of bars: alpha for the block's own averages, beta for what was handed
-    down. They belong to the network, not to the picture. Where beta is large, the gates of neighbouring
-    blocks should look alike, more than in plain squeeze-and-excitation.
+    down. They belong to the network, not to the picture. Only their ratio counts, for the norm takes out
+    a common factor. Where beta is large beside alpha, the gates of neighbouring blocks should look
+    alike, more than in plain squeeze-and-excitation.
 
     **Shapes.** (B, C, H, W) and p, (B, C_before), to (B, C, H, W) and the next p, (B, C); `gate` (B, C,
     1, 1) between 0 and 1; `connection` (2,), alpha and beta, signed, the same for every picture. The
@@ -45,6 +47,7 @@ class DeepConnectedAttention(nn.Module):
         self.connect = None
         if channels_before is not None:
             self.connect = nn.Linear(2, 1)  # alpha, beta and b
+            nn.init.kaiming_normal_(self.connect.weight, mode="fan_out")  # as the authors' network starts it
             self.norm = nn.LayerNorm(channels)
             self.translate = nn.Identity()
             if channels_before != channels:

@@ -20,8 +20,8 @@ class MultiScaleChannelAttention(nn.Module):
     everything.
 
     **What to look for.** Compare `global_logit`, one number per channel, with `local_logit`, one per
-    channel and cell: which of them is larger decides the gate. Where the local one is flat, the module
-    has become squeeze-and-excitation.
+    channel and cell: their sum decides the gate, so a strong yes of one can outvote the no of the other.
+    Where the local one is flat, the module has become squeeze-and-excitation.
 
     **Shapes.** (B, C, H, W) to the same; `full_gate` (B, C, H, W) between 0 and 1; `global_logit` (B, C,
     1, 1) and `local_logit` (B, C, H, W), signed, before the sigmoid. As in the authors' code the 1x1

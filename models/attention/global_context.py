@@ -17,8 +17,8 @@ from ..recording import record
 class GlobalContext(nn.Module):
     r"""Collects one summary of the picture from the places that matter, and adds it to every place.
 
-    $$a = \mathrm{softmax}_{hw}(w^\top x), \quad c = \textstyle\sum_{j} a_j\,x_j, \quad
-    y_i = x_i + W_2\,\mathrm{relu}\big(\mathrm{LN}(W_1 c)\big)$$
+    $$a = \mathrm{softmax}_{hw}(w^\top x + b), \quad c = \textstyle\sum_{j} a_j\,x_j, \quad
+    y_i = x_i + W_2\,\mathrm{relu}\big(\mathrm{LN}(W_1 c + b_1)\big) + b_2$$
 
     The authors saw that in trained non-local networks nearly every cell asks the same question and gets
     the same answer. So this block computes the answer once: a mask says how much each cell contributes,
@@ -30,7 +30,8 @@ class GlobalContext(nn.Module):
 
     **Shapes.** (B, C, H, W) to the same; `context_mask` (B, 1, H, W), positive, sums to one over the
     cells; `channel_add` (B, C, 1, 1), not a gate: it is added. In the blocks of the stages 2 to 4, as
-    the authors do. The last layer starts at 0, bias too, so the untrained block changes nothing.
+    the authors do. The bias b is the authors', and has no effect: the softmax takes it out again. The
+    last layer starts at 0, bias too, so the untrained block changes nothing.
     """
 
     def __init__(self, channels: int, reduction: int = 16):

@@ -17,9 +17,10 @@ from ..recording import record
 class GlobalSecondOrderPooling(nn.Module):
     r"""Turns channels up or down by which of them are active together, not only by how active each is.
 
-    $$U = \mathrm{relu}(\mathrm{bn}(W\,\mathrm{relu}(x))), \quad
+    $$U = \mathrm{relu}(\mathrm{bn}(W\,\mathrm{relu}(x) + b)), \quad
     \Sigma = \frac{1}{HW}\,U\Big(I - \frac{1}{HW}\mathbf{1}\mathbf{1}^\top\Big)U^\top$$
-    $$r_i = R_i\,\mathrm{bn}(\Sigma)_i, \quad s = \sigma(V\,[r_1; \dots; r_d]), \quad y_c = s_c\,x_c$$
+    $$r_i = R_i\,\mathrm{bn}(\Sigma)_i + b_i, \quad s = \sigma(V\,[r_1; \dots; r_d] + b'), \quad
+    y_c = s_c\,x_c$$
 
     An average says how strong a detector is, a covariance says with whom: two detectors that fire at the
     same places have a large entry in the table. The features are first reduced to d = 32 detectors, the
@@ -44,6 +45,8 @@ class GlobalSecondOrderPooling(nn.Module):
         self.row_bn = nn.BatchNorm2d(width)
         self.row_conv = nn.Conv2d(width, 4 * width, (width, 1), groups=width)
         self.excite = nn.Conv2d(4 * width, channels, 1)
+        for conv in (self.reduce, self.row_conv, self.excite):  # as the authors' network starts them
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         reduced = torch.relu(self.bn(self.reduce(torch.relu(x)))).flatten(2)  # (B, d, N)

@@ -35,7 +35,8 @@ class InteractionAggregationUpdate(nn.Module):
     single channel, for the scores are not scaled; `parts` (B, 4, H, W) between 0 and 1; `edges` (B, 4,
     4), rows sum to one and the diagonal is 0; `update` (B, C), signed, what is added to every cell. As
     in the authors' code for still images, a part is a sum over cells and not a mean, and g halves the
-    channels. Both outer BatchNorms start at weight 0: the untrained block changes nothing.
+    channels. All convolutions have biases, left out above. Both outer BatchNorms start at weight 0: the
+    untrained block changes nothing.
     """
 
     def __init__(self, channels: int, parts: int = 4):
@@ -47,6 +48,8 @@ class InteractionAggregationUpdate(nn.Module):
         self.compare = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.BatchNorm2d(1))
         self.talk = nn.Sequential(nn.Conv1d(channels, inner, 1), nn.BatchNorm1d(inner), nn.ReLU())
         self.tell = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+        for conv in (module for module in self.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d))):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out")  # as the authors start them
         nn.init.zeros_(self.pool_channels[1].weight)
         nn.init.zeros_(self.tell[1].weight)
 

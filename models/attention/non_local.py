@@ -79,14 +79,16 @@ class NonLocalGaussian(NonLocal):
     \quad y_i = x_i + \mathrm{bn}\big(W \textstyle\sum_j A_{ij}\, g_j\big)$$
 
     The oldest way to compare two cells: multiply their features as they are, with no learned question or
-    answer between them. Strong features match strongly, and a cell matches itself best of all.
+    answer between them. Strong features match strongly: a cell with large values can be the best match
+    of many others, better than they are for themselves.
 
-    **What to look for.** Click anywhere: mostly the clicked cell itself lights up. Compare with the
-    embedded form (`non_local`), which learns what to compare: two projections make the difference.
+    **What to look for.** Click several places: do they find themselves, or the same few strong cells?
+    Compare with the embedded form (`non_local`), which learns what to compare: two projections make the
+    difference.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, N, H, W): for each of the N = HW queries a map
-    over the keys that sums to one. Not scaled, as in the paper: at the start nearly all weight lies on
-    the query itself. The last BatchNorm starts at weight 0, so the untrained block changes nothing.
+    over the keys that sums to one. Not scaled, as in the paper, so that nearly all weight may lie on one
+    cell. The last BatchNorm starts at weight 0, so the untrained block changes nothing.
     """
 
     scaled = False

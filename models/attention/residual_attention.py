@@ -37,8 +37,9 @@ class ResidualAttention(nn.Module):
 
     **Shapes.** (B, C, H, W) to the same; `soft_mask` (B, C, H, W), between 0 and 1. The hourglass goes
     down to 4x4 cells, the smallest map of the network: three, two and one levels after the stages 1, 2
-    and 3. As in the authors' network the last enlargement adds nothing, and "softmax" in their names is
-    a sigmoid. The BatchNorm and ReLU at the end are ours: the next stage expects a map that is not
+    and 3. As in the authors' network the pooling has no padding, so that the window at the right and
+    the lower edge is cut off; the last enlargement adds nothing; "softmax" in their names is a sigmoid;
+    and a BatchNorm and a ReLU stand right behind the module. So the next stage gets a map that is not
     negative.
     """
 
@@ -71,7 +72,7 @@ class ResidualAttention(nn.Module):
     def hourglass(self, x: torch.Tensor) -> torch.Tensor:
         size, skips = x.shape[2:], []
         for unit in self.down:
-            x = unit(F.max_pool2d(x, 3, stride=2, padding=1))  # (B, C, H/2, W/2), then H/4, ...
+            x = unit(F.max_pool2d(x, 3, stride=2, ceil_mode=True))  # (B, C, H/2, W/2), then H/4, ...
             skips.append(x)
         x = self.deepest(x)
         for unit, skip, held in reversed(list(zip(self.up, self.skip, skips))):  # not at the deepest level

@@ -25,7 +25,8 @@ class ShuffleAttention(nn.Module):
     The channels are cut into sixteen groups and each group into two halves. In the first half a
     channel's own average sets its volume. In the second half each channel is compared, place by place,
     with its own mean, and becomes its own mask. All groups share one set of numbers, twelve to
-    ninety-six in a block; the shuffle at the end lets neighbouring groups mix in the next convolution.
+    ninety-six in a block; the shuffle at the end lays the first eight groups and the last eight into
+    each other, so that the channels of groups 1 and 9, 2 and 10, ... come to stand side by side.
 
     **What to look for.** A spatial gate is a contrast-stretched copy of the very channel it multiplies:
     where it is bright the channel is above its own mean (below, where the learned factor is negative). So

@@ -1,9 +1,7 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import record
 
 
@@ -63,10 +61,6 @@ class SelectiveKernel(nn.Module):
         self.select = nn.Conv2d(width, branches * channels, 1, bias=False)
         nn.init.normal_(self.squeeze[0].weight, std=0.01)
         nn.init.normal_(self.select.weight, std=0.01)
-
-    @classmethod
-    def at(cls, site: Site) -> SelectiveKernel:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         views = torch.stack([branch(x) for branch in self.branches], dim=1)  # (B, branches, C, H, W)

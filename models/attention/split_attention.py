@@ -1,9 +1,7 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import record
 
 
@@ -19,8 +17,8 @@ class SplitAttention(nn.Module):
     r"""Prepares two versions of its features and mixes them, channel by channel, for each picture.
 
     $$[U_1; U_2] = \mathrm{relu}(\mathrm{bn}(\mathrm{conv}_{3\times3}\,x)), \quad
-    q = \mathrm{relu}(\mathrm{bn}(W_1\,\mathrm{avg}_{hw} \textstyle\sum_r U_r)), \quad
-    a_{r,c} = \frac{e^{(W_2 q)_{r,c}}}{\sum_s e^{(W_2 q)_{s,c}}}, \quad
+    q = \mathrm{relu}(\mathrm{bn}(W_1\,\mathrm{avg}_{hw} \textstyle\sum_r U_r + b_1)), \quad
+    a_{r,c} = \frac{e^{z_{r,c}}}{\sum_s e^{z_{s,c}}}, \quad z = W_2 q + b_2, \quad
     y_c = \textstyle\sum_r a_{r,c}\,U_{r,c}$$
 
     The relative of the selective kernel whose branches do not differ in the size of their window, but in
@@ -59,10 +57,6 @@ class SplitAttention(nn.Module):
             nn.Conv2d(channels, width, 1, groups=cardinality), nn.BatchNorm2d(width), nn.ReLU()
         )
         self.select = nn.Conv2d(width, radix * channels, 1, groups=cardinality)
-
-    @classmethod
-    def at(cls, site: Site) -> SplitAttention:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         splits = torch.relu(self.bn(self.conv(x))).unflatten(1, (self.radix, -1))  # (B, radix, C, H, W)

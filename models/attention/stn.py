@@ -34,10 +34,11 @@ class SpatialTransformer(nn.Module):
     tutorial, for 32 pixels; it learns at a tenth of the network's rate and starts with the identity.
     """
 
-    def __init__(self, channels: int = 3, side: int = 32, pace: float = 0.1):
+    lr_scale = 0.1  # of the network's learning rate: the localiser learns, and decays, a tenth as fast
+
+    def __init__(self, channels: int = 3, side: int = 32):
         super().__init__()
         self.side = (side, side)
-        self.pace = pace
         left = ((side - 6) // 2 - 4) // 2  # cells a side after both convolutions
         self.locate = nn.Sequential(
             nn.Conv2d(channels, 8, 7),
@@ -61,8 +62,6 @@ class SpatialTransformer(nn.Module):
             seen = F.interpolate(seen, self.side, mode="bilinear")
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 moves in eighths of a pixel
             theta = self.locate(seen).unflatten(1, (2, 3))
-            still = theta.detach()
-            theta = still + self.pace * (theta - still)  # the same numbers, a tenth of the gradient
             theta = theta.to(torch.promote_types(images.dtype, torch.float32))
             theta = record(self, "theta", theta, "b 2 3", role="features")
             grid = F.affine_grid(theta, list(images.shape), align_corners=False)

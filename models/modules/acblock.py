@@ -1,11 +1,9 @@
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import is_recording, record
 
 
@@ -59,10 +57,6 @@ class AsymmetricConvBlock(nn.Module):
         self.horizontal = branch(1, kernel_size)
         for _, bn in (self.square, self.vertical, self.horizontal):
             nn.init.constant_(bn.weight, gamma)
-
-    @classmethod
-    def at(cls, site: Site) -> AsymmetricConvBlock:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         views = [self.square(x), self.vertical(x), self.horizontal(x)]  # each (B, C, H/stride, W/stride)

@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 
 
 @mechanism(
@@ -52,10 +50,6 @@ class BlazeBlock(nn.Module):
         if double:
             layers += [nn.ReLU(), *separable(middle, channels, kernel_size)]
         self.residual = nn.Sequential(*layers)
-
-    @classmethod
-    def at(cls, site: Site) -> BlazeBlock:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         skip = F.max_pool2d(x, self.stride, ceil_mode=True) if self.stride > 1 else x

@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import record
 
 
@@ -39,10 +37,6 @@ class CondConv(nn.Module):
         super().__init__()
         self.route = nn.Linear(channels_in, experts)
         self.experts = nn.Conv2d(channels_in, experts * channels, 3, stride, padding=1, bias=False)
-
-    @classmethod
-    def at(cls, site: Site) -> CondConv:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate = torch.sigmoid(self.route(x.mean((2, 3))))

@@ -1,11 +1,9 @@
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..losses import add_loss
 from ..recording import record
 
@@ -60,11 +58,9 @@ class DynamicGroupConv(nn.Module):
         self.conv = nn.Conv2d(heads * channels_in, channels, 3, stride, 1, groups=heads, bias=False)
         # n, how many channels each head leaves out; not an integer, for averaging would round it down
         self.register_buffer("inactive", torch.zeros(()))
+        nn.init.kaiming_normal_(self.squeeze.weight)  # as the authors start both layers of the ratings
+        nn.init.kaiming_normal_(self.excite.weight)
         nn.init.ones_(self.excite.bias)
-
-    @classmethod
-    def at(cls, site: Site) -> DynamicGroupConv:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def set_progress(self, progress: float) -> None:
         """All channels in the first twelfth of training, then ever fewer, the fewest from 3/4 on."""

@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import record
 
 
@@ -42,10 +40,6 @@ class DepthwiseOverparameterizedConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels, channels_in, cells))
         self.depthwise = nn.Parameter(torch.zeros(channels_in, cells, cells))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
-
-    @classmethod
-    def at(cls, site: Site) -> DepthwiseOverparameterizedConv:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         record(self, "depthwise", self.depthwise, "g k k", role="static")

@@ -1,9 +1,7 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import record
 
 
@@ -46,10 +44,6 @@ class DepthwiseSeparableConv(nn.Module):
         )
         self.bn = nn.BatchNorm2d(channels_in)
         self.pointwise = nn.Conv2d(channels_in, channels, 1, bias=False)
-
-    @classmethod
-    def at(cls, site: Site) -> DepthwiseSeparableConv:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         record(self, "filters", self.depthwise.weight.squeeze(1), "g k k", role="static")

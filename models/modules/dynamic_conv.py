@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import record
 
 
@@ -52,10 +50,6 @@ class DynamicConv(nn.Module):
         self.excite = nn.Linear(channels_in // reduction, kernels)
         self.banks = nn.Conv2d(channels_in, kernels * channels, 3, stride, padding=1, bias=False)
         self.register_buffer("temperature", torch.tensor(temperature))
-
-    @classmethod
-    def at(cls, site: Site) -> DynamicConv:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def set_progress(self, progress: float) -> None:
         """The temperature falls to 1 while `progress` goes from 0 to `warm_up`."""

@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 
 
 @mechanism(
@@ -30,9 +28,10 @@ class EffNetBlock(nn.Module):
     other cheap convolutions, such as the depthwise separable one.
 
     **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride). The activation phi is a LeakyReLU and
-    comes before each BatchNorm, as in the paper. There is no authors' code. The form for stride 1,
-    without pooling and with a 1x1 convolution at the end, is ours; so is leaving out the last activation
-    and norm, since the block's own follow.
+    comes before each BatchNorm, as in the paper. There is no authors' code. A known port to Keras has
+    2x1 for the last kernel, with the step along the width, which skips every second column; 1x2 reads
+    them all. The form for stride 1, without pooling and with a 1x1 convolution at the end, is ours; so
+    is leaving out the last activation and norm, since the block's own follow.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1, slope: float = 0.3):
@@ -48,10 +47,6 @@ class EffNetBlock(nn.Module):
         )
         self.bn3 = nn.BatchNorm2d(channels_in)
         self.project = nn.Conv2d(channels_in, channels, (1, stride), (1, stride), bias=False)
-
-    @classmethod
-    def at(cls, site: Site) -> EffNetBlock:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.bn1(self.act(self.expand(x)))

@@ -19,8 +19,8 @@ from ..recording import record
 class FeaturePyramidTransformer(nn.Module):
     r"""Lets every cell of every scale ask its own scale and the others for information.
 
-    $$\mathrm{out}_p = W * [p;\ \mathrm{ST}(p);\ \mathrm{GT}(p, r)_{r\ \text{coarser}};\
-    \mathrm{RT}(p, r)_{r\ \text{finer}}]$$
+    $$\mathrm{out}_p = W * [p;\ \mathrm{ST}(p);\ \mathrm{RT}(p, r)_{r\ \text{finer}};\
+    \mathrm{GT}(p, r)_{r\ \text{coarser}}]$$
     $$\mathrm{ST} = p + \mathrm{bn}(W_z A v), \quad \mathrm{GT} = \mathrm{bn}(W_z A v), \quad
     A_{ij} = \textstyle\sum_n \pi_n\,\mathrm{softmax}_j(s^n_{ij}), \quad
     \pi = \mathrm{softmax}_n(w_n^\top \mathrm{avg}_j\,k_j)$$
@@ -40,9 +40,11 @@ class FeaturePyramidTransformer(nn.Module):
     **Shapes.** Head: the outputs of the last three stages to features (B, 192), the average of each. By
     `own.<stage>` and `grounding.<stage>_<coarser>`: `affinity`, (B, N, H, W) on the own scale and (B, N,
     K) on the coarser one, rows sum to one, and `weights` (B, 2), the shares; by
-    `rendering.<stage>_<finer>`: `gate` (B, 64, 1, 1), not negative. The authors' code does not run: this
-    follows the paper's description, and details may differ. The BatchNorms behind the attention start at
-    weight 0. Widths and the place in a classifier are ours.
+    `rendering.<stage>_<finer>`: `gate` (B, 64, 1, 1), not negative. d' = 16 is the number of channels of
+    each part q^n. In the authors' code grounding stops with an error, rendering runs between
+    neighbouring stages alone, and self-attention for even sizes alone: this follows the paper's
+    description, and details may differ. The BatchNorms behind the attention start at weight 0. Widths
+    and the place in a classifier are ours.
     """
 
     def __init__(self, channels: tuple[int, ...], width: int = 64, parts: int = 2):

@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import is_recording, record
 
 
@@ -42,10 +40,6 @@ class PolyScaleConv(nn.Module):
             raise ValueError(f"{channels_in} and {channels} channels do not divide into {parts} parts")
         self.parts, self.base = parts, base
         self.conv = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
-
-    @classmethod
-    def at(cls, site: Site) -> PolyScaleConv:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, stride = self.conv.weight, self.conv.stride

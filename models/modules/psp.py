@@ -15,23 +15,24 @@ from ..recording import record
     paper="Zhao et al., Pyramid Scene Parsing Network, CVPR 2017, https://arxiv.org/abs/1612.01105",
 )
 class PyramidPooling(nn.Module):
-    r"""Pastes averages over the whole map, its quarters, ninths and thirty-sixths next to every cell.
+    r"""Pastes averages over the whole map and over the fields of three finer grids next to every cell.
 
     $$y = \mathrm{cbr}_{1\times1}[x;\ u_1;\ u_2;\ u_3;\ u_6], \quad
     u_n = \mathrm{up}\,\mathrm{cbr}_{1\times1}\,\mathrm{pool}_{n\times n}\,x, \quad
     \mathrm{cbr} = \mathrm{relu} \circ \mathrm{bn} \circ \mathrm{conv}$$
 
-    The map is cut into a grid and averaged in each field, once coarsely and three times more finely. The
-    summaries are enlarged to the size of the map again and set behind its channels. So each cell knows
-    what it sees itself, what its neighbourhood holds, and what kind of scene it is part of.
+    A grid is laid over the map, and each of its fields is averaged: once there is a single field, then
+    there are 2x2, 3x3 and 6x6. The summaries are enlarged to the size of the map again and set behind
+    its channels. So each cell knows what it sees itself, what its neighbourhood holds, and what kind of
+    scene it is part of.
 
     **What to look for.** The four grids, as mosaics. Where the coarse ones already tell two pictures
     apart, the network needs no more than the scene; where only the finest does, the place matters.
 
     **Shapes.** (B, C, H, W) to the same, not negative; `grid_1`, `grid_2`, `grid_3`, `grid_6` (B, C,
-    n^2): the average of each field, row by row. Each u_n has C/4 channels; enlarging keeps the corners
-    in place, as in the authors' code. They go on with 2C channels; the convolution back to C is our fit
-    to a classifier.
+    n^2): the average of each field, row by row. The fields overlap where the sides do not divide: on 8x8
+    cells those of 3x3 and 6x6 do. Each u_n has C/4 channels; enlarging keeps the corners in place, as in
+    the authors' code. They go on with 2C channels; the convolution back to C is our fit to a classifier.
     """
 
     def __init__(self, channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)):

@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..catalogue import Site, mechanism
+from ..catalogue import mechanism
 from ..recording import record
 
 
@@ -45,10 +43,6 @@ class SPConv(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.quick = nn.Conv2d(half, channels, 1)
         self.bn2 = nn.BatchNorm2d(channels)
-
-    @classmethod
-    def at(cls, site: Site) -> SPConv:
-        return cls(site.channels_in, site.channels, site.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         full = x.chunk(2, dim=1)[0]  # (B, C_in/2, H, W)

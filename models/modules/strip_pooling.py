@@ -35,8 +35,10 @@ class StripPooling(nn.Module):
     spot.
 
     **Shapes.** (B, C, H, W) to the same; `rows` (B, C, H, 1), one value for each row, and `columns` (B,
-    C, 1, W), both of both signs; `gate` (B, C, H, W) between 0 and 1. In the last block of stages 1 to
-    3; the authors also fill the whole last stage, which has only 4x4 cells here.
+    C, 1, W), both of both signs; `gate` (B, C, H, W) between 0 and 1. It stands at the end of the
+    residual path, behind its last BatchNorm; the authors' blocks have three convolutions, and they gate
+    inside, before the last, of 1x1. In the last block of stages 1 to 3; the authors also fill the whole
+    last stage, which has only 4x4 cells here.
     """
 
     def __init__(self, channels: int):
@@ -64,7 +66,7 @@ class StripPooling(nn.Module):
     paper=PAPER,
 )
 class MixedPooling(nn.Module):
-    r"""Adds to the map what square fields around each cell and what whole rows and columns hold.
+    r"""Adds to the map what broad fields around each cell and what whole rows and columns hold.
 
     $$a = f\,\mathrm{relu}\big(c_0 u + \mathrm{up}\,c_1\,\mathrm{pool}_{3\times3} u
     + \mathrm{up}\,c_2\,\mathrm{pool}_{2\times2} u\big), \quad
@@ -72,16 +74,17 @@ class MixedPooling(nn.Module):
     $$y = \mathrm{relu}\big(x + c_5[a;\ b]\big), \quad u, t = f\,x, \quad
     c = \mathrm{bn} \circ \mathrm{conv}, \quad f = \mathrm{relu} \circ c$$
 
-    Two kinds of surroundings, side by side. Square fields of several sizes serve compact things; rows
+    Two kinds of surroundings, side by side. Broad fields of several sizes serve compact things; rows
     and columns that run through the whole map serve long thin ones and tie together what lies far apart.
     Their sums are merged and added to the map.
 
-    **What to look for.** Five views: the cell's own neighbourhood, two mosaics of square fields, then
+    **What to look for.** Five views: the cell's own neighbourhood, two mosaics of broad fields, then
     the columns and the rows, which look like stripes. Which of them follows the object?
 
     **Shapes.** (B, C, H, W) to the same, not negative; `views` (B, 5, C/4, H, W), of both signs: the
     terms c_0 to c_4 of the two sums, enlarged with their corners in place. The authors pool to 20x20 and
     12x12, for maps of about 60x60; on 8x8 cells that would only repeat cells, so here to 3x3 and 2x2.
+    Three do not divide eight, so the fields of 3x3 overlap, and those in the middle are four cells wide.
     """
 
     def __init__(self, channels: int, sizes: tuple[int, int] = (3, 2)):

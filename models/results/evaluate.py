@@ -2,6 +2,7 @@
 
     --latency         the time of one picture alone, on a quiet machine
     --predictions     the class of each test image alone
+    --threshold       alone, below which evidence the network finds a picture unusual
 
 Everything is measured on the file that ships, after rounding to int8, and written into its JSON; the class of
 each test image goes to `predictions.npz`.
@@ -13,18 +14,21 @@ import time
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, restore, write_facts
+from ..checkpoint import CHECKPOINTS, CheckpointError, restore_with_facts, write_facts
 from ..data import DataError, load
 from ..preprocessing import normalise
+from ..statistics import UNUSUAL
 from . import predictions
 
 # The first test images also ship with the tests: what is counted on them can be checked anywhere.
 SAMPLE = 200
+TYPICAL = 2_000  # the first test images, which show how much evidence a network usually finds
 
 
 def logits_of(model: nn.Module, images: torch.Tensor, batch: int = 100) -> torch.Tensor:
@@ -39,11 +43,18 @@ def percent_correct(logits: torch.Tensor, labels: torch.Tensor) -> float:
     return 100 * (logits.argmax(1) == labels).double().mean().item()
 
 
+def threshold(logits: torch.Tensor) -> float:
+    """The evidence, logsumexp of the logits (N, classes), that all but the least clear test images exceed."""
+    evidence = logits[:TYPICAL].logsumexp(1).double().numpy()  # (at most TYPICAL,)
+    return round(float(np.percentile(evidence, UNUSUAL)), 4)
+
+
 def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
     """Measures a stored network and writes what it found into its JSON.
 
     `accuracy` and `accuracy_mirror` in percent of the test images, with one look at each picture and with the
-    logits of its mirror image added (None where the test images are not at hand); `correct_of_first_200`;
+    logits of its mirror image added; `correct_of_first_200`; `unusual_below`, see `threshold` (None where the
+    test images are not at hand);
     `parameters`; `flops` of one 32x32 picture (two per multiply-add); `latency_ms` of one picture on the CPU
     (median of 20), and `latency_gpu_ms` where there is a GPU; `logits_check`, the logits of a fixed synthetic
     picture. The classes of the test images, with one look at each, go to `predictions.npz`.
@@ -56,8 +67,7 @@ def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
     Raises:
         CheckpointError: no such pair of files, or a broken one.
     """
-    model = restore(name, folder)
-    facts = read_facts(name, folder)
+    model, facts = restore_with_facts(name, folder)
     with torch.inference_mode():
         facts["logits_check"] = model(synthetic_picture())[0].tolist()
     facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -66,7 +76,8 @@ def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
     if torch.cuda.is_available():
         model.cuda()  # twenty thousand pictures take a second there, and a minute on one core
         facts["latency_gpu_ms"] = milliseconds(model)
-    facts |= {"accuracy": None, "accuracy_mirror": None, "correct_of_first_200": None, "test_images": 0}
+    counted = ("accuracy", "accuracy_mirror", "correct_of_first_200", "test_images", "unusual_below")
+    facts |= dict.fromkeys(counted)
     try:
         images, labels = load(facts.get("dataset", "cifar10"), train=False)
     except DataError:
@@ -79,32 +90,30 @@ def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
     facts["accuracy_mirror"] = percent_correct(single + mirrored, labels)
     facts["correct_of_first_200"] = int((single[:SAMPLE].argmax(1) == labels[:SAMPLE]).sum())
     facts["test_images"] = len(labels)
+    facts["unusual_below"] = threshold(single)
     write_facts(name, facts, folder)
     predictions.store(name, single.argmax(1), labels, facts, folder)
     return facts
 
 
-def predict(name: str, folder: Path = CHECKPOINTS, keep: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-    """Measures the classes of the test images alone; the JSON stays as it is.
-
-    Args:
-        keep: put them into `predictions.npz`.
+def answers(
+    name: str, folder: Path = CHECKPOINTS, most: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor, dict]:
+    """What a stored network answers to the test images, or to the first `most`; nothing is written.
 
     Returns:
-        predicted and true classes, (N,) each.
+        logits (N, classes), true classes (N,), and the facts of the network.
 
     Raises:
         CheckpointError: no such pair of files, or a broken one.
         DataError: the test images are not at hand.
     """
-    facts, model = read_facts(name, folder), restore(name, folder)
+    model, facts = restore_with_facts(name, folder)
     images, labels = load(facts.get("dataset", "cifar10"), train=False)
     limit = facts.get("settings", {}).get("limit")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    predicted, labels = logits_of(model, images[:limit]).argmax(1), labels[:limit]
-    if keep:
-        predictions.store(name, predicted, labels, facts, folder)
-    return predicted, labels
+    images, labels = images[:limit][:most], labels[:limit][:most]
+    return logits_of(model, images), labels, facts
 
 
 def milliseconds(model: nn.Module, rounds: int = 20) -> float:
@@ -139,34 +148,42 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="+", help="ids of trained entries, such as se")
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS)
-    parser.add_argument(
-        "--latency", action="store_true", help="measure the latency alone, on a quiet machine"
-    )
-    parser.add_argument(
-        "--predictions", action="store_true", help="measure the class of each test image alone"
-    )
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument("--latency", action="store_true", help="measure the latency alone, on a quiet machine")
+    alone.add_argument("--predictions", action="store_true", help="measure the class of each image alone")
+    alone.add_argument("--threshold", action="store_true", help="measure alone when a picture is unusual")
     arguments = parser.parse_args()
     for name in tqdm(arguments.names, unit="network"):
         try:
-            if arguments.predictions:
-                predicted, labels = predict(name, arguments.folder)
-                right = int((predicted == labels).sum())
-                tqdm.write(f"{name}: {right:,} of {len(labels):,} right, each one stored")
-                continue
-            if arguments.latency:
-                latency = milliseconds(restore(name, arguments.folder))
-                write_facts(
-                    name, read_facts(name, arguments.folder) | {"latency_ms": latency}, arguments.folder
-                )
-                tqdm.write(f"{name}: {latency} ms a picture")
-                continue
-            facts = evaluate(name, arguments.folder)
+            tqdm.write(f"{name}: {measure(name, arguments)}")
         except (CheckpointError, DataError, KeyError) as error:
             sys.exit(str(error.args[0]))
-        if facts["accuracy"] is None:
-            tqdm.write(f"{name}: the {facts['dataset']} test images are not here, so no accuracy")
-        else:
-            tqdm.write(f"{name}: {facts['accuracy']} % ({facts['accuracy_mirror']} % with mirror averaging)")
+        except OSError as error:
+            sys.exit(f"{arguments.folder} cannot be written to ({error.strerror}).")
+
+
+def measure(name: str, wanted: argparse.Namespace) -> str:
+    """What the command does for one network, and what it says of it."""
+    folder = wanted.folder
+    if wanted.latency:
+        model, facts = restore_with_facts(name, folder)
+        facts["latency_ms"] = milliseconds(model)
+        write_facts(name, facts, folder)
+        return f"{facts['latency_ms']} ms a picture"
+    if wanted.threshold:
+        logits, _, facts = answers(name, folder, TYPICAL)
+        facts["unusual_below"] = threshold(logits)
+        write_facts(name, facts, folder)
+        return f"unusual below {facts['unusual_below']}"
+    if wanted.predictions:
+        logits, labels, facts = answers(name, folder)
+        predicted = logits.argmax(1)
+        predictions.store(name, predicted, labels, facts, folder)
+        return f"{int((predicted == labels).sum()):,} of {len(labels):,} right, each one stored"
+    facts = evaluate(name, folder)
+    if facts["accuracy"] is None:
+        return f"the {facts['dataset']} test images are not here, so no accuracy"
+    return f"{facts['accuracy']} % ({facts['accuracy_mirror']} % with mirror averaging)"
 
 
 if __name__ == "__main__":

@@ -9,16 +9,16 @@ is about 6 kB a network.
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike
 
-from ..checkpoint import CHECKPOINTS, write_atomically
+from ..checkpoint import CHECKPOINTS, CheckpointError, write_atomically
 
 FILE = "predictions.npz"
+PATIENCE = 60  # seconds; another process needs less than one
 
 
 def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder: Path = CHECKPOINTS) -> None:
@@ -29,16 +29,27 @@ def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder
         predicted: (N,) classes of the first N test images.
         labels: (N,) their true classes.
         facts: of the network's JSON: `sha256` of the weights, `dataset`.
+
+    Raises:
+        CheckpointError: another process does not let go of the file.
     """
     dataset = facts.get("dataset", "cifar10")
-    with locked(folder):  # two processes that read and then wrote would lose one's entry
-        arrays = _read_all(folder)
-        arrays[key], arrays[f"{key}.sha256"] = np.asarray(predicted, np.uint8), np.array(facts["sha256"])
-        if len(labels) >= len(arrays.get(dataset, ())):
-            arrays[dataset] = np.asarray(labels, np.uint8)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})
-        write_atomically(folder / FILE, buffer.getvalue())
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f".{FILE}.lock.tmp", timeout=PATIENCE)  # git ignores it by its ending
+    try:
+        with lock:  # two processes that read and then wrote would lose one's entry
+            arrays = _read_all(folder)
+            arrays[key], arrays[f"{key}.sha256"] = np.asarray(predicted, np.uint8), np.array(facts["sha256"])
+            if len(labels) >= len(arrays.get(dataset, ())):
+                arrays[dataset] = np.asarray(labels, np.uint8)
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})
+            write_atomically(folder / FILE, buffer.getvalue())
+    except Timeout as error:
+        raise CheckpointError(
+            f"Another process holds {lock.lock_file}: when it has ended, run "
+            f"`python -m models.results.evaluate {key} --predictions`."
+        ) from error
 
 
 def read(key: str, facts: dict, folder: Path = CHECKPOINTS) -> tuple[np.ndarray, np.ndarray] | None:
@@ -60,17 +71,6 @@ def read(key: str, facts: dict, folder: Path = CHECKPOINTS) -> tuple[np.ndarray,
     labels = labels[: len(predicted)]
     whole = predicted.shape == labels.shape == (facts.get("test_images"),)
     return (predicted, labels) if whole else None
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time, on one machine or on the machines that share a folder."""
-    import fcntl  # here: only writing needs it, and not every system has it
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{FILE}.lock.tmp").open("a") as stream:  # stays there; git ignores it by its ending
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _read_all(folder: Path) -> dict[str, np.ndarray]:

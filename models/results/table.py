@@ -15,14 +15,13 @@ import re
 import sys
 from pathlib import Path
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, write_facts
+from ..checkpoint import CHECKPOINTS, CheckpointError, facts_in_use, read_facts, write_facts
 from ..data import DataError
 from ..networks import CATALOGUE
-from ..statistics import holm, mcnemar, verdict, wilson
+from ..statistics import UNKNOWN, holm, in_words, interval, mcnemar, verdict
 from . import predictions
 
 MEASURED = "measured"  # folder beside the checkpoints: facts of networks whose weights do not ship
-UNKNOWN = "not measured"
 
 
 def trained(folder: Path = CHECKPOINTS) -> list[dict]:
@@ -30,7 +29,7 @@ def trained(folder: Path = CHECKPOINTS) -> list[dict]:
     facts = []
     for name in CATALOGUE:
         try:
-            found = read_facts(name, folder)
+            found = facts_in_use(name, folder)
         except CheckpointError:
             continue
         if found.get("accuracy") is not None:
@@ -43,12 +42,12 @@ def results(folder: Path = CHECKPOINTS) -> list[dict]:
 
     Returns:
         dicts with `recipe`, `dataset`, `epochs`, `title`, `comparisons` (how many p values were corrected
-        together), `devices` (trained on) and `rows`. A row has `key` (the id; `<id>-seed<seed>` where the
-        weights do not ship), `name`, `title`, `family`, `ships`, `seed`, `accuracy` and `mirror`
-        ({"value", "low", "high"} in percent; None where not measured), `unrounded`, `test_images`,
-        `verdict`, `p`, `better` and `worse` (images right that plain gets wrong, and the other way round;
-        the four are None for the plain network that the others are compared with), `parameters`, `flops`,
-        `latency_ms`, `latency_gpu_ms` and `train_seconds`.
+        together), `devices` (trained on), `caption` and `rows`. A row has `key` (the id; `<id>-seed<seed>`
+        where the weights do not ship), `name`, `title`, `family`, `ships`, `seed`, `accuracy` and `mirror`
+        (see `statistics.interval`), `unrounded`, `test_images`, `verdict` (see `statistics.verdict`; `better`
+        counts the images right that plain gets wrong) and `beside`, the verdict in words (both None for the
+        plain network that the others are compared with), `parameters`, `flops`, `latency_ms`,
+        `latency_gpu_ms` and `train_seconds`. All of it can be sent as JSON.
     """
     rows: dict[str, list[tuple[dict, dict]]] = {}  # settings -> rows and their facts
     for key, facts in _measured(folder):
@@ -62,18 +61,23 @@ def results(folder: Path = CHECKPOINTS) -> list[dict]:
         while title in titles:
             title += ", other settings"
         titles.add(title)
-        blocks.append(
-            {
-                "recipe": recipe,
-                "dataset": dataset,
-                "epochs": epochs,
-                "title": title,
-                "comparisons": _compare(pairs, folder),
-                "devices": sorted({facts["device"] for _, facts in pairs if facts.get("device")}),
-                "rows": [row for row, _ in pairs],
-            }
-        )
+        block = {
+            "recipe": recipe,
+            "dataset": dataset,
+            "epochs": epochs,
+            "title": title,
+            "comparisons": _compare(pairs, folder),
+            "devices": sorted({facts["device"] for _, facts in pairs if facts.get("device")}),
+            "rows": [row for row, _ in pairs],
+        }
+        blocks.append(block | {"caption": caption(block)})
     return blocks
+
+
+def beside_plain(name: str, folder: Path = CHECKPOINTS) -> dict | None:
+    """The verdict on a network that ships, as in its row of `results`; None for the plain network itself."""
+    rows = [row for block in results(folder) for row in block["rows"] if row["key"] == name]
+    return rows[0]["verdict"] if rows else UNKNOWN
 
 
 def _measured(folder: Path) -> list[tuple[str, dict]]:
@@ -94,14 +98,7 @@ def _measured(folder: Path) -> list[tuple[str, dict]]:
 
 
 def _row(key: str, facts: dict) -> dict:
-    entry = CATALOGUE[facts["name"]]
-
-    def with_interval(percent: float | None) -> dict | None:
-        if percent is None:
-            return None
-        low, high = wilson(percent, facts["test_images"])
-        return {"value": round(percent, 2), "low": round(low, 2), "high": round(high, 2)}
-
+    entry, count = CATALOGUE[facts["name"]], facts["test_images"]
     return {
         "key": key,
         "name": facts["name"],
@@ -109,35 +106,37 @@ def _row(key: str, facts: dict) -> dict:
         "family": entry.family,
         "ships": key == facts["name"],
         "seed": facts.get("seed"),
-        "accuracy": with_interval(facts["accuracy"]),
-        "mirror": with_interval(facts.get("accuracy_mirror")),
+        "accuracy": interval(facts["accuracy"], count),
+        "mirror": interval(facts.get("accuracy_mirror"), count),
         "unrounded": facts.get("accuracy_unrounded"),
-        "test_images": facts["test_images"],
-        **dict.fromkeys(("verdict", "p", "better", "worse")),
+        "test_images": count,
+        "verdict": None,
+        "beside": None,
         **{key: facts.get(key) for key in ("parameters", "flops", "latency_ms", "latency_gpu_ms")},
         "train_seconds": facts.get("train_seconds"),
     }
 
 
 def _compare(pairs: list[tuple[dict, dict]], folder: Path) -> int:
-    """Fills in verdict, p, better and worse of each row; the first plain network is the yardstick."""
+    """Fills in verdict and words of each row; the first plain network is the yardstick."""
     (plain, facts), *others = pairs  # plain is the catalogue's first
     yardstick = predictions.read(plain["key"], facts, folder) if plain["name"] == "plain" else None
     if plain["name"] != "plain":
         others = pairs
-    compared = []
+    counted = []  # row, better, worse
     for row, facts in others:
         row["verdict"] = UNKNOWN
         answered = predictions.read(row["key"], facts, folder)
         if yardstick is None or answered is None or len(answered[0]) != len(yardstick[0]):
             continue
         right, plain_right = (predicted == labels for predicted, labels in (answered, yardstick))
-        row["better"], row["worse"] = int((right & ~plain_right).sum()), int((plain_right & ~right).sum())
-        compared.append(row)
-    corrected = holm([mcnemar(row["better"], row["worse"]) for row in compared])
-    for row, p in zip(compared, corrected):
-        row["p"], row["verdict"] = p, verdict(row["better"] - row["worse"], p)
-    return len(compared)
+        counted.append((row, int((right & ~plain_right).sum()), int((plain_right & ~right).sum())))
+    corrected = holm([mcnemar(better, worse) for _, better, worse in counted])
+    for (row, better, worse), p in zip(counted, corrected):
+        row["verdict"] = verdict(better, worse, p)
+    for row, _ in others:
+        row["beside"] = in_words(row["verdict"])
+    return len(counted)
 
 
 HEADER = (
@@ -160,7 +159,7 @@ def markdown(folder: Path = CHECKPOINTS) -> str:
             header[1] += "---:|"
         lines = [f"**{block['title']}**", "", *header]
         lines += [_line(row, on_gpu) for row in block["rows"]]
-        lines += ["", caption(block)]
+        lines += ["", block["caption"]]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -190,9 +189,9 @@ def _line(row: dict, on_gpu: bool) -> str:
     def number(value: float | None, form: str = ",.0f") -> str:
         return "-" if value is None else format(value, form)
 
-    beside = row["verdict"] or "-"
-    if row["better"] is not None:
-        beside += f" (+{row['better']} -{row['worse']})"
+    beside = row["beside"] or "-"
+    if row["verdict"] and row["verdict"]["better"] is not None:
+        beside += f" (+{row['verdict']['better']} -{row['verdict']['worse']})"
     cells = [
         row["title"] + ("" if row["ships"] else " \\*"),
         percent(row["accuracy"]),
@@ -222,13 +221,12 @@ def verify(name: str, folder: Path = CHECKPOINTS, most: int = 5) -> str:
         CheckpointError: the file is missing or damaged, or its accuracy is not the published one.
         DataError: the test images are not at hand.
     """
-    from .evaluate import predict  # here: the table itself needs no network
+    from .evaluate import answers  # here: the table itself needs no network
 
-    facts = read_facts(name, folder)
-    if facts.get("accuracy") is None:
+    if read_facts(name, folder).get("accuracy") is None:
         raise CheckpointError(f"The accuracy of {name} was never measured.")
-    before = predictions.read(name, facts, folder)
-    predicted, labels = predict(name, folder, keep=False)
+    logits, labels, facts = answers(name, folder)
+    before, predicted = predictions.read(name, facts, folder), logits.argmax(1)
     right, published = int((predicted == labels).sum()), round(facts["accuracy"] * len(labels) / 100)
     found = f"{name}: {right:,} of {len(labels):,} right, published {published:,}"
     if before is not None and len(before[0]) == len(predicted):
@@ -279,8 +277,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.write:
-            text = write_into(arguments.write.read_text(), markdown(arguments.folder))
-            arguments.write.write_text(text)
+            text = write_into(arguments.write.read_text("utf-8"), markdown(arguments.folder))
+            arguments.write.write_text(text, "utf-8")
         elif arguments.verify:
             print(verify(arguments.verify, arguments.folder))
         elif arguments.take:

@@ -2,6 +2,8 @@
 
     --recipe paper | gpu | cpu | smoke | dry     named settings, below
     --validate                                   train on 45,000 images, score the other 5,000, ship nothing
+    --folder FOLDER                              where the checkpoint goes: needed by all but `gpu` and `cpu`
+    --replace                                    in place of a checkpoint by another recipe or seed
 
 Writes `checkpoints/<name>.safetensors` and `.json`. An interrupted run goes on where it stopped when the same
 command is given again: bit-identically on the CPU. Metrics go to `$ATTNSCOPE_HOME/runs/<run>/metrics.jsonl`.
@@ -14,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint import CHECKPOINTS
+from ..checkpoint import CHECKPOINTS, CheckpointError
 from ..data import DataError
 from .recipe import RECIPES
-from .run import TrainingError, train_one
+from .run import TrainingError, is_finished, train_one
+from .sweep import positive
 
 
 def main() -> None:
@@ -29,22 +32,32 @@ def main() -> None:
     parser.add_argument(
         "--validate", action="store_true", help="hold out 5,000 training images, ship nothing"
     )
-    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="where the checkpoint goes")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--folder", type=Path, help="where the checkpoint goes (default: checkpoints/)")
+    parser.add_argument("--replace", action="store_true", help="a checkpoint by another recipe or seed")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     arguments = parser.parse_args()
+    name, recipe, seed = arguments.name, arguments.recipe, arguments.seed
+    folder = arguments.folder or CHECKPOINTS
+    again = arguments.validate or arguments.replace
+    if not again and is_finished(name, recipe, seed, arguments.dataset, folder):
+        print(f"{name} by the recipe {recipe} with seed {seed} is in {folder} already.")
+        return
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     try:
         facts = train_one(
-            arguments.name,
-            arguments.seed,
-            arguments.recipe,
+            name,
+            seed,
+            recipe,
             arguments.dataset,
             arguments.validate,
             arguments.folder,
+            replace=arguments.replace,
         )
-    except (TrainingError, DataError, KeyError, ValueError) as error:
+    except (TrainingError, CheckpointError, DataError, KeyError, ValueError) as error:
         sys.exit(str(error.args[0]))
+    except OSError as error:
+        sys.exit(f"{error.filename} cannot be used ({error.strerror}).")
     print(json.dumps({key: value for key, value in facts.items() if key not in ("settings", "logits_check")}))
 
 

@@ -20,10 +20,13 @@ class Training(submitit.helpers.Checkpointable):
     recipe: str
     seed: int
     folder: Path
+    replace: bool = False
 
     def __call__(self, name: str) -> dict:
         torch.set_num_threads(1)
-        return train_one(name, self.seed, self.recipe, folder=self.folder, progress=False)
+        return train_one(
+            name, self.seed, self.recipe, folder=self.folder, progress=False, replace=self.replace
+        )
 
 
 def run_jobs(

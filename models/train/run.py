@@ -1,8 +1,10 @@
 """One training run: what an interruption must not lose, the step that changes it, and the files it writes."""
 
+import hashlib
 import io
 import json
 import math
+import pickle
 import signal
 import time
 from contextlib import contextmanager
@@ -15,12 +17,15 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ..checkpoint import CHECKPOINTS, save, write_atomically
+from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, save, write_atomically
 from ..data import Augmenter, DataError, hold_out, home, load
 from ..losses import collecting_losses
 from ..networks import build, find
 from ..results.evaluate import evaluate, logits_of, percent_correct
-from .recipe import RECIPES, settings
+from .recipe import RECIPES, SHIPPED, settings, share_done
+
+SAVE_EVERY = 120  # seconds; what a crash costs at most
+SUM = hashlib.sha256().digest_size  # bytes at the beginning of `state.pt`
 
 
 class TrainingError(Exception):
@@ -63,10 +68,8 @@ class Run:
 
         torch.manual_seed(seed)
         self.model = build(name, self.classes).to(self.device, memory_format=torch.channels_last).train()
-        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
-        others = [p for p in self.model.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.SGD(
-            [{"params": matrices, "weight_decay": self.recipe.weight_decay}, {"params": others}],
+            parameter_groups(self.model, self.recipe.weight_decay),
             lr=0.1,  # set anew at every step
             momentum=0.9,
             nesterov=self.recipe.nesterov,
@@ -96,11 +99,12 @@ class Run:
                 unit="img",
                 unit_scale=True,
                 mininterval=2,
-                disable=not progress,
+                disable=None if progress else True,  # None: no bar where nobody looks, as in a log
             ) as bar,
         ):
             saved = time.monotonic()
             self.began = saved - self.seconds  # as if the run had never been interrupted
+            self.note()
             while self.epoch < self.recipe.epochs:
                 self.data.start(self.epoch)
                 self.epoch_began, self.epoch_began_at = time.monotonic(), self.step
@@ -108,8 +112,9 @@ class Run:
                     self.train_step()
                     self.step += 1
                     bar.update(self.recipe.batch)
-                    if stop or time.monotonic() - saved > 120:
+                    if stop or time.monotonic() - saved > SAVE_EVERY:
                         self.save_state()
+                        self.note(stopped=bool(stop))
                         saved = time.monotonic()
                     if stop:
                         raise TrainingError(
@@ -123,7 +128,7 @@ class Run:
         at = self.epoch + self.step / self.steps  # in epochs
         epochs, rates = zip(*self.recipe.lr)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(np.interp(at, epochs, rates))
+            group["lr"] = float(np.interp(at, epochs, rates)) * group.get("lr_scale", 1.0)
         images, chosen = self.data.batch(self.step, self.recipe.batch)
         labels = self.labels[chosen]
         side = [side for epoch, side in self.recipe.sizes if self.epoch >= epoch][-1]
@@ -160,17 +165,33 @@ class Run:
             raise TrainingError(
                 f"The loss of {self.name} is {self.last_loss} in epoch {self.epoch}: stopped."
             )
+        self.note(
+            loss=round(self.last_loss, 5),
+            train_accuracy=round(accuracy, 3),
+            lr=self.optimizer.param_groups[0]["lr"],
+            images_per_second=round(speed, 1),
+        )
+        self.save_state()
+
+    def note(self, **facts: float | bool) -> None:
+        """Appends a line to the metrics: how far the run is, and these facts."""
         line = {
             "epoch": self.epoch,
-            "loss": round(self.last_loss, 5),
-            "train_accuracy": round(accuracy, 3),
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "images_per_second": round(speed, 1),
+            **facts,
+            "done": round(share_done(self.recipe, self.epoch + self.step / self.steps), 5),
             "seconds": round(time.monotonic() - self.began, 1),
         }
-        with (self.folder / "metrics.jsonl").open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-        self.save_state()
+        try:
+            note(self.folder, line)
+        except OSError as error:
+            raise self.cannot_write(error) from error
+
+    def cannot_write(self, error: OSError) -> TrainingError:
+        """What is said when the disk is full."""
+        return TrainingError(
+            f"{self.name} was stopped, for nothing can be written to {self.folder} ({error.strerror}): "
+            "the state from before is still there, and the same command goes on from it."
+        )
 
     def identity(self) -> dict:
         """What a resumed run must share with the interrupted one."""
@@ -178,6 +199,11 @@ class Run:
         return {"name": self.name, "seed": self.seed, "validate": self.validate, "recipe": recipe}
 
     def save_state(self) -> None:
+        """Writes `state.pt`: a SHA-256 sum of 32 bytes, and what `torch.save` makes of the state.
+
+        Raises:
+            TrainingError: it cannot be written; the state from before is still there.
+        """
         self.seconds = time.monotonic() - self.began
         state = {
             "settings": self.identity(),
@@ -191,18 +217,28 @@ class Run:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.folder / "state.pt", buffer.getvalue())
+        content = buffer.getvalue()
+        try:
+            write_atomically(self.folder / "state.pt", hashlib.sha256(content).digest() + content)
+        except OSError as error:
+            raise self.cannot_write(error) from error
 
     def resume(self) -> None:
         """Takes up the saved state, if there is one.
 
         Raises:
-            TrainingError: the state belongs to other settings.
+            TrainingError: the state belongs to other settings, is damaged, or is no state.
         """
         file = self.folder / "state.pt"
-        if not file.exists():
+        try:
+            content = file.read_bytes()
+            if hashlib.sha256(content[SUM:]).digest() != content[:SUM]:
+                raise ValueError("the checksum differs")
+            state = torch.load(io.BytesIO(content[SUM:]), map_location="cpu", weights_only=True)
+        except FileNotFoundError:
             return
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+            raise TrainingError(f"{file} is damaged or no state: move it away to start anew.") from error
         if state["settings"] != self.identity():
             raise TrainingError(f"{file} belongs to a run with other settings: move it away to start anew.")
         self.model.load_state_dict(state["model"])
@@ -228,14 +264,24 @@ def train_one(
     recipe: str = "gpu",
     dataset: str = "cifar10",
     validate: bool = False,
-    folder: Path = CHECKPOINTS,
+    folder: Path | None = None,
     progress: bool = True,
+    replace: bool = False,
 ) -> dict:
     """Trains one entry and writes one checkpoint pair, measured as far as the test images are there.
 
+    Args:
+        folder: of the checkpoint; by default `checkpoints/`, for what ships.
+        replace: a checkpoint of another recipe, seed or data set that is there already.
+
     Returns:
         the facts in the JSON file; in validation mode `{"validation_accuracy": percent}`, and no files.
+
+    Raises:
+        TrainingError: the run cannot go on, or may not write there; the latter before it begins.
     """
+    if not validate:
+        folder = place(name, recipe, seed, dataset, folder, replace)
     run = Run(name, recipe, seed, dataset, validate)
     run.train(progress)
     model = run.result()
@@ -266,11 +312,82 @@ def train_one(
     return evaluate(name, folder)
 
 
+def place(
+    name: str, recipe: str, seed: int, dataset: str, folder: Path | None, replace: bool = False
+) -> Path:
+    """The folder that a run may write its checkpoint to.
+
+    Raises:
+        TrainingError: a network that does not ship has no folder, or a checkpoint of another run is there.
+    """
+    if folder is None and (recipe not in SHIPPED or dataset != "cifar10"):
+        raise TrainingError(
+            f"A network by the recipe {recipe} on {dataset} does not ship: say where it shall go by --folder."
+        )
+    folder = CHECKPOINTS if folder is None else folder
+    if replace or not (folder / f"{name}.json").exists():
+        return folder
+    try:
+        facts = read_facts(name, folder)
+    except CheckpointError:
+        facts = {}
+    if not is_of(facts, recipe, seed, dataset):
+        there = f"recipe {facts.get('recipe')}, seed {facts.get('seed')}" if facts else "it cannot be read"
+        raise TrainingError(
+            f"{folder} holds {name} by another recipe, seed or settings ({there}): --replace puts this run's "
+            "network in its place, --folder puts it elsewhere."
+        )
+    return folder
+
+
+def is_of(facts: dict, recipe: str, seed: int, dataset: str = "cifar10") -> bool:
+    """Whether a checkpoint's facts are those of this run: the recipe as it is now, the same seed and data."""
+    return (
+        facts.get("settings") == settings(RECIPES[recipe])
+        and facts.get("seed") == seed
+        and facts.get("dataset", "cifar10") == dataset
+    )
+
+
+def is_finished(name: str, recipe: str, seed: int, dataset: str, folder: Path) -> bool:
+    """Whether the checkpoint of this run is there, and measured: else it was stopped just before."""
+    try:
+        facts = read_facts(name, folder)
+    except CheckpointError:
+        return False
+    return is_of(facts, recipe, seed, dataset) and "accuracy" in facts
+
+
+def note(folder: Path, line: dict) -> None:
+    """Appends a line to the metrics of a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
 def run_folder(
     name: str, recipe: str, seed: int = 0, dataset: str = "cifar10", validate: bool = False
 ) -> Path:
     """Where a run keeps its state and its metrics."""
     return home() / "runs" / "-".join([dataset, name, recipe, f"seed{seed}"] + ["validate"] * validate)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """The parameters for the optimiser: matrices decay, the others do not.
+
+    What lies in a module with an `lr_scale` learns at that share of the recipe's rate, in groups of its own,
+    behind those that learn at the full rate.
+    """
+    scales = {
+        p: part.lr_scale for part in model.modules() if hasattr(part, "lr_scale") for p in part.parameters()
+    }
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        groups.setdefault((scales.get(parameter, 1.0), parameter.ndim >= 2), []).append(parameter)
+    return [
+        {"params": groups[scale, decays], "weight_decay": weight_decay * decays, "lr_scale": scale}
+        for scale, decays in sorted(groups, reverse=True)
+    ]
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:

@@ -5,6 +5,7 @@
     ... --detach         go on after the shell is gone; the log says how far it is
     ... --status         what is finished, running, failed and missing, and the time left
     ... --dry-run        every entry with 512 images for one epoch, into a folder that goes
+    ... --replace        in place of checkpoints by another recipe or seed
     ... --cluster LOGS   as an array of Slurm jobs (needs `pip install submitit`)
 
 Every run is `python -m models.train` in a process of its own. A finished pair of files is there at once;
@@ -30,11 +31,11 @@ from statistics import mean
 
 import torch
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts
+from ..checkpoint import CHECKPOINTS, read_facts
 from ..data import home
 from ..networks import CATALOGUE
-from .recipe import RECIPES, Recipe, settings
-from .run import run_folder
+from .recipe import RECIPES
+from .run import SAVE_EVERY, TrainingError, is_finished, note, place, run_folder
 
 # The order in which checkpoints are wanted; everything else follows as the catalogue lists it.
 FIRST = """
@@ -45,10 +46,8 @@ FIRST = """
 """.split()  # noqa: SIM905
 
 
-SILENCE = 300  # seconds; a run writes its state every 120, so after this silence nobody works on it
-FAILED = "FAILED: "  # begins the line that the sweep adds to the log of a run that failed
+SILENCE = 2.5 * SAVE_EVERY  # seconds; after this silence nobody works on a run
 LEFT = ("stopped", "not begun")  # what is no failure
-STOPPED = "can be resumed"  # what a run that was asked to stop says last
 
 
 @dataclass
@@ -60,17 +59,7 @@ class Worker:
 
 def missing(names: list[str], recipe: str, seed: int, folder: Path) -> list[str]:
     """The entries that have no checkpoint by this recipe and seed yet."""
-
-    def finished(name: str) -> bool:
-        try:
-            facts = read_facts(name, folder)
-        except CheckpointError:
-            return False
-        measured = "accuracy" in facts  # else the run was stopped between saving and measuring
-        same = facts.get("settings") == settings(RECIPES[recipe]) and facts.get("seed") == seed
-        return measured and same
-
-    return [name for name in names if not finished(name)]
+    return [name for name in names if not is_finished(name, recipe, seed, "cifar10", folder)]
 
 
 def sweep(
@@ -81,12 +70,14 @@ def sweep(
     folder: Path,
     deadline: float = float("inf"),
     keep_states: bool = True,
+    replace: bool = False,
 ) -> dict[str, str]:
     """Trains what is missing, `workers` entries at a time, until all is done or the deadline comes.
 
     Args:
         deadline: seconds from now.
         keep_states: leave the states of finished runs where they are, 130 MB each.
+        replace: checkpoints of another recipe or seed.
 
     Returns:
         for each entry that did not finish, `stopped`, `not begun`, or the last line of its log.
@@ -99,7 +90,7 @@ def sweep(
     try:
         while (waiting or running) and time.monotonic() < end:
             while waiting and len(running) < workers:
-                running.append(start(waiting.pop(0), recipe, seed, folder))
+                running.append(start(waiting.pop(0), recipe, seed, folder, replace))
                 say(f"{running[-1].name}: begun")
             time.sleep(0.5)
             for worker in [worker for worker in running if worker.process.poll() is not None]:
@@ -108,15 +99,17 @@ def sweep(
                     finished += 1
                     say(f"{worker.name}: finished, {finished} of {total}")
                 else:
-                    unfinished[worker.name] = note_failure(worker)
-                    say(f"{worker.name}: {FAILED}{unfinished[worker.name]}")
+                    unfinished[worker.name] = note_failure(worker, recipe, seed)
+                    say(f"{worker.name}: FAILED: {unfinished[worker.name]}")
                 if not keep_states:
                     shutil.rmtree(run_folder(worker.name, recipe, seed), ignore_errors=True)
             if time.monotonic() - said > 30:
                 said = time.monotonic()
-                for worker in running:
-                    say(f"{worker.name}: {last_line(worker.log)}")
-                say(time_left(survey(names, recipe, seed, folder), workers))
+                found = survey(names, recipe, seed, folder)
+                for one in found:
+                    if one.kind == "running":
+                        say(f"{one.name}: {one.words}")
+                say(time_left(found, workers))
     finally:  # at the deadline, and when somebody stops the sweep itself
         for worker in running:
             worker.process.send_signal(signal.SIGTERM)
@@ -126,13 +119,14 @@ def sweep(
     return unfinished | dict.fromkeys(waiting, "not begun")
 
 
-def start(name: str, recipe: str, seed: int, folder: Path) -> Worker:
+def start(name: str, recipe: str, seed: int, folder: Path, replace: bool) -> Worker:
     """One run of one thread: several of them side by side use a machine better than one of many threads."""
     log = log_of(name, recipe, seed)
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "models.train", name, "--recipe", recipe, "--seed", str(seed)]
     command += ["--folder", str(folder.absolute()), "--threads", "1"]
-    with log.open("w") as stream:
+    command += ["--replace"] * replace
+    with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             command,
             stdout=stream,
@@ -148,20 +142,13 @@ def log_of(name: str, recipe: str, seed: int) -> Path:
     return home() / "logs" / f"{name}-{recipe}-seed{seed}.log"
 
 
-def last_line(log: Path) -> str:
-    """The newest line of a run's log: its progress bar, or why it failed. Warnings are passed over."""
-    lines = re.split(r"[\r\n]+", log.read_text(errors="replace").strip())
-    lines = [line.strip() for line in lines if "Warning: " not in line and "warnings.warn(" not in line]
-    return lines[-1] if lines and lines[-1] else "no output"
-
-
-def note_failure(worker: Worker) -> str:
-    """Why a run failed; also written to its log, so that whoever looks later need not guess."""
-    reason, code = last_line(worker.log), worker.process.returncode
+def note_failure(worker: Worker, recipe: str, seed: int) -> str:
+    """Why a run failed; also written to its metrics, so that whoever looks later need not guess."""
+    said = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    reason, code = said[-1].strip() if said else "no output", worker.process.returncode
     if code < 0:  # it had no time to say anything
         reason = f"killed by {signal.Signals(-code).name}" + (", out of memory?" if code == -9 else "")
-    with worker.log.open("a") as stream:
-        stream.write(f"\n{FAILED}{reason}\n")
+    note(run_folder(worker.name, recipe, seed), {"failed": reason})
     return reason
 
 
@@ -205,54 +192,23 @@ def survey(names: list[str], recipe: str, seed: int, folder: Path) -> list[Progr
 
 
 def look_at_run(name: str, recipe: str, seed: int) -> Progress:
-    """How far the run of an entry without a checkpoint is.
-
-    The log has a progress bar while the run goes well, and ends with a sentence or a traceback when it does
-    not. A run that was started without the sweep has no log; its state and its metrics tell.
-    """
-    log = log_of(name, recipe, seed)
-    own = [run_folder(name, recipe, seed) / file for file in ("state.pt", "metrics.jsonl")]
-    worked = max([file.stat().st_mtime for file in own if file.exists()], default=0.0)
-    logged = log.stat().st_mtime if log.exists() else 0.0
-    if not worked and not logged:
+    """How far the run of an entry without a checkpoint is, by the last line of its metrics."""
+    metrics = run_folder(name, recipe, seed) / "metrics.jsonl"
+    try:
+        last = json.loads(metrics.read_text(encoding="utf-8").splitlines()[-1])
+        silent = time.time() - metrics.stat().st_mtime  # seconds
+    except (OSError, ValueError, IndexError):
         return Progress(name, "missing", "", None)
-    done, left = progress_of(name, recipe, seed)
-    if logged >= worked - 5:  # else somebody went on since, without the sweep
-        line = last_line(log)
-        bar = re.search(r"(\d+)%\|.*\[.*<([\d:]+)", line)
-        if bar and left is None:  # no epoch is complete, so the metrics cannot tell
-            done, left = int(bar[1]) / 100, clock(bar[2])
-        elif STOPPED in line:
-            return Progress(name, "stopped", f"at {done:.0%}, goes on when asked again", left)
-        elif not bar and not line.startswith("{") and line != "no output":  # "{": a finished run's facts
-            return Progress(name, "failed", line.removeprefix(FAILED), None)
-    if time.time() - max(worked, logged) > SILENCE:
-        return Progress(name, "stopped", f"at {done:.0%}, no sign of life, goes on when asked again", left)
+    if "failed" in last:
+        return Progress(name, "failed", last["failed"], None)
+    done = last.get("done", 0.0)
+    left = last["seconds"] * (1 - done) / done if done else None
+    if last.get("stopped") or silent > SILENCE:
+        lost = "" if last.get("stopped") else ", no sign of life"
+        return Progress(name, "stopped", f"at {done:.0%}{lost}, goes on when asked again", left)
+    left = left and max(0.0, left - silent)
     rest = "" if left is None else f", about {duration(left)} left"
     return Progress(name, "running", f"{done:.0%}{rest}", left)
-
-
-def progress_of(name: str, recipe: str, seed: int) -> tuple[float, float | None]:
-    """The share of a run's work that is done, and the seconds that the rest takes, by its metrics.
-
-    Epochs on small pictures are cheaper, so it is not epochs that are counted but what they cost.
-    """
-    folder, whole = run_folder(name, recipe, seed), RECIPES[recipe]
-    try:
-        last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-        epoch, taken = last["epoch"], last["seconds"]  # of training, when that epoch ended
-        since = (folder / "state.pt").stat().st_mtime - (folder / "metrics.jsonl").stat().st_mtime
-    except (OSError, ValueError, IndexError, KeyError):
-        return 0.0, None
-    costs = [cost(whole, index) for index in range(whole.epochs)]
-    done = sum(costs[:epoch]) / sum(costs)
-    return done, max(0.0, taken * (1 - done) / done - max(0.0, since))
-
-
-def cost(recipe: Recipe, epoch: int) -> float:
-    """What an epoch costs. Measured on a CPU: a third at 16 pixels, two thirds at 24, of one at 32."""
-    side = [side for start, side in recipe.sizes if epoch >= start][-1]
-    return (side / 32) ** 1.5
 
 
 def time_left(found: list[Progress], workers: int) -> str:
@@ -280,14 +236,6 @@ def status(names: list[str], recipe: str, seed: int, folder: Path, workers: int 
     return [*lines, f"{', '.join(counted)}; {time_left(found, workers)}"]
 
 
-def clock(text: str) -> float:
-    """Seconds of a progress bar's `1:02:03` or `02:03`."""
-    total = 0.0
-    for part in text.split(":"):
-        total = 60 * total + float(part)
-    return total
-
-
 def duration(amount: float) -> str:
     """Seconds in words: `45 s`, `12 min`, `3 h 20 min`."""
     if amount < 90:
@@ -311,7 +259,9 @@ def dry_run(names: list[str], workers: int, deadline: float = float("inf")) -> d
         unfinished = sweep(names, "dry", 0, workers, folder, deadline, keep_states=False)
         for name, reason in unfinished.items():
             if reason not in LEFT:
-                print(f"--- {name}\n{log_of(name, 'dry', 0).read_text(errors='replace')[-2000:]}", flush=True)
+                print(
+                    f"--- {name}\n{log_of(name, 'dry', 0).read_text('utf-8', 'replace')[-2000:]}", flush=True
+                )
     passed, minutes = len(names) - len(unfinished), (time.monotonic() - began) / 60
     say(f"{passed} of {len(names)} entries pass, in {minutes:.1f} minutes")
     return unfinished
@@ -342,6 +292,13 @@ def seconds(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
 def say(line: str) -> None:
     print(time.strftime("%H:%M:%S"), line, flush=True)
 
@@ -356,9 +313,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="ids in the catalogue (default: all that have a network)")
     parser.add_argument("--recipe", default="gpu" if on_gpu else "cpu", choices=RECIPES)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=3 if on_gpu else os.cpu_count())
+    parser.add_argument("--workers", type=positive, default=3 if on_gpu else os.cpu_count())
     parser.add_argument("--deadline", type=seconds, default=float("inf"), help="such as 25m")
-    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="where the checkpoints go")
+    parser.add_argument("--folder", type=Path, help="where the checkpoints go (default: checkpoints/)")
+    parser.add_argument("--replace", action="store_true", help="checkpoints by another recipe or seed")
     parser.add_argument("--detach", action="store_true", help="run in the background, log to a file")
     parser.add_argument("--status", action="store_true", help="only say how far everything is")
     parser.add_argument("--dry-run", action="store_true", help="everything in small, leaves nothing behind")
@@ -370,14 +328,21 @@ def main() -> None:
         parser.error(f"no network is called {', '.join(unknown)}")
     names = arguments.names or sorted(trainable, key=(FIRST + trainable).index)
     run = (arguments.recipe, arguments.seed)
+    folder = arguments.folder or CHECKPOINTS
     if arguments.status:
-        print("\n".join(status(names, *run, arguments.folder, arguments.workers)))
+        print("\n".join(status(names, *run, folder, arguments.workers)))
         return
+    if not arguments.dry_run:
+        try:  # before hours of training, and for all
+            for name in names:
+                place(name, *run, "cifar10", arguments.folder, arguments.replace)
+        except TrainingError as error:
+            sys.exit(str(error))
     if arguments.detach:
         log = home() / "logs" / "sweep.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "models.train.sweep"] + [a for a in sys.argv[1:] if a != "--detach"]
-        with log.open("a") as stream:
+        with log.open("a", encoding="utf-8") as stream:
             subprocess.Popen(
                 command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -391,11 +356,11 @@ def main() -> None:
             from .cluster import Training, run_jobs
         except ImportError:  # nothing else needs it
             sys.exit("submitit is not installed: `pip install submitit`")
-        todo, gpus = missing(names, *run, arguments.folder), int(arguments.recipe in ("gpu", "paper"))
-        job = Training(*run, arguments.folder.absolute())
+        todo, gpus = missing(names, *run, folder), int(arguments.recipe in ("gpu", "paper"))
+        job = Training(*run, folder.absolute(), arguments.replace)
         left = run_jobs(job, todo, arguments.cluster, arguments.workers, gpus)
     else:
-        left = sweep(names, *run, arguments.workers, arguments.folder, arguments.deadline)
+        left = sweep(names, *run, arguments.workers, folder, arguments.deadline, replace=arguments.replace)
     print(json.dumps({"unfinished": left}))
     if any(arguments.dry_run or reason not in LEFT for reason in left.values()):
         sys.exit(1)

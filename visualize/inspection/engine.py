@@ -3,8 +3,8 @@
 import torch
 from PIL import Image
 
-from models import CLASSES, CheckpointError, load
-from models.checkpoint import read_facts
+from models import CLASSES, CheckpointError
+from models.checkpoint import load_with_facts
 from models.metadata import is_trained
 
 from .network import Inspection, inspect
@@ -37,25 +37,31 @@ def inspect_by_name(
         CheckpointError: the checkpoint cannot be used.
         NotFiniteError: the network gives no finite numbers.
     """
-    index, seen, note = None if target == "predicted" else CLASSES.index(target), None, None
-    try:
-        facts = read_facts(name)
-    except CheckpointError:
-        if not random_weights or is_trained(name):  # a broken checkpoint is no reason for random weights
-            raise
-        facts = {}
-    if facts and on_gpu and torch.cuda.is_available():
+    index = None if target == "predicted" else CLASSES.index(target)
+    if random_weights and not is_trained(name):  # a broken checkpoint is no reason for random weights
+        return inspect(untrained(name), image, index, cam, stage), {}, None
+    found, note = None, None
+    if on_gpu and torch.cuda.is_available():
         try:
-            seen = inspect_on_gpu(name, image, index, cam, stage)
+            found = inspect_on_gpu(name, image, index, cam, stage)
         except torch.cuda.OutOfMemoryError:
             note = "The GPU's memory was full, so this one was computed on the CPU."
-    if seen is None:
-        seen = inspect(load(name, "cpu") if facts else untrained(name), image, index, cam, stage)
+    seen, facts = found or inspect_loaded(name, "cpu", image, index, cam, stage)
     if len(seen.probabilities) != len(CLASSES):
         raise CheckpointError(f"The weights of {name} were trained for other classes.")
     return seen, facts, note
 
 
 @GPU
-def inspect_on_gpu(name: str, image: Image.Image, target: int | None, cam: str, stage: str) -> Inspection:
-    return inspect(load(name, "cuda"), image, target, cam, stage)
+def inspect_on_gpu(
+    name: str, image: Image.Image, target: int | None, cam: str, stage: str
+) -> tuple[Inspection, dict]:
+    return inspect_loaded(name, "cuda", image, target, cam, stage)
+
+
+def inspect_loaded(
+    name: str, device: str, image: Image.Image, target: int | None, cam: str, stage: str
+) -> tuple[Inspection, dict]:
+    """An inspection, and the facts of the very weights that it is of."""
+    network, facts = load_with_facts(name, device)
+    return inspect(network, image, target, cam, stage), facts

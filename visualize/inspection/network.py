@@ -102,7 +102,7 @@ def inspect(
     """Looks into a network while it looks at a picture.
 
     Args:
-        model: a network of `models`, in eval mode, on any device.
+        model: a network of `models`, in eval mode, on any device, also within torch.compile or DataParallel.
         image: 32x32, RGB.
         target: index of the class to explain; by default the predicted one.
         cam: one of `cam.METHODS`.
@@ -111,8 +111,8 @@ def inspect(
         edits: path -> function from tensor to tensor: what-if, see `models.recording.recording`.
 
     Raises:
-        ValueError: another kind of picture, a class, method or block that does not exist, training mode,
-            an edit of a tensor that is the same for every picture.
+        ValueError: another kind of picture, a class, method or block that does not exist, training mode, a
+            network that records no blocks, an edit of a tensor that is the same for every picture.
         NotFiniteError: (a ValueError) NaN or infinity in the network.
         KeyError: an edit names a path that the network does not record.
     """
@@ -135,6 +135,7 @@ def observe(
         raise ValueError(f"There is no block {stage!r}: choose one of {', '.join(BLOCKS)}.")
     if target is not None and (isinstance(target, bool) or not isinstance(target, int | np.integer)):
         raise ValueError("The target must be the index of a class, or None for the predicted one.")
+    model = unwrapped(model)
     if model.training:
         raise ValueError("The network is in training mode: call its eval() first.")
 
@@ -149,9 +150,11 @@ def observe(
         if not logits.isfinite().all():
             raise NotFiniteError("The network gives no finite numbers for this picture.")
         if target is None:
-            target = int(logits.argmax())
+            target = int(to_numpy(logits).argmax())  # the first of equals, on every device
         if not 0 <= target < len(logits):
             raise ValueError(f"There is no class {target}: the classes are 0 to {len(logits) - 1}.")
+        if f"{stage}.output" not in records:
+            raise ValueError("The network records no blocks: it is compiled in place, or none of `models`.")
         outputs = [records[f"{block}.output"].tensor for block in blocks]
         gradients = torch.autograd.grad(logits[target], outputs)
 
@@ -165,6 +168,15 @@ def observe(
         {path: without_batch(record) for path, record in records.items() if not path.endswith(".output")},
         strengths(records),
     )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network that `torch.compile` or a parallel wrapper holds: compiled code records nothing."""
+    if hasattr(model, "_orig_mod"):  # an import of the compiler, to ask for its class, would take seconds
+        return unwrapped(model._orig_mod)
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    return model
 
 
 def explain(seen: Observation, cam: str = "GradCAM") -> Inspection:

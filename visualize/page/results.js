@@ -1,5 +1,5 @@
 // The results: per recipe a picture of accuracy against cost, and a table that sorts. `element` and `props` come
-// from Gradio; the value is {blocks: [...]} as visualize/results.py makes it. Recipes are never mixed: every block
+// from Gradio; the value is {blocks: [...]} as models/results/table.py makes them. Recipes are never mixed: every block
 // has its own picture, its own table and its own plain network to compare with.
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -51,31 +51,30 @@ function interval(row, key) {
 }
 function beside(row) {
   if (row.verdict === null) return "the others are compared with it";
-  if (row.better === null) return row.verdict;
-  return [row.verdict, " ", node("small", "", `+${row.better} −${row.worse} images`)];
+  if (row.verdict.better === null) return row.beside;
+  return [row.beside, " ", node("small", "", `+${row.verdict.better} −${row.verdict.worse} images`)];
 }
 function sentence(row, [key, name, text]) {
   const said = [`${row.accuracy.value.toFixed(2)} % (${range(row.accuracy)})`];
   const small = /^[A-Z][a-z]/.test(name) ? name[0].toLowerCase() + name.slice(1) : name; // FLOPs stay what they are
   if (row[key] != null) said.push(`${small} ${text(row[key])}`);
-  if (row.verdict !== null && row.better === null) said.push("not compared with plain");
-  if (row.better !== null) {
-    const chance = differs(row) ? "" : ` (p = ${row.p.toFixed(2)})`;
-    said.push(`${row.verdict}${chance}: right on ${row.better} images that plain gets wrong, wrong on ${row.worse} that plain gets right`);
+  if (row.verdict?.better === null) said.push(row.beside);
+  else if (row.verdict) {
+    const chance = differs(row) ? "" : ` (p = ${row.verdict.p.toFixed(2)})`;
+    said.push(`${row.beside}${chance}: right on ${row.verdict.better} images that plain gets wrong, wrong on ${row.verdict.worse} that plain gets right`);
   }
   return said.join("; ");
 }
 function shapeOf(row) {
   if (row.verdict === null) return "square";
-  if (!differs(row)) return "circle";
-  return row.better > row.worse ? "up" : "down";
+  return { better: "up", worse: "down" }[row.verdict.kind] || "circle";
 }
 function lookOf(row) {
   if (row.verdict === null) return "plain";
-  return differs(row) ? "differs" : row.better === null ? "unknown" : "same";
+  return differs(row) ? "differs" : row.verdict.kind;
 }
 function differs(row) {
-  return /^(better|worse)/.test(row.verdict || "");
+  return ["better", "worse"].includes(row.verdict?.kind);
 }
 function label(row) { // several seeds of one network need telling apart
   return row.ships ? row.title : `${row.title}, seed ${row.seed}`;
@@ -306,7 +305,7 @@ function lineOf(row, columns, follow) {
   return line;
 }
 function worth(row, key) {
-  if (key === "verdict") return row.better === null ? null : row.better - row.worse;
+  if (key === "verdict") return row.verdict?.better == null ? null : row.verdict.better - row.verdict.worse;
   return row[key]?.value ?? row[key];
 }
 

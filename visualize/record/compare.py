@@ -149,7 +149,7 @@ def column(
         "parameters": parameters(name),
         "strength": {stage: round(value, 5) for stage, value in seen.strength.items()},
         "note": note,
-        "unusual": is_unusual(seen.evidence, facts.get("sha256"), name),
+        "unusual": is_unusual(seen.evidence, facts),
         "maps": [
             *(pack_cam(block, values, seen.cam_ranges[block]) for block, values in seen.cams.items()),
             *(pack_map(path, shown) for path, shown in seen.maps.items()),

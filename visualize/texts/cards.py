@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import models
 from models import CATALOGUE, CheckpointError, build
-from models.checkpoint import CHECKPOINTS, read_facts
+from models.checkpoint import CHECKPOINTS, facts_in_use
 from models.metadata import TEST_IMAGES, accuracy, is_trained, networks, parameters
 from models.recording import Record, recording
+from models.results.table import beside_plain
+from models.statistics import in_words
 
 from ..inspection.untrained import untrained
 
-MODELS = Path(models.__file__).parent
 PLACES = {  # what an entry fills, by its slot
     None: "",
     "refine": "at the end of the residual path, before the addition",
@@ -42,7 +42,7 @@ def card(name: str) -> str:
     explanation, _, shapes = entry.explanation.partition("**Shapes.**")
     paper = re.sub(r"https?://[^\s,;]+", lambda link: f"<{link[0]}>", entry.paper)
     parts = [f"### {entry.title}", explanation.strip(), f"**Place.** {place(name)}", f"**Paper.** {paper}"]
-    parts.append(f"**Source.** `{sources()[name]}`")
+    parts.append(f"**Source.** `{entry.source}`")
     if shapes:
         parts.append(f"**Shapes.** {shapes.strip()}")
     return "\n\n".join(parts) + "\n"
@@ -73,16 +73,6 @@ def place(name: str) -> str:
     return f"{family}; slot `{entry.slot}`, {PLACES[entry.slot]}{where}."
 
 
-@cache
-def sources() -> dict[str, str]:
-    """Where each entry is written: id -> path from the root of the project."""
-    found = {"plain": "models/resnet.py"}
-    for file in sorted(MODELS.glob("*/*.py")):
-        for name in re.findall(r'^@mechanism\(\s*"(\w+)"', file.read_text(encoding="utf-8"), re.MULTILINE):
-            found[name] = file.relative_to(MODELS.parent).as_posix()
-    return found
-
-
 def figures(name: str, folder: Path = CHECKPOINTS) -> str:
     """Markdown: a table of what was measured, beside plain, or what is known without a checkpoint."""
     if name not in networks():
@@ -93,11 +83,11 @@ def figures(name: str, folder: Path = CHECKPOINTS) -> str:
             text += f", {compared(parameters(name), parameters('plain'))} the plain network"
         return f"**Parameters.** {text}. It is not trained yet, so nothing else was measured."
     try:
-        facts = read_facts(name, folder)
+        facts = facts_in_use(name, folder)
     except CheckpointError as error:
         return f"**Measured.** {error}"
     try:
-        plain = read_facts("plain", folder) if name != "plain" else {}
+        plain = facts_in_use("plain", folder) if name != "plain" else {}
     except CheckpointError:
         plain = {}
     columns = [{"parameters": parameters(name), **facts}]
@@ -111,7 +101,7 @@ def figures(name: str, folder: Path = CHECKPOINTS) -> str:
         *([label, *cells] for label, cells in rows if any(cells)),
     ]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([table, *filter(None, [verdict(facts, plain)])])
+    return "\n\n".join([table, *filter(None, [beside(name, facts, plain, folder)])])
 
 
 def share_right(facts: dict) -> str:
@@ -121,13 +111,18 @@ def share_right(facts: dict) -> str:
     return f"{found['value']:.2f} % ({found['low']:.2f} to {found['high']:.2f})"
 
 
+def tested_on(facts: dict) -> str:
+    return f"{facts.get('test_images') or TEST_IMAGES:,}" if share_right(facts) else ""
+
+
 def training(facts: dict) -> str:
     words = [known(facts, "recipe", "`{}` recipe"), known(facts, "epochs", "{} epochs")]
     return ", ".join(filter(None, [*words, known(facts, "seed", "seed {}")]))
 
 
 ROWS = {  # of the table of figures: label, and what stands in a network's cell
-    f"Right of {TEST_IMAGES:,} test images (95 % interval)": share_right,
+    "Accuracy (95 % interval)": share_right,
+    "Test images": tested_on,
     "with mirror averaging": lambda facts: known(facts, "accuracy_mirror", "{:.2f} %"),
     "Parameters": lambda facts: known(facts, "parameters", "{:,}"),
     "MFLOPs a picture": lambda facts: known(facts, "flops", "{:,.1f}", 1e-6),
@@ -151,19 +146,16 @@ def compared(count: int, plain: int) -> str:
     return f"{abs(count - plain):,} ({size}) {'more' if count > plain else 'fewer'} than"
 
 
-def verdict(facts: dict, plain: dict) -> str:
+def beside(name: str, facts: dict, plain: dict, folder: Path = CHECKPOINTS) -> str:
     """What the figures say about the difference from the plain network, which is often nothing."""
-    parts, ours, theirs = [], accuracy(facts), accuracy(plain)
+    parts, found = [], beside_plain(name, folder)
     if plain.get("parameters") and facts.get("parameters"):
         parts.append(f"Parameters: {compared(facts['parameters'], plain['parameters'])} plain.")
-    if None not in (ours["value"], theirs["value"]):
+    if found and share_right(facts) and share_right(plain):
+        counts = "" if found["better"] is None else f" (+{found['better']} -{found['worse']} test images)"
+        parts.append(f"Accuracy: **{in_words(found)}**{counts}, for this one seed.")
         if facts.get("recipe") != plain.get("recipe"):
-            parts.append("Plain was trained with another recipe, so the accuracies do not compare.")
-        elif ours["low"] <= theirs["high"] and theirs["low"] <= ours["high"]:
-            parts.append("The intervals overlap: **no difference in accuracy from plain was measured.**")
-        else:
-            side = "above" if ours["value"] > theirs["value"] else "below"
-            parts.append(f"The whole interval lies {side} that of plain, for this one seed.")
+            parts.append("Plain was trained with another recipe.")
     return " ".join(parts)
 
 
