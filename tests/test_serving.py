@@ -18,10 +18,12 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
 import torch
+from gradio.routes import App
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -229,14 +231,14 @@ def test_the_page_starts_with_a_comparison_and_asks_for_nothing(server: str):
     first = start_of(server)
     check(first["record"], ["plain", "non_local", "cbam"])
     assert first["examples"] == list(CLASSES) and set(first["families"]) >= {"channel", "pairwise"}
-    assert "<h" in first["reading"] and first["results"]["blocks"]
+    assert "<p>" in first["reading"] and first["results"]["blocks"]
 
 
 def test_the_page_works_under_any_path(server: str):
     """Nothing in its own files starts at the root of the host."""
     for file in sorted((ROOT / "visualize" / "page").glob("*.*")):
         if file.suffix in (".html", ".css", ".js"):
-            found = re.findall(r"""(?:src=|href=|url\(|fetch\(|from |import )["'(]?/[^/]""", file.read_text())
+            found = re.findall(r"""(?:src=|href=|url\(|fetch\(|from |import )["']/[^/]""", file.read_text())
             assert not found, file
 
 
@@ -361,11 +363,13 @@ def listener() -> Iterator[Listener]:
     listening.server_close()
 
 
-def gradios_routes() -> list[str]:
-    """The paths of all routes of the app, Gradio's own among them."""
-    code = "import app; print([route.path for route in app.make_app().routes])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return re.findall(r"'(/[^']*)'", done.stdout)
+def routes() -> list[str]:
+    """The paths of Gradio's routes, whether they are closed or not, and of our own."""
+    with gr.Blocks(mode="server", analytics_enabled=False) as blocks:
+        pass
+    gradios = [route.path for route in App.create_app(blocks).routes]
+    assert len(gradios) > 60
+    return [*gradios, "/", "/look", "/row", "/file", "/decode", "/card/{name}", "/page/{path}"]
 
 
 def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
@@ -374,9 +378,7 @@ def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
     url = f"http://127.0.0.1:{listener.server_port}/cat.png"
     file = {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}, "orig_name": url}
     sound = {"image": PIXELS, "mechanisms": ["plain"], "target": "predicted", "cam": "GradCAM"}
-    routes = gradios_routes()
-    assert len(routes) > 60  # Gradio's own are among them
-    for route in {re.sub(r"\{[^}]*\}", url, route) for route in routes} | {f"/gradio_api/file/{url}"}:
+    for route in {re.sub(r"\{[^}]*\}", url, route) for route in routes()} | {f"/gradio_api/file/{url}"}:
         for spelling in (route, route.replace("=", "%3D"), route.upper() if "file" in route else route):
             web.get(server.rstrip("/") + spelling, timeout=30)
             web.post(
@@ -572,9 +574,8 @@ def python(code: str, *arguments: str, **environment: str) -> str:
 
 HEAPS = """
 import ctypes, re, sys, threading
-import torch
-from visualize.server import flatten_memory
 if sys.argv[1] == "flat":
+    from visualize.server import flatten_memory
     flatten_memory()
 libc = ctypes.CDLL(None)
 libc.open_memstream.restype = ctypes.c_void_p
@@ -585,9 +586,9 @@ def work():
 threads = [threading.Thread(target=work) for _ in range(16)]
 [thread.start() for thread in threads]
 barrier.wait()
-large = [torch.zeros(100_000) for _ in range(50)]
+large = [bytes(400_000) for _ in range(50)]
 del large  # glibc would now raise its threshold and keep blocks of this size
-kept = torch.zeros(100_000)
+kept = bytes(400_000)
 text, size = ctypes.c_char_p(), ctypes.c_size_t()
 file = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
 libc.malloc_info(0, file)
@@ -606,18 +607,23 @@ def test_memory_is_taken_from_few_arenas_and_large_blocks_are_given_back():
 
 
 PREPARED = """
-import os, resource, threading, torch
+import logging, resource, sys, torch
 from visualize.server import prepare
 prepare()
-print(torch.get_num_threads(), *resource.getrlimit(resource.RLIMIT_NOFILE))
+print(torch.get_num_threads(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+for _ in range(100):
+    logging.getLogger("asyncio").error("socket.accept() out of system resource")
+logging.getLogger("asyncio").error("something else")
 """
 
 
-def test_threads_and_open_files_are_set_however_it_is_started(tmp_path: Path):
+def test_threads_open_files_and_the_log_are_set_however_it_is_started(tmp_path: Path):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))\n" + PREPARED
-    threads, soft, _ = map(int, python(code, TMPDIR=str(tmp_path), OMP_NUM_THREADS="4").split())
-    assert threads == 1 and soft == min(4096, hard if hard > 0 else 4096)
+    first, *logged = python(code, TMPDIR=str(tmp_path), OMP_NUM_THREADS="4").strip().split("\n")
+    assert first == f"1 {min(4096, hard if hard > 0 else 4096)}"
+    assert logged == ["something else"]  # and not the other hundred
 
 
 SILENT = """
@@ -656,29 +662,12 @@ def test_silent_connections_are_hung_up_on_and_so_are_too_many():
     assert told.split("\n")[:3] == ["4 True", "True", "b'here'"]
 
 
-def test_a_shortage_of_files_does_not_flood_the_log():
-    code = """
-import logging
-from visualize.server import prepare
-prepare()
-logging.basicConfig()
-for _ in range(100):
-    logging.getLogger("asyncio").error("socket.accept() out of system resource\\nsocket: 3")
-logging.getLogger("asyncio").error("something else")
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stderr.count("\n") <= 3 and "something else" in done.stderr
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tree: Path, tmp_path: Path, named: bool):
+def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tree: Path, tmp_path: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         environment = {**os.environ, "GRADIO_SERVER_PORT": port, "TMPDIR": str(tmp_path)}
-        if named:
-            environment["GRADIO_SERVER_NAME"] = "127.0.0.1"
         done = subprocess.run(
             [sys.executable, "app.py"], cwd=tree, env=environment, capture_output=True, text=True, timeout=120
         )
@@ -733,16 +722,6 @@ print(sorted(path.name for path in folder.path.rglob("*")))
     )
     assert python(code, TMPDIR=str(tmp_path)).split("\n")[:2] == ["6", "['fonts.json', 'matplotlib']"]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_of_the_operators_choice_is_used(tmp_path: Path):
-    (tmp_path / "tmp").mkdir()
-    (tmp_path / "tmp" / "gradio").write_text("somebody else's")
-    code = FOLDERS + "print(prepare()); import app; app.make_server()"
-    told = python(code, TMPDIR=str(tmp_path / "tmp"), GRADIO_TEMP_DIR=str(tmp_path / "chosen"))
-    assert told.startswith(str(tmp_path / "chosen" / "attnscope-"))
-    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["gradio"]
-    assert list((tmp_path / "chosen").iterdir()) == []
 
 
 def test_the_temporary_folder_is_made_again(server: str, scratch: Path, client: Client, log: Callable):
@@ -816,28 +795,33 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def elsewhere(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The app inside another one, and in a thread of the same process: where -> address."""
-    folder = tmp_path_factory.mktemp("elsewhere")
+    """The app inside another one, and in a thread of the same process: where -> address.
+
+    Its temporary files go where the operator says; in the usual place is something of another user's.
+    """
+    usual, chosen = (tmp_path_factory.mktemp(name) for name in ("usual", "chosen"))
+    (usual / "gradio").write_text("somebody else's")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "TMPDIR": str(folder), "GRADIO_SERVER_PORT": str(port)}
+    environment = {**os.environ, "TMPDIR": str(usual), "GRADIO_TEMP_DIR": str(chosen)}
+    environment["GRADIO_SERVER_PORT"] = str(port)
     with subprocess.Popen(
         [sys.executable, "-c", ELSEWHERE], cwd=tree, env=environment, text=True, stdin=-1, stdout=-1
     ) as running:
-        found = {"thread": f"http://127.0.0.1:{port}/"}
-        for line in running.stdout:
-            if line.startswith("mounted"):
-                found["mounted"] = f"http://127.0.0.1:{line.split()[1]}/deep/attnscope/"
-            if "mounted" in found and "Running" in line:
-                break
-            if "Running" in line:
-                found["runs"] = ""
-            if {"mounted", "runs"} <= {*found}:
-                break
-        yield found
+        told = ""
+        while "mounted" not in told or "Running" not in told:
+            line = running.stdout.readline()
+            assert line, "it has ended"
+            told += line
+        assert [path.name[:10] for path in chosen.iterdir()] == ["attnscope-"]
+        inside = re.search(r"mounted (\d+)", told)[1]
+        yield {
+            "mounted": f"http://127.0.0.1:{inside}/deep/attnscope/",
+            "thread": f"http://127.0.0.1:{port}/",
+        }
         running.stdin.close()
-    assert list(folder.iterdir()) == []
+    assert list(chosen.iterdir()) == [] and [path.name for path in usual.iterdir()] == ["gradio"]
 
 
 @pytest.mark.parametrize("where", ["mounted", "thread"])
@@ -895,10 +879,10 @@ def test_behind_nginx_under_a_path_with_the_readmes_lines(server: str, tmp_path:
 
 def photograph_of(size: int) -> bytes:
     """A JPEG of about so many bytes."""
-    file, side = io.BytesIO(), int((size / 2.4) ** 0.5)
+    file, side = io.BytesIO(), int((size / 1.2) ** 0.5)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     Image.fromarray(noise).save(file, "JPEG", quality=95)
-    assert 0.7 * size < len(file.getvalue()) < 2 * size
+    assert 0.9 * size < len(file.getvalue()) < 1.2 * size
     return file.getvalue()
 
 
