@@ -48,16 +48,6 @@ def picture(seed: int = 0) -> Image.Image:
     return Image.fromarray(np.uint8(0.8 * np.asarray(coarse) + 0.2 * rng.integers(0, 256, (32, 32, 3))))
 
 
-@cache
-def column(name: str) -> Column:
-    """What an untrained network makes of the picture, as the figure takes it; two of them say so."""
-    random = name in ("stn", "apnb")
-    facts = dict.fromkeys(MEASURED) if random else MEASURED
-    return Column(
-        name, CATALOGUE[name].title, random, facts, 11_173_962, None, inspect(randomised(name), picture())
-    )
-
-
 def stand_in(
     monkeypatch: pytest.MonkeyPatch, network: Callable[[str], nn.Module], facts: Mapping[str, dict]
 ) -> list[str]:
@@ -78,3 +68,13 @@ def stand_in(
     monkeypatch.setattr(engine, "is_trained", lambda name: name in facts)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return loaded
+
+
+@cache
+def column(name: str) -> Column:
+    """What an untrained network makes of the picture, as the figure takes it; two of them say so."""
+    random = name in ("stn", "apnb")
+    facts = dict.fromkeys(MEASURED) if random else MEASURED
+    return Column(
+        name, CATALOGUE[name].title, random, facts, 11_173_962, None, inspect(randomised(name), picture())
+    )

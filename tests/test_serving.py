@@ -18,10 +18,12 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
 import torch
+from gradio.routes import App
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -38,6 +40,7 @@ from visualize.record.encoding import decode
 MB = 2**20
 SENTENCE = re.compile(r"[A-Z0-9][^\n/\\<>]{10,240}\.")
 NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+web = httpx.Client(timeout=60, verify=False)  # one for all: making one takes longer than a request
 PIXELS = base64.b64encode(picture().tobytes()).decode()
 
 
@@ -115,7 +118,7 @@ def log(scratch: Path) -> Iterator[Callable[[], str]]:
 def asked(server: str, names: list, **more: object) -> dict:
     """A comparison as the page asks for it: its lines by their kind."""
     found: dict[str, list] = {}
-    with httpx.stream(
+    with web.stream(
         "POST", f"{server}look", json={"image": PIXELS, "mechanisms": names, **more}, timeout=60
     ) as answer:
         for line in answer.iter_lines():
@@ -125,10 +128,10 @@ def asked(server: str, names: list, **more: object) -> dict:
 
 
 def test_broken_networks_are_listed_with_the_reason_and_the_rest_works(server: str, client: Client):
-    rows = {row["key"]: row for row in client.predict(api_name="/mechanisms")}
+    record = client.predict(handle_file(EXAMPLE), [*FAULTS, "plain"], api_name="/compare")
+    rows = {row["key"]: row for row in client.predict(api_name="/mechanisms")}  # some show when loading
     assert {name for name, row in rows.items() if row["available"]} == {*SOUND}
     assert {name for name, row in rows.items() if row["trained"]} == {*SOUND, *FAULTS}
-    record = client.predict(handle_file(EXAMPLE), [*FAULTS, "plain"], api_name="/compare")
     reasons = {entry["key"]: entry["reason"] for entry in record["unavailable"]}
     for name, (_, expected) in FAULTS.items():
         assert expected in rows[name]["reason"] and rows[name]["reason"] == reasons.pop(name)
@@ -137,12 +140,13 @@ def test_broken_networks_are_listed_with_the_reason_and_the_rest_works(server: s
     check(record, ["plain"])
     first = start_of(server)
     assert {entry["key"] for entry in first["record"]["unavailable"]} == {"se", "sk", "danet"}
-    assert first["mechanisms"] == list(rows.values())  # the page names the others, too
+    late = {"eca", "bam", "sge"}  # whose fault shows when they are loaded
+    assert all(row == rows[row["key"]] for row in first["mechanisms"] if row["key"] not in late)
 
 
 def start_of(server: str) -> dict:
     """What the page starts with."""
-    text = httpx.get(server).text
+    text = web.get(server).text
     return json.loads(re.search(r'<script type="application/json" id="start">(.*?)</script>', text)[1])
 
 
@@ -194,11 +198,11 @@ def test_curl_may_leave_out_what_is_optional(server: str, optional: list):
 
 def called(server: str, name: str, data: object) -> tuple[str, object]:
     """A call by hand, as with curl: the kind of the last event, and what it says."""
-    sent = httpx.post(f"{server}gradio_api/call/{name}", json={"data": data}, timeout=60)
+    sent = web.post(f"{server}gradio_api/call/{name}", json={"data": data}, timeout=60)
     if sent.status_code != 200:
         return "refused", sent.json()
     event = sent.json()["event_id"]
-    answer = httpx.get(f"{server}gradio_api/call/{name}/{event}", timeout=60).text
+    answer = web.get(f"{server}gradio_api/call/{name}/{event}", timeout=60).text
     kind, said = re.findall(r"event: (\w+)\ndata: (.*)", answer)[-1]
     return kind, json.loads(said)
 
@@ -227,27 +231,27 @@ def test_the_page_starts_with_a_comparison_and_asks_for_nothing(server: str):
     first = start_of(server)
     check(first["record"], ["plain", "non_local", "cbam"])
     assert first["examples"] == list(CLASSES) and set(first["families"]) >= {"channel", "pairwise"}
-    assert "<h" in first["reading"] and first["results"]["blocks"]
+    assert "<p>" in first["reading"] and first["results"]["blocks"]
 
 
 def test_the_page_works_under_any_path(server: str):
     """Nothing in its own files starts at the root of the host."""
     for file in sorted((ROOT / "visualize" / "page").glob("*.*")):
         if file.suffix in (".html", ".css", ".js"):
-            found = re.findall(r"""(?:src=|href=|url\(|fetch\(|from |import )["'(]?/[^/]""", file.read_text())
+            found = re.findall(r"""(?:src=|href=|url\(|fetch\(|from |import )["']/[^/]""", file.read_text())
             assert not found, file
 
 
 def test_files_are_asked_for_again_only_if_they_changed(server: str):
-    page = httpx.get(server)
+    page = web.get(server)
     assert page.headers["content-encoding"] == "gzip" and page.headers["cache-control"] == "no-cache"
     for address in (server, f"{server}page/engine.js"):
-        tag = httpx.get(address).headers["etag"]
-        again = httpx.get(address, headers={"If-None-Match": tag})
+        tag = web.get(address).headers["etag"]
+        again = web.get(address, headers={"If-None-Match": tag})
         assert again.status_code == 304 and again.headers["cache-control"] == "no-cache" and not again.content
-    script = httpx.get(f"{server}page/engine.js")
+    script = web.get(f"{server}page/engine.js")
     assert "javascript" in script.headers["content-type"] and "content-encoding" in script.headers
-    assert httpx.get(f"{server}page/../../app.py").status_code == 404
+    assert web.get(f"{server}page/../../app.py").status_code == 404
 
 
 def test_columns_come_one_by_one_in_the_order_asked(server: str):
@@ -262,7 +266,7 @@ def test_a_row_of_a_large_map_is_the_one_that_was_recorded(server: str):
     left = next(found for found in column["maps"] if found["tensor"] == "stage2.affinity")
     assert left["data"] == "" and left["shape"] == [256, 16, 16]
     wanted = {"image": PIXELS, "mechanism": "non_local", "tensor": "stage2.affinity", "query": 7}
-    row = decode(httpx.post(f"{server}row", json=wanted, timeout=60).json())
+    row = decode(web.post(f"{server}row", json=wanted, timeout=60).json())
     assert row.shape == (16, 16) and row.sum() == pytest.approx(1, abs=1e-3)
 
 
@@ -272,21 +276,21 @@ def test_a_row_of_a_large_map_is_the_one_that_was_recorded(server: str):
 def test_a_file_to_take_along(server: str, form: str, begins: bytes):
     wanted = {"form": form, "image": PIXELS, "mechanisms": ["plain", "cbam", "sk"], "target": "predicted"}
     wanted |= {"cam": "GradCAM", "view": {"block": "layer2.1"}}
-    answer = httpx.post(f"{server}file", json=wanted, timeout=60)
+    answer = web.post(f"{server}file", json=wanted, timeout=60)
     assert answer.status_code == 200 and answer.content.startswith(begins)
     assert answer.headers["content-disposition"].endswith(f'plain-cbam-sk-layer2.1.{form}"')
 
 
 def test_a_picture_that_the_browser_cannot_read(server: str):
-    answer = httpx.post(f"{server}decode", content=EXAMPLE.read_bytes(), timeout=60)
+    answer = web.post(f"{server}decode", content=EXAMPLE.read_bytes(), timeout=60)
     assert answer.headers["content-type"] == "image/png" and answer.headers["notes"] == "%5B%5D"
     assert answer.content.startswith(b"\x89PNG")
-    refused = httpx.post(f"{server}decode", content=b"This is text.", timeout=60)
+    refused = web.post(f"{server}decode", content=b"This is text.", timeout=60)
     assert refused.status_code == 400 and SENTENCE.fullmatch(refused.json()["error"])
 
 
 def test_a_card(server: str):
-    found = httpx.get(f"{server}card/cbam").json()
+    found = web.get(f"{server}card/cbam").json()
     assert (
         "<math" in found["html"] and found["placement"].startswith("<svg") and "<table>" in found["measured"]
     )
@@ -319,12 +323,12 @@ def test_a_body_that_is_too_large(
 ):
     content = bytes(megabytes * MB) if declared else chunks(megabytes)
     kind = "multipart/form-data; boundary=b" if route.endswith("upload") else "application/json"
-    answer = httpx.post(server + route, content=content, headers={"Content-Type": kind}, timeout=60)
+    answer = web.post(server + route, content=content, headers={"Content-Type": kind}, timeout=60)
     assert (answer.status_code, answer.json()) == (413, {"error": sentence})
 
 
 def upload(server: str, content: bytes) -> httpx.Response:
-    return httpx.post(f"{server}gradio_api/upload", files={"files": ("picture.png", content)}, timeout=30)
+    return web.post(f"{server}gradio_api/upload", files={"files": ("picture.png", content)}, timeout=30)
 
 
 def test_a_file_of_20_mb_comes_in_and_one_byte_more_does_not(server: str):
@@ -359,11 +363,13 @@ def listener() -> Iterator[Listener]:
     listening.server_close()
 
 
-def gradios_routes() -> list[str]:
-    """The paths of all routes of the app, Gradio's own among them."""
-    code = "import app; print([route.path for route in app.make_app().routes])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return re.findall(r"'(/[^']*)'", done.stdout)
+def routes() -> list[str]:
+    """The paths of Gradio's routes, whether they are closed or not, and of our own."""
+    with gr.Blocks(mode="server", analytics_enabled=False) as blocks:
+        pass
+    gradios = [route.path for route in App.create_app(blocks).routes]
+    assert len(gradios) > 60
+    return [*gradios, "/", "/look", "/row", "/file", "/decode", "/card/{name}", "/page/{path}"]
 
 
 def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
@@ -372,19 +378,17 @@ def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
     url = f"http://127.0.0.1:{listener.server_port}/cat.png"
     file = {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}, "orig_name": url}
     sound = {"image": PIXELS, "mechanisms": ["plain"], "target": "predicted", "cam": "GradCAM"}
-    routes = gradios_routes()
-    assert len(routes) > 60  # Gradio's own are among them
-    for route in {re.sub(r"\{[^}]*\}", url, route) for route in routes} | {f"/gradio_api/file/{url}"}:
+    for route in {re.sub(r"\{[^}]*\}", url, route) for route in routes()} | {f"/gradio_api/file/{url}"}:
         for spelling in (route, route.replace("=", "%3D"), route.upper() if "file" in route else route):
-            httpx.get(server.rstrip("/") + spelling, timeout=30)
-            httpx.post(
+            web.get(server.rstrip("/") + spelling, timeout=30)
+            web.post(
                 server.rstrip("/") + spelling, json={"data": [file], "url": url, "path": url}, timeout=30
             )
     for value in (url, file, [url], [file], {"plain": file}):
         for key in (*sound, "random", "view", "form", "mechanism", "tensor", "query"):
             for route in ("look", "row", "file"):
                 wanted = {**sound, "form": "json", "view": {}, "mechanism": "plain", key: value}
-                httpx.post(server + route, json=wanted, timeout=60)
+                web.post(server + route, json=wanted, timeout=60)
         for place in range(4):
             data = [*sound.values()]
             data[place] = value
@@ -393,56 +397,36 @@ def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
                 client.predict(*data, api_name="/compare")
         for key in ("session_hash", "event_data", "trigger_id", "fn_index", "request", "batched"):
             body = {"data": [file, ["plain"]], "fn_index": 0, "session_hash": "walk", key: value}
-            httpx.post(f"{server}gradio_api/queue/join", json=body, timeout=30)
-    httpx.post(f"{server}decode", content=url.encode(), timeout=30)
-    httpx.get(f"{server}card/{url}", timeout=30)
+            web.post(f"{server}gradio_api/queue/join", json=body, timeout=30)
+    web.post(f"{server}decode", content=url.encode(), timeout=30)
+    web.get(f"{server}card/{url}", timeout=30)
     assert listener.visits == []
 
 
-CLOSED = [
-    "gradio_api/file=/etc/passwd",
-    "gradio_api/file/etc/passwd",
-    "gradio_api/proxy=x",
-    "gradio_api/run/compare",
-    "gradio_api/api/compare",
-    "gradio_api/call/v2/compare",
-    "gradio_api/component_server",
-    "gradio_api/process_recording",
-    "gradio_api/deep_link?session_hash=a",
-    "gradio_api/custom_component/1/2/3/4",
-    "gradio_api/stream/a",
-    "gradio_api/openapi.json",
-    "gradio_api/upload_progress?upload_id=a",
-    "gradio_api/queue/status",
-    "gradio_api/runs",
-    "monitoring",
-    "theme.css",
-    "gradio_api/theme.css",
-    "login",
-    "svelte/a",
-    "static/a",
-    "assets/a",
-    "manifest.json",
-    "robots.txt",
-    "docs",
-    "openapi.json",
-]
+CLOSED = (
+    *("file=/etc/passwd", "file/etc/passwd", "proxy=x", "run/compare", "api/compare", "call/v2/compare"),
+    *("component_server", "process_recording", "custom_component/1/2/3/4", "stream/a", "openapi.json"),
+    *("upload_progress?upload_id=a", "queue/status", "runs", "theme.css", "cancel", "reset"),
+    *(f"../{path}" for path in ("monitoring", "theme.css", "login", "logout", "svelte/a", "static/a")),
+    *(f"../{path}" for path in ("assets/a", "manifest.json", "robots.txt", "docs", "openapi.json")),
+)
 
 
 @pytest.mark.parametrize("route", CLOSED)
 def test_routes_that_are_not_used_are_closed(server: str, route: str):
     body = {"data": [{"path": str(EXAMPLE)}, ["plain"], "predicted", "GradCAM"]}
-    for answer in (httpx.get(server + route), httpx.post(server + route, json=body)):
+    there = f"{server}gradio_api/{route}".replace("gradio_api/../", "")
+    for answer in (web.get(there), web.post(there, json=body)):
         assert (answer.status_code, answer.json()) == (404, {"error": "There is nothing here."})
 
 
 def test_headers_of_every_answer(server: str):
     answers = [
-        httpx.get(server),
-        httpx.get(f"{server}no/such/page"),
-        httpx.get(f"{server}gradio_api/info"),
-        httpx.post(f"{server}gradio_api/call/compare", content=bytes(2 * MB)),
-        httpx.get(f"{server}page/engine.js"),
+        web.get(server),
+        web.get(f"{server}no/such/page"),
+        web.get(f"{server}gradio_api/info"),
+        web.post(f"{server}gradio_api/call/compare", content=bytes(2 * MB)),
+        web.get(f"{server}page/engine.js"),
     ]
     assert [answer.status_code for answer in answers] == [200, 404, 200, 413, 200]
     for answer in answers:
@@ -506,7 +490,7 @@ def test_wrong_calls_of_the_public_api_get_one_sentence_each(server: str, log: C
 )
 @pytest.mark.parametrize("route", ["call/compare", "call/mechanisms", "call/nothing", "queue/join"])
 def test_malformed_calls_get_one_sentence(server: str, log: Callable, route: str, content: bytes):
-    answer = httpx.post(f"{server}gradio_api/{route}", content=content, timeout=30)
+    answer = web.post(f"{server}gradio_api/{route}", content=content, timeout=30)
     assert answer.status_code in (400, 404)
     assert_refused(answer.json())
 
@@ -514,7 +498,7 @@ def test_malformed_calls_get_one_sentence(server: str, log: Callable, route: str
 @pytest.mark.parametrize("index", [None, -1, 2, 99, True, "0", MARK, [], {}, 1e400, 0.5])
 def test_unknown_functions_get_one_sentence(server: str, log: Callable, index: object):
     body = json.dumps({"data": [], "fn_index": index, "session_hash": "a"})
-    answer = httpx.post(f"{server}gradio_api/queue/join", content=body)
+    answer = web.post(f"{server}gradio_api/queue/join", content=body)
     assert answer.status_code == 404
     assert_refused(answer.json())
 
@@ -522,10 +506,10 @@ def test_unknown_functions_get_one_sentence(server: str, log: Callable, index: o
 @pytest.mark.parametrize("session", [None, 7, "", MARK, "x" * 100, [], {}])
 def test_odd_sessions_get_one_sentence(server: str, log: Callable, session: object):
     body = {"data": [], "fn_index": 1, "session_hash": session}
-    assert_refused(httpx.post(f"{server}gradio_api/queue/join", json=body).json())
+    assert_refused(web.post(f"{server}gradio_api/queue/join", json=body).json())
     for query in ("", "?session_hash=nobody", "?session_hash=a&b=c", f"?session_hash={'x' * 1000}"):
-        assert_refused(httpx.get(f"{server}gradio_api/queue/data{query}").json())
-    assert_refused(httpx.get(f"{server}gradio_api/call/compare/nobody").json())
+        assert_refused(web.get(f"{server}gradio_api/queue/data{query}").json())
+    assert_refused(web.get(f"{server}gradio_api/call/compare/nobody").json())
 
 
 @pytest.mark.parametrize("route", ["look", "row", "file"])
@@ -547,17 +531,17 @@ def test_wrong_requests_of_the_page_get_one_sentence_each(server: str, log: Call
         for value in ODD:
             if (key, value) in (("view", {}), ("query", 7), ("view", {MARK: MARK})):
                 continue
-            answer = httpx.post(server + route, json=sound | {key: value}, timeout=60)
+            answer = web.post(server + route, json=sound | {key: value}, timeout=60)
             assert answer.status_code == 400, (key, value)
             assert_refused(answer.json())
     for content in (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000):
-        assert_refused(httpx.post(server + route, content=content).json())
-    assert_refused(httpx.get(f"{server}card/{'mark'}").json())
+        assert_refused(web.post(server + route, content=content).json())
+    assert_refused(web.get(f"{server}card/{'mark'}").json())
 
 
 def test_too_many_networks_at_once_get_a_sentence(server: str, client: Client):
     names = [row["key"] for row in client.predict(api_name="/mechanisms")]
-    refused = httpx.post(f"{server}look", json={"image": PIXELS, "mechanisms": names})
+    refused = web.post(f"{server}look", json={"image": PIXELS, "mechanisms": names})
     assert refused.status_code == 400 and "at most 32 networks" in refused.json()["error"]
     with pytest.raises(AppError, match="at most 32 networks"):
         client.predict(handle_file(EXAMPLE), names, api_name="/compare")
@@ -590,9 +574,8 @@ def python(code: str, *arguments: str, **environment: str) -> str:
 
 HEAPS = """
 import ctypes, re, sys, threading
-import torch
-from visualize.server import flatten_memory
 if sys.argv[1] == "flat":
+    from visualize.server import flatten_memory
     flatten_memory()
 libc = ctypes.CDLL(None)
 libc.open_memstream.restype = ctypes.c_void_p
@@ -603,9 +586,9 @@ def work():
 threads = [threading.Thread(target=work) for _ in range(16)]
 [thread.start() for thread in threads]
 barrier.wait()
-large = [torch.zeros(100_000) for _ in range(50)]
+large = [bytes(400_000) for _ in range(50)]
 del large  # glibc would now raise its threshold and keep blocks of this size
-kept = torch.zeros(100_000)
+kept = bytes(400_000)
 text, size = ctypes.c_char_p(), ctypes.c_size_t()
 file = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
 libc.malloc_info(0, file)
@@ -624,18 +607,23 @@ def test_memory_is_taken_from_few_arenas_and_large_blocks_are_given_back():
 
 
 PREPARED = """
-import os, resource, threading, torch
+import logging, resource, sys, torch
 from visualize.server import prepare
 prepare()
-print(torch.get_num_threads(), *resource.getrlimit(resource.RLIMIT_NOFILE))
+print(torch.get_num_threads(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+for _ in range(100):
+    logging.getLogger("asyncio").error("socket.accept() out of system resource")
+logging.getLogger("asyncio").error("something else")
 """
 
 
-def test_threads_and_open_files_are_set_however_it_is_started(tmp_path: Path):
+def test_threads_open_files_and_the_log_are_set_however_it_is_started(tmp_path: Path):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))\n" + PREPARED
-    threads, soft, _ = map(int, python(code, TMPDIR=str(tmp_path), OMP_NUM_THREADS="4").split())
-    assert threads == 1 and soft == min(4096, hard if hard > 0 else 4096)
+    first, *logged = python(code, TMPDIR=str(tmp_path), OMP_NUM_THREADS="4").strip().split("\n")
+    assert first == f"1 {min(4096, hard if hard > 0 else 4096)}"
+    assert logged == ["something else"]  # and not the other hundred
 
 
 SILENT = """
@@ -643,6 +631,11 @@ import asyncio, logging, socket, sys, threading, time, urllib.request
 import uvicorn
 from visualize import server
 server.FIRST_REQUEST = 0.5
+def received(one):
+    try:
+        return one.recv(1)
+    except ConnectionResetError:
+        return b""
 async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"here"})
@@ -657,52 +650,24 @@ port = running.servers[0].sockets[0].getsockname()[1]
 silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(9)]
 for one in silent:
     one.settimeout(10)
-ended = [one.recv(1) for one in silent[5:]]  # hung up on at once
+ended = [received(one) for one in silent[5:]]  # hung up on at once
 print(len(ended), all(part == b"" for part in ended))
-print(all(one.recv(1) == b"" for one in silent[:5]))  # and these when they had said nothing
+print(all(received(one) == b"" for one in silent[:5]))  # and these when they had said nothing
 print(urllib.request.urlopen(f"http://127.0.0.1:{port}/").read())
 """
 
 
 def test_silent_connections_are_hung_up_on_and_so_are_too_many():
-    told = python(
-        SILENT.replace("one.recv(1)", "received(one)").replace("config = ", RECEIVED + "config = ", 1)
-    )
+    told = python(SILENT)
     assert told.split("\n")[:3] == ["4 True", "True", "b'here'"]
 
 
-RECEIVED = """
-def received(one):
-    try:
-        return one.recv(1)
-    except ConnectionResetError:
-        return b""
-"""
-
-
-def test_a_shortage_of_files_does_not_flood_the_log():
-    code = """
-import logging
-from visualize.server import prepare
-prepare()
-logging.basicConfig()
-for _ in range(100):
-    logging.getLogger("asyncio").error("socket.accept() out of system resource\\nsocket: 3")
-logging.getLogger("asyncio").error("something else")
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stderr.count("\n") <= 3 and "something else" in done.stderr
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tree: Path, tmp_path: Path, named: bool):
+def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tree: Path, tmp_path: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         environment = {**os.environ, "GRADIO_SERVER_PORT": port, "TMPDIR": str(tmp_path)}
-        if named:
-            environment["GRADIO_SERVER_NAME"] = "127.0.0.1"
         done = subprocess.run(
             [sys.executable, "app.py"], cwd=tree, env=environment, capture_output=True, text=True, timeout=120
         )
@@ -759,16 +724,6 @@ print(sorted(path.name for path in folder.path.rglob("*")))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_the_operators_choice_is_used(tmp_path: Path):
-    (tmp_path / "tmp").mkdir()
-    (tmp_path / "tmp" / "gradio").write_text("somebody else's")
-    code = FOLDERS + "print(prepare()); import app; app.make_server()"
-    told = python(code, TMPDIR=str(tmp_path / "tmp"), GRADIO_TEMP_DIR=str(tmp_path / "chosen"))
-    assert told.startswith(str(tmp_path / "chosen" / "attnscope-"))
-    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["gradio"]
-    assert list((tmp_path / "chosen").iterdir()) == []
-
-
 def test_the_temporary_folder_is_made_again(server: str, scratch: Path, client: Client, log: Callable):
     for folder in (scratch / "temporary").iterdir():
         shutil.rmtree(folder)
@@ -776,7 +731,7 @@ def test_the_temporary_folder_is_made_again(server: str, scratch: Path, client: 
     check(client.predict(handle_file(EXAMPLE), ["plain"], api_name="/compare"), ["plain"])
     for folder in (scratch / "temporary").iterdir():
         shutil.rmtree(folder)
-    assert httpx.post(f"{server}decode", content=EXAMPLE.read_bytes(), timeout=60).status_code == 200
+    assert web.post(f"{server}decode", content=EXAMPLE.read_bytes(), timeout=60).status_code == 200
 
 
 def test_stopped_under_load_it_ends_within_five_seconds_and_leaves_nothing(tree: Path, tmp_path: Path):
@@ -840,28 +795,33 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def elsewhere(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The app inside another one, and in a thread of the same process: where -> address."""
-    folder = tmp_path_factory.mktemp("elsewhere")
+    """The app inside another one, and in a thread of the same process: where -> address.
+
+    Its temporary files go where the operator says; in the usual place is something of another user's.
+    """
+    usual, chosen = (tmp_path_factory.mktemp(name) for name in ("usual", "chosen"))
+    (usual / "gradio").write_text("somebody else's")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "TMPDIR": str(folder), "GRADIO_SERVER_PORT": str(port)}
+    environment = {**os.environ, "TMPDIR": str(usual), "GRADIO_TEMP_DIR": str(chosen)}
+    environment["GRADIO_SERVER_PORT"] = str(port)
     with subprocess.Popen(
         [sys.executable, "-c", ELSEWHERE], cwd=tree, env=environment, text=True, stdin=-1, stdout=-1
     ) as running:
-        found = {"thread": f"http://127.0.0.1:{port}/"}
-        for line in running.stdout:
-            if line.startswith("mounted"):
-                found["mounted"] = f"http://127.0.0.1:{line.split()[1]}/deep/attnscope/"
-            if "mounted" in found and "Running" in line:
-                break
-            if "Running" in line:
-                found["runs"] = ""
-            if {"mounted", "runs"} <= {*found}:
-                break
-        yield found
+        told = ""
+        while "mounted" not in told or "Running" not in told:
+            line = running.stdout.readline()
+            assert line, "it has ended"
+            told += line
+        assert [path.name[:10] for path in chosen.iterdir()] == ["attnscope-"]
+        inside = re.search(r"mounted (\d+)", told)[1]
+        yield {
+            "mounted": f"http://127.0.0.1:{inside}/deep/attnscope/",
+            "thread": f"http://127.0.0.1:{port}/",
+        }
         running.stdin.close()
-    assert list(folder.iterdir()) == []
+    assert list(chosen.iterdir()) == [] and [path.name for path in usual.iterdir()] == ["gradio"]
 
 
 @pytest.mark.parametrize("where", ["mounted", "thread"])
@@ -874,8 +834,8 @@ def test_it_works_inside_another_app_and_in_a_thread(elsewhere: dict[str, str], 
 def goes_through(address: str) -> list[str]:
     """What a visitor's browser asks for: page, script, a comparison; the networks that answered."""
     assert start_of(address)["record"]["mechanisms"]
-    assert "EngineError" in httpx.get(f"{address}page/engine.js").text
-    assert "<svg" in httpx.get(f"{address}card/se").json()["placement"]
+    assert "EngineError" in web.get(f"{address}page/engine.js").text
+    assert "<svg" in web.get(f"{address}card/se").json()["placement"]
     return [column["key"] for column in asked(address, ["plain", "cbam"])["column"]]
 
 
@@ -891,7 +851,7 @@ def test_behind_nginx_under_a_path_with_the_readmes_lines(server: str, tmp_path:
         http {{
             access_log off;
             client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;
-            fastcgi_temp_path {tmp_path}/fastcgi; uwsgi_temp_path {tmp_path}/uwsgi; scgi_temp_path {tmp_path}/scgi;
+            fastcgi_temp_path {tmp_path}/1; uwsgi_temp_path {tmp_path}/2; scgi_temp_path {tmp_path}/3;
             server {{ listen 127.0.0.1:{port}; {lines} }}
         }}"""
     )
@@ -901,12 +861,12 @@ def test_behind_nginx_under_a_path_with_the_readmes_lines(server: str, tmp_path:
             give_up = time.monotonic() + 20
             while time.monotonic() < give_up:
                 with suppress(httpx.TransportError):
-                    httpx.get(address)
+                    web.get(address)
                     break
             assert goes_through(address) == ["plain", "cbam"]
-            sent = httpx.post(f"{address}decode", content=photograph_of(3 * MB), timeout=60)
+            sent = web.post(f"{address}decode", content=photograph_of(3 * MB), timeout=60)
             assert sent.status_code == 200 and sent.content.startswith(b"\x89PNG")
-            too_large = httpx.post(f"{address}decode", content=bytes(20 * MB + 1), timeout=60)
+            too_large = web.post(f"{address}decode", content=bytes(20 * MB + 1), timeout=60)
             assert too_large.json() == {"error": "This file is larger than 20 MB."}
             (tmp_path / "photograph.jpg").write_bytes(photograph_of(3 * MB))
             public = client_of(address).predict(
@@ -919,10 +879,10 @@ def test_behind_nginx_under_a_path_with_the_readmes_lines(server: str, tmp_path:
 
 def photograph_of(size: int) -> bytes:
     """A JPEG of about so many bytes."""
-    file, side = io.BytesIO(), int((size / 2.4) ** 0.5)
+    file, side = io.BytesIO(), int((size / 1.2) ** 0.5)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     Image.fromarray(noise).save(file, "JPEG", quality=95)
-    assert 0.7 * size < len(file.getvalue()) < 2 * size
+    assert 0.9 * size < len(file.getvalue()) < 1.2 * size
     return file.getvalue()
 
 

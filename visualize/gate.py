@@ -101,6 +101,7 @@ class Gate:
         except Refused as refused:
             if exchange.started:
                 return
+            exchange.refused = refused
             log.warning("refused: %s", refused.sentence)
             answer = JSONResponse({"error": refused.sentence}, refused.status)
             await answer(scope, receive, exchange.reply)
@@ -143,7 +144,9 @@ class Gate:
     def session(self, parts: list[str], scope: Scope) -> str:
         """The session whose answers are asked for."""
         if parts[1] == "call":
-            session = parts[-1]
+            if parts[2] not in self.functions:
+                raise Refused(404, NOTHING_HERE)
+            session = parts[3]
         else:
             found = re.fullmatch(rb"session_hash=([\w-]{1,64})", scope["query_string"])
             session = found[1].decode() if found else ""
