@@ -1,4 +1,4 @@
-"""The page in a real browser, and the API through Gradio's own client.
+"""The page in a real browser.
 
 One server for all tests. Its networks are stand-ins with random weights: what they answer means nothing, but
 every kind of map is there, one checkpoint is missing and one is broken.
@@ -6,8 +6,6 @@ every kind of map is there, one checkpoint is missing and one is broken.
 
 import os
 import re
-import struct
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +16,6 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
 from matplotlib import colormaps
 from PIL import Image
 from playwright.sync_api import Browser, Page, Request, sync_playwright
@@ -163,131 +160,6 @@ def assert_plain_sentence(message: str) -> None:
     """One sentence for a visitor: no path, no class name, no traceback."""
     assert re.fullmatch(r"[A-Z][^\n]{10,240}\.", message), message
     assert not re.search(r"Error|Exception|Traceback|<|/tmp|\.py\b|site-packages", message), message
-
-
-# ---- the API
-
-
-def test_mechanisms_lists_every_network(client: Client):
-    rows = {row["key"]: row for row in client.predict(api_name="/mechanisms")}
-    assert {*TRAINED, "sk"} <= set(rows)
-    assert rows["plain"]["parameters"] == 11_173_962
-    assert rows["se"]["available"] and rows["se"]["recipe"] == "random"
-    assert rows["se"]["accuracy"]["value"] == 10.0
-    assert not rows["sk"]["available"]
-    assert_plain_sentence(rows["sk"]["reason"])
-
-
-def test_compare_returns_the_record(client: Client):
-    record = client.predict(handle_file(SHIP), ["cbam", "plain"], "frog", "LayerCAM", api_name="/compare")
-    assert (record["version"], record["target"], record["cam"]) == (1, "frog", "LayerCAM")
-    assert [column["key"] for column in record["mechanisms"]] == ["cbam", "plain"]
-    cbam, plain = record["mechanisms"]
-    assert sum(cbam["probabilities"]) == pytest.approx(1, abs=1e-4)
-    assert {found["kind"] for found in plain["maps"]} == {"cam"}
-    gate = next(found for found in cbam["maps"] if found["tensor"] == "layer3.1.refine.spatial_gate")
-    values = decode(gate)
-    assert values.shape == (1, 8, 8) and 0 < values.min() < values.max() < 1
-
-
-def test_compare_names_what_is_broken(client: Client):
-    record = client.predict(handle_file(SHIP), ["sk", "plain", "bam"], api_name="/compare")
-    assert [column["key"] for column in record["mechanisms"]] == ["plain"]
-    broken, untrained = record["unavailable"]
-    assert (broken["key"], untrained["key"]) == ("sk", "bam")
-    assert_plain_sentence(broken["reason"])
-    assert untrained["reason"] == "bam is not trained yet."  # random weights are for the page alone
-
-
-@pytest.mark.parametrize(
-    ("mechanisms", "target", "cam"),
-    [
-        (["plian"], "predicted", "GradCAM"),
-        (["plain", "plain"], "predicted", "GradCAM"),
-        ([], "predicted", "GradCAM"),
-        ("plain", "predicted", "GradCAM"),
-        (None, "predicted", "GradCAM"),
-        ({"plain": 1}, "predicted", "GradCAM"),
-        ([True, None], "predicted", "GradCAM"),
-        (["plain"] * 1000, "predicted", "GradCAM"),
-        (["../../etc/passwd"], "predicted", "GradCAM"),
-        (["plain"], "giraffe", "GradCAM"),
-        (["plain"], 99, "GradCAM"),
-        (["plain"], "predicted", "<b>CAM</b>"),
-        (["plain"], "predicted", None),
-    ],
-)
-def test_bad_arguments_get_one_sentence(client: Client, mechanisms: object, target: object, cam: object):
-    with pytest.raises(AppError) as refused:
-        client.predict(handle_file(SHIP), mechanisms, target, cam, api_name="/compare")
-    assert_plain_sentence(str(refused.value))
-    assert client.predict(handle_file(SHIP), ["plain"], api_name="/compare")["mechanisms"]
-
-
-def bomb() -> bytes:
-    """13,300 x 13,300 pixels in 22 kB."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
-
-    pixels = zlib.compress(bytes(13_300 * (13_300 // 8 + 2)), 9)
-    header = struct.pack(">IIBBBBB", 13_300, 13_300, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
-BAD_FILES = {
-    "text.png": b"This is text.",
-    "empty.png": b"",
-    "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
-    "bomb.png": bomb(),
-    "truncated.jpg": None,  # half of a photograph
-}
-
-
-@pytest.fixture
-def bad_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    content = BAD_FILES[request.param]
-    if content is None:
-        photograph(tmp_path / "whole.jpg")
-        content = (tmp_path / "whole.jpg").read_bytes()
-        content = content[: len(content) // 2]
-    file = tmp_path / request.param
-    file.write_bytes(content)
-    return file
-
-
-@pytest.mark.parametrize("bad_file", BAD_FILES, indirect=True)
-def test_bad_files_get_one_sentence(client: Client, bad_file: Path):
-    with pytest.raises(AppError) as refused:
-        client.predict(handle_file(bad_file), ["plain"], api_name="/compare")
-    assert_plain_sentence(str(refused.value))
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        None,
-        "/etc/passwd",
-        {"path": "/etc/passwd"},
-        {"path": "http://127.0.0.1:9/ship.png", "meta": {"_type": "gradio.FileData"}},
-        {"path": "data:image/png;base64,iVBORw0KGgo="},
-        {"path": "\0"},
-        7,
-        [],
-    ],
-)
-def test_only_uploaded_files_are_opened(client: Client, image: object):
-    with pytest.raises(AppError) as refused:
-        client.predict(image, ["plain"], api_name="/compare")
-    assert_plain_sentence(str(refused.value))
-
-
-def test_only_two_endpoints_are_public(client: Client):
-    endpoints = client.view_api(return_format="dict", print_info=False)
-    assert set(endpoints["named_endpoints"]) == {"/compare", "/mechanisms"}
-    assert endpoints["unnamed_endpoints"] == {}
 
 
 def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
