@@ -79,7 +79,7 @@ class Visit:
 
     def rest(self) -> None:
         """Waits until everything that is under way is done and drawn."""
-        self.page.wait_for_function(AT_REST)
+        self.page.wait_for_function(AT_REST, timeout=120_000)
 
     def asked(self, route: str = "look") -> int:
         """How often the page has asked the server for something."""

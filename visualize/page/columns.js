@@ -12,7 +12,8 @@ const ROWS_KEPT = 256, TRIES = 5, PAUSE = 1500; // of large maps: answers kept, 
 export class Columns extends EventTarget { // "change": the record is another one; "row": a part of a large map came
   constructor(engine, state, { isRandom, titles, most }) {
     super();
-    Object.assign(this, { engine, state, isRandom, titles, most, kept: new Map(), shown: new Map(), missing: new Map(), running: null });
+    Object.assign(this, { engine, state, isRandom, titles, most, kept: new Map(), shown: new Map(), running: null });
+    Object.assign(this, { missing: new Map(), refused: new Set() }); // why a network cannot be shown; for this picture
     Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, before: [] });
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
@@ -23,7 +24,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.classes = record.classes;
     for (const column of record.mechanisms) this.keep(column, this.about({ ...record, pixels: fromBase64(record.image) }));
     this.unlike = record.unlike || null;
-    for (const { key, reason } of record.unavailable || []) this.missing.set(key, reason);
+    for (const { key, reason } of record.unavailable || []) this.missing.set(key, reason), this.refused.add(key);
     this.key = this.about().key;
   }
   about({ pixels, target, cam } = { pixels: this.state.picture.pixels, target: this.state.target, cam: this.state.cam }) {
@@ -61,12 +62,12 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   wanted() { // names of the columns that must be asked for
     const { key } = this.about();
-    return this.state.mechanisms.filter((name) => !this.kept.has(`${key} ${name}`) && !this.missing.has(name));
+    return this.state.mechanisms.filter((name) => !this.kept.has(`${key} ${name}`) && !this.refused.has(name));
   }
 
   wish(after) {
     const { key } = this.about(), { running } = this;
-    if (this.key !== key) this.missing.clear(); // another picture, another chance
+    if (this.key !== key) this.refused.clear(); // another picture, another chance
     this.key = key;
     const wanted = this.wanted();
     this.changed();
@@ -94,7 +95,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     const current = (act) => (given) => { if (this.running === mine) this.hear(), act(given); };
     let done = 0;
     const progress = () => {
-      const next = names.find((name) => !this.kept.has(`${about.key} ${name}`) && !this.missing.has(name));
+      const next = names.find((name) => !this.kept.has(`${about.key} ${name}`) && !this.refused.has(name));
       if (next) this.say(`Looking with ${this.titles.get(next)}: ${done} of ${names.length} done`);
     };
     const heard = {
@@ -102,12 +103,14 @@ export class Columns extends EventTarget { // "change": the record is another on
         this.say(`Place ${place} in the queue, about ${seconds} second${seconds === 1 ? "" : "s"} …`)),
       onColumn: current((column) => {
         this.keep(column, about);
+        this.missing.delete(column.key);
         done++;
         progress();
         this.changed();
       }),
       onUnavailable: current((entry) => {
         this.missing.set(entry.key, entry.reason);
+        this.refused.add(entry.key);
         done++;
         this.changed();
       }),

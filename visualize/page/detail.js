@@ -1,6 +1,6 @@
 // One mechanism by itself: all its maps in all blocks, its text, its place in the network, what was measured of it.
 
-import { button, make, select } from "./elements.js";
+import { button, hold, make, select } from "./elements.js";
 import { localName, panelsOf, place, sections } from "./record.js";
 
 export class Detail {
@@ -50,6 +50,7 @@ export class Detail {
   }
   async read(key) {
     this.text.replaceChildren(make("p", "note", "Reading …"));
+    const release = hold();
     let made;
     try {
       const { html, placement, measured } = await this.engine.card(key);
@@ -58,6 +59,7 @@ export class Detail {
     } catch (error) {
       made = [make("p", {}, error.message, " ", button("Try again", "link", () => this.read(key)))];
     }
+    release();
     if (this.shown !== key) return;
     this.text.replaceChildren(...made);
     for (const part of this.text.querySelectorAll("table, math[display=block]"))

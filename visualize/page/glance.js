@@ -33,9 +33,9 @@ export class Glance {
 
   show(record) {
     this.record = record;
-    const chosen = this.columns.names(), there = new Map(record.mechanisms.map((column) => [column.key, column]));
+    const chosen = this.columns.names().filter((key) => !this.columns.missing.has(key)), there = new Map(record.mechanisms.map((column) => [column.key, column]));
     for (const [key, row] of this.rows) if (!chosen.includes(key)) row.node.remove(), this.inView.unobserve(row.node), this.rows.delete(key);
-    const nodes = chosen.filter((key) => !this.columns.missing.has(key)).map((key) => this.row(key, there.get(key)));
+    const nodes = chosen.map((key) => this.row(key, there.get(key)));
     if (nodes.some((node, i) => this.list.children[i + 1] !== node)) this.list.replaceChildren(this.head, ...nodes);
     this.list.style.setProperty("--count", nodes.length);
     this.summary(record);

@@ -113,7 +113,7 @@ async function frames(file) { // of an animation; 1 where the browser cannot tel
   if (!globalThis.ImageDecoder) return 1;
   try {
     const decoder = new ImageDecoder({ data: await file.arrayBuffer(), type: "image/gif" });
-    await decoder.completed;
+    await Promise.all([decoder.completed, decoder.tracks.ready]);
     return decoder.tracks.selectedTrack.frameCount;
   } catch {
     return 1;
