@@ -38,7 +38,7 @@ export class Glance {
     const nodes = chosen.map((key) => this.row(key, there.get(key)));
     if (nodes.some((node, i) => this.list.children[i + 1] !== node)) this.list.replaceChildren(this.head, ...nodes);
     this.list.style.setProperty("--count", nodes.length);
-    this.summary(record);
+    if (nodes.every((node) => !node.classList.contains("pending"))) this.summary(record); // once, when all have answered
     this.legend(record);
     oneStop(this.thumbs());
   }
