@@ -22,7 +22,7 @@ lock: .venv/lock
 
 screenshots: .venv/tests
 	.venv/bin/python -m tests.screenshots screenshots
-	cp screenshots/desktop_whole.png visualize/page/screenshot.png
+	cp screenshots/readme.png visualize/page/screenshot.png
 
 benchmark: .venv/tests
 	.venv/bin/python -m tests.benchmark

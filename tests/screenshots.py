@@ -121,6 +121,10 @@ def main() -> None:
             page.screenshot(path=folder / f"{name}.png")
             draw_all(page)
             page.screenshot(path=folder / f"{name}_whole.png", full_page=True)
+            if name == "desktop":
+                page.set_viewport_size({"width": width, "height": 1150})
+                page.wait_for_function(AT_REST)
+                page.screenshot(path=folder / "readme.png")
             page.close()
 
         page = open_page(browser, address, 1280, 900)
