@@ -25,8 +25,8 @@ def make_app() -> FastAPI:
     import gradio as gr
 
     with gr.Blocks(mode="server", analytics_enabled=False) as blocks:
-        for function, settings in server._deferred_apis:
-            gr.api(function, **settings)
+        for name, function in server.state.functions.items():
+            gr.api(function, api_name=name, concurrency_limit=None)
     blocks.state_session_capacity = 100
     return server.create_app(blocks, app=server, mcp_server=False)
 
@@ -67,6 +67,7 @@ def make_server() -> FastAPI:
         server.add_exception_handler(error, refuse)
 
     functions = {"compare": answers.compare, "mechanisms": answers.mechanisms}
+    server.state.functions = functions
     for name, function in functions.items():
         server.api(function, name=name, concurrency_limit=None)  # answers.line is the queue
 

@@ -106,6 +106,8 @@ class TemporaryFolder:
         """Makes it again, if something that tidies up has removed it."""
         if not self.path.exists():
             self.path.mkdir(parents=True, exist_ok=True)
+            if self.lock is not None:
+                os.close(self.lock)  # of the folder that is gone
             self.lock = locked(self.path)
 
     def keep_clean(self) -> None:
