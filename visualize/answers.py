@@ -67,6 +67,7 @@ def start_value() -> dict:
         "examples": list(CLASSES),
         "most": MOST_NETWORKS,
         "description": description(),
+        "cards": [{"key": name, "name": entry.title} for name, entry in CATALOGUE.items()],
         "results": {"blocks": results()},
         "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
     }
