@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from visualize.server import bound_connections, prepare, wait_until_stopped
+from visualize.server import bound_connections, check_port, prepare, wait_until_stopped
 
 REFRESH = {"Cache-Control": "no-cache"}  # kept by the browser, which asks whether there is something newer
 
@@ -91,27 +91,29 @@ def refuse(_: Request, error: Exception) -> Response:
 
 def main() -> None:
     logging.basicConfig(format="%(message)s")
-    server = make_server()
+    prepare()
     from gradio.http_server import INITIAL_PORT_VALUE, LOCALHOST_NAME
 
     try:
-        server.launch(
-            server_port=INITIAL_PORT_VALUE,
-            max_threads=400,
-            max_file_size="20mb",
-            footer_links=[],
-            show_error=False,
-            enable_monitoring=False,
-            run_history=False,
-            ssr_mode=False,
-            strict_cors=True,
-            pwa=False,
-            state_session_capacity=100,
-            prevent_thread_lock=True,
-        )
+        check_port(LOCALHOST_NAME, INITIAL_PORT_VALUE)
     except OSError:
         where = f"Port {INITIAL_PORT_VALUE} of {LOCALHOST_NAME}"
         sys.exit(f"{where} is taken: set GRADIO_SERVER_PORT to a free one.")
+    server = make_server()
+    server.launch(
+        server_port=INITIAL_PORT_VALUE,
+        max_threads=400,
+        max_file_size="20mb",
+        footer_links=[],
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        ssr_mode=False,
+        strict_cors=True,
+        pwa=False,
+        state_session_capacity=100,
+        prevent_thread_lock=True,
+    )
     running = server.get_blocks().server
     bound_connections(running.config)
     wait_until_stopped(running)

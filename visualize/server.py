@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -159,6 +160,17 @@ def locked(folder: Path) -> int | None:
 
 
 # How it listens and how it ends.
+
+
+def check_port(host: str, port: int) -> None:
+    """Before anything is loaded: Gradio would go on to another port.
+
+    Raises:
+        OSError: it is taken, or not ours to take.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host.strip("[]"), port))
 
 
 def bound_connections(config: uvicorn.Config, most: int = MOST_CONNECTIONS) -> None:
