@@ -24,10 +24,13 @@ def make_app() -> FastAPI:
     server = make_server()
     import gradio as gr
 
+    from visualize.picture import MAX_BYTES
+
     with gr.Blocks(mode="server", analytics_enabled=False) as blocks:
         for name, function in server.state.functions.items():
             gr.api(function, api_name=name, concurrency_limit=None)
-    blocks.state_session_capacity = 100
+    blocks.max_file_size, blocks.state_session_capacity = MAX_BYTES, 100  # as for `launch` below
+    blocks.show_error = blocks.run_history = False
     return server.create_app(blocks, app=server, mcp_server=False)
 
 
