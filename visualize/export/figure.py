@@ -207,7 +207,7 @@ def draw_band(sheet: Sheet, band: list[Block], y: float) -> float:
             x += step
         top = max(end + UNDER_MAP, first + rows[0]) if len(lane) == 1 else end + UNDER_MAP
         for line in block.absent:  # as far as there is room
-            if top + len(wrapped(line, sheet.lane, ABSENT)) * ABSENT.leading <= first + sum(rows):
+            if top + len(wrapped(line, sheet.lane, ABSENT)) * ABSENT.leading <= first + sum(rows) - UNDER_MAP:
                 top = sheet.write(x - step, top, line, ABSENT, sheet.lane) + 0.06
     return first + sum(rows)
 
