@@ -1,6 +1,7 @@
 """A public server: what it takes in, what it refuses, what it leaves behind; broken networks at its start."""
 
 import base64
+import getpass
 import hashlib
 import io
 import json
@@ -851,7 +852,8 @@ def test_behind_nginx_under_a_path_with_the_readmes_lines(server: str, tmp_path:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (tmp_path / "nginx.conf").write_text(
-        f"""daemon off; pid {tmp_path}/pid; error_log {tmp_path}/errors; worker_processes 1;
+        f"""user {getpass.getuser()}; worker_processes 1; daemon off;
+        pid {tmp_path}/pid; error_log {tmp_path}/errors;
         events {{ worker_connections 64; }}
         http {{
             access_log off;
