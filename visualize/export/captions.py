@@ -60,7 +60,7 @@ def place_of(rows: list[Row]) -> str:
 def caption(
     columns: list[Column], view: View, rows: list[Row], target: str, cam: str, missing: dict[str, str]
 ) -> str:
-    """What a reader needs who sees the figure alone."""
+    """What a reader needs who has the figure and nothing else."""
     seen, words = columns[0].inspection, description()
     said = ["One picture of 32 × 32 pixels, as the networks see it."]
     if cam != "EigenCAM":

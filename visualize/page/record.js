@@ -10,7 +10,7 @@
 //   tiles(panel)  bars(panel)  curve(panel)  stack(panel)  gridLines(panel)     what is drawn, as numbers
 //   position(panel, x)  marks(panel)             places on the colours, 0 to 1
 //   valueAt(panel, at) -> {value, text} | null   the number under a pointer, see draw.js
-//   describe(panel, view)                        one sentence for who cannot see the picture
+//   describe(panel, view)                        one sentence for somebody who cannot see the picture
 //
 // A view is {block, pairwise_block, query: [x, y] in pixels, head, overlay, colours, cells, scale}; what is
 // missing is as in description.view. `pairwise_block` null: pairwise maps follow the block.
