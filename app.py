@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from visualize.server import bound_connections, prepare, wait_until_stopped
+from visualize.server import bound_connections, check_port, prepare, wait_until_stopped
 
 REFRESH = {"Cache-Control": "no-cache"}  # kept by the browser, which asks whether there is something newer
 
@@ -24,10 +24,13 @@ def make_app() -> FastAPI:
     server = make_server()
     import gradio as gr
 
+    from visualize.picture import MAX_BYTES
+
     with gr.Blocks(mode="server", analytics_enabled=False) as blocks:
-        for function, settings in server._deferred_apis:
-            gr.api(function, **settings)
-    blocks.state_session_capacity = 100
+        for name, function in server.state.functions.items():
+            gr.api(function, api_name=name, concurrency_limit=None)
+    blocks.max_file_size, blocks.state_session_capacity = MAX_BYTES, 100  # as for `launch` below
+    blocks.show_error = blocks.run_history = False
     return server.create_app(blocks, app=server, mcp_server=False)
 
 
@@ -67,6 +70,7 @@ def make_server() -> FastAPI:
         server.add_exception_handler(error, refuse)
 
     functions = {"compare": answers.compare, "mechanisms": answers.mechanisms}
+    server.state.functions = functions
     for name, function in functions.items():
         server.api(function, name=name, concurrency_limit=None)  # answers.line is the queue
 
@@ -90,27 +94,29 @@ def refuse(_: Request, error: Exception) -> Response:
 
 def main() -> None:
     logging.basicConfig(format="%(message)s")
-    server = make_server()
+    prepare()
     from gradio.http_server import INITIAL_PORT_VALUE, LOCALHOST_NAME
 
     try:
-        server.launch(
-            server_port=INITIAL_PORT_VALUE,
-            max_threads=400,
-            max_file_size="20mb",
-            footer_links=[],
-            show_error=False,
-            enable_monitoring=False,
-            run_history=False,
-            ssr_mode=False,
-            strict_cors=True,
-            pwa=False,
-            state_session_capacity=100,
-            prevent_thread_lock=True,
-        )
+        check_port(LOCALHOST_NAME, INITIAL_PORT_VALUE)
     except OSError:
         where = f"Port {INITIAL_PORT_VALUE} of {LOCALHOST_NAME}"
         sys.exit(f"{where} is taken: set GRADIO_SERVER_PORT to a free one.")
+    server = make_server()
+    server.launch(
+        server_port=INITIAL_PORT_VALUE,
+        max_threads=400,
+        max_file_size="20mb",
+        footer_links=[],
+        show_error=False,
+        enable_monitoring=False,
+        run_history=False,
+        ssr_mode=False,
+        strict_cors=True,
+        pwa=False,
+        state_session_capacity=100,
+        prevent_thread_lock=True,
+    )
     running = server.get_blocks().server
     bound_connections(running.config)
     wait_until_stopped(running)

@@ -565,7 +565,8 @@ def test_two_networks_take_three_clicks_and_no_new_computation(visit: callable):
     assert seen.texts("#glance .row .name") == [CATALOGUE[name].title for name in ("se", "cbam")]
     assert seen.asked() == 0  # both were there already
     assert "no spatial gate" in seen.texts('#maps [data-section="spatial"] .none-here')[0]
-    assert re.search(r"Channel weights: Squeeze.* 0\.\d+ to .*; CBAM (< )?0\.\d+ to", seen.texts("#differ")[0])
+    said = seen.texts("#differ")[0]
+    assert re.search(r"Channel weights: Squeeze.* 0\.\d+ to .*; CBAM (< )?0\.\d+ to", said)
     figures = seen.page.locator('#maps [data-kind="channel"]')
     widths = [figures.nth(index).bounding_box()["width"] for index in (0, 1)]
     assert min(widths) > 300  # few columns are larger

@@ -231,7 +231,7 @@ def test_the_page_starts_with_a_comparison_and_asks_for_nothing(server: str):
     first = start_of(server)
     check(first["record"], ["plain", "non_local", "cbam"])
     assert first["examples"] == list(CLASSES) and set(first["families"]) >= {"channel", "pairwise"}
-    assert "<p>" in first["reading"] and first["results"]["blocks"]
+    assert "<p>" in first["reading"] and first["results"] == {"blocks": []} and first["description"]
 
 
 def test_the_page_works_under_any_path(server: str):
@@ -367,8 +367,13 @@ def routes() -> list[str]:
     """The paths of Gradio's routes, whether they are closed or not, and of our own."""
     with gr.Blocks(mode="server", analytics_enabled=False) as blocks:
         pass
-    gradios = [route.path for route in App.create_app(blocks).routes]
-    assert len(gradios) > 60
+    app, gradios = App.create_app(blocks), []
+    for route in app.routes:
+        gradios += [
+            one.path for one in getattr(route, "original_router", app.router).routes if hasattr(one, "path")
+        ]
+    gradios = {*gradios}
+    assert len(gradios) > 60 and {"/gradio_api/upload", "/config"} <= gradios
     return [*gradios, "/", "/look", "/row", "/file", "/decode", "/card/{name}", "/page/{path}"]
 
 
@@ -384,7 +389,7 @@ def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
             web.post(
                 server.rstrip("/") + spelling, json={"data": [file], "url": url, "path": url}, timeout=30
             )
-    for value in (url, file, [url], [file], {"plain": file}):
+    for value in (url, file, [file]):
         for key in (*sound, "random", "view", "form", "mechanism", "tensor", "query"):
             for route in ("look", "row", "file"):
                 wanted = {**sound, "form": "json", "view": {}, "mechanism": "plain", key: value}
@@ -588,7 +593,7 @@ threads = [threading.Thread(target=work) for _ in range(16)]
 barrier.wait()
 large = [bytes(400_000) for _ in range(50)]
 del large  # glibc would now raise its threshold and keep blocks of this size
-kept = bytes(400_000)
+kept = [bytes(400_000) for _ in range(50)]
 text, size = ctypes.c_char_p(), ctypes.c_size_t()
 file = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
 libc.malloc_info(0, file)
@@ -600,10 +605,10 @@ print(len(re.findall("<heap nr", report)), re.search(r'type="mmap" count="(\\d+)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another allocator than glibc's")
 def test_memory_is_taken_from_few_arenas_and_large_blocks_are_given_back():
-    usual, _ = map(int, python(HEAPS, "usual").split())
+    usual, usual_blocks = map(int, python(HEAPS, "usual").split())
     heaps, blocks = map(int, python(HEAPS, "flat").split())
     assert heaps <= 2 < usual
-    assert blocks >= 1  # a tensor of 400 kB is a block of its own, which is given back when it is freed
+    assert blocks >= 50 > usual_blocks  # each is given back to the system when it is freed
 
 
 PREPARED = """

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -106,6 +107,8 @@ class TemporaryFolder:
         """Makes it again, if something that tidies up has removed it."""
         if not self.path.exists():
             self.path.mkdir(parents=True, exist_ok=True)
+            if self.lock is not None:
+                os.close(self.lock)  # of the folder that is gone
             self.lock = locked(self.path)
 
     def keep_clean(self) -> None:
@@ -157,6 +160,17 @@ def locked(folder: Path) -> int | None:
 
 
 # How it listens and how it ends.
+
+
+def check_port(host: str, port: int) -> None:
+    """Before anything is loaded: Gradio would go on to another port.
+
+    Raises:
+        OSError: it is taken, or not ours to take.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host.strip("[]"), port))
 
 
 def bound_connections(config: uvicorn.Config, most: int = MOST_CONNECTIONS) -> None:

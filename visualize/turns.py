@@ -145,9 +145,6 @@ class Line:
             visit.used = 0.0
         self._go_on()
 
-    def close(self) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=True)
-
 
 def _timed(context: contextvars.Context, job: Callable) -> tuple[float, object, Exception | None]:
     started = time.monotonic()
