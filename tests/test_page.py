@@ -983,7 +983,7 @@ def test_nothing_jumps(visit: callable, width: int):
     seen.example("ship")
     seen.block("layer4.1")
     seen.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    assert seen.page.evaluate("window.shift") < 0.01
+    assert seen.page.evaluate("window.shift") < 0.02  # a line more below a map of the new block
 
 
 @pytest.mark.browser
