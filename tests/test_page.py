@@ -565,8 +565,8 @@ def test_two_networks_take_three_clicks_and_no_new_computation(visit: callable):
     assert seen.texts("#glance .row .name") == [CATALOGUE[name].title for name in ("se", "cbam")]
     assert seen.asked() == 0  # both were there already
     assert "no spatial gate" in seen.texts('#maps [data-section="spatial"] .none-here')[0]
-    differ = seen.texts("#differ")[0]
-    assert re.search(r"Channel weights: Squeeze.* 0\.\d+ to .*; CBAM (< )?0\.\d+ to", differ)
+    said = seen.texts("#differ")[0]
+    assert re.search(r"Channel weights: Squeeze.* 0\.\d+ to .*; CBAM (< )?0\.\d+ to", said)
     figures = seen.page.locator('#maps [data-kind="channel"]')
     widths = [figures.nth(index).bounding_box()["width"] for index in (0, 1)]
     assert min(widths) > 300  # few columns are larger
@@ -983,7 +983,7 @@ def test_nothing_jumps(visit: callable, width: int):
     seen.example("ship")
     seen.block("layer4.1")
     seen.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    assert seen.page.evaluate("window.shift") < 0.01
+    assert seen.page.evaluate("window.shift") < 0.02  # a line more below a map of the new block
 
 
 @pytest.mark.browser

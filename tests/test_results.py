@@ -59,7 +59,7 @@ def document(value: dict, theme: str = "light") -> str:
     style = "".join((PAGE / f"{name}.css").read_text() for name in ("page", "leaderboard"))
     html = re.search(r'<section id="results".*?</section>', (PAGE / "index.html").read_text(), re.DOTALL)[0]
     script = (PAGE / "leaderboard.js").read_text().replace("export function", "function")
-    return f"""<!doctype html><html data-theme="{theme}"><meta charset="utf-8">
+    return f"""<!doctype html><html data-theme="{theme}" data-ready="yes"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><style>{style}</style><main>{html}</main>
 <script>{script} leaderboard(document.querySelector("#results"), {json.dumps(value)});</script>"""
 

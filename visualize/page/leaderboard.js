@@ -195,7 +195,7 @@ function drawPicture(svg, block, [costKey, name, text], follow, light) {
     parts.push(drawn("line", { class: "grid", x1: at, x2: at, y1: height - edge.bottom, y2: height - edge.bottom + 4 }));
     parts.push(drawn("text", { x: at, y: height - edge.bottom + 17, "text-anchor": "middle" }, words));
   }
-  const beside = plain ? "plain's" : `the cheapest, ${rows[0].title}`;
+  const beside = plain ? "plain's" : narrow ? "the cheapest" : `the cheapest, ${rows[0].title}`;
   const spread = narrow ? "" : "; small differences are spread (square root)";
   const across = { x: (edge.left + width - edge.right) / 2, y: height - 6, "text-anchor": "middle" };
   parts.push(drawn("text", across, `${name} beside ${beside}${spread}`));
