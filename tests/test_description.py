@@ -33,7 +33,7 @@ from visualize.record.encoding import decode, pack, pack_cam, pack_map
 from visualize.record.kinds import KINDS, kind_of, stays
 from visualize.record.view import View
 
-ASSETS = ROOT / "visualize" / "page"
+ASSETS = ROOT / "visualize" / "page" / "maps"
 ADDRESS = "http://attnscope.test/"
 VIEWS = (
     View(),

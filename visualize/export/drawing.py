@@ -1,7 +1,8 @@
 """How a map is drawn: as a picture, as tiles, a matrix, a curve, areas, bars, or lines.
 
 Each function draws one panel with its top left corner at (x, y), in inches, and returns where it ends.
-`MODES` says which function draws what record/display.json asks for; the page does the same in page/draw.js.
+`MODES` says which function draws what record/display.json asks for; the page does the same in
+page/maps/draw.js.
 """
 
 import numpy as np

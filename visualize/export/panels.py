@@ -6,7 +6,7 @@
 
 A map may hold far more than a picture can show, such as what each place reads from all others: a panel holds
 the part that is drawn, with shares as multiples of an equal one. How is said by record/display.json;
-page/record.js does the same in the browser, and tests/test_description.py draws every kind through both.
+page/maps/record.js does the same in the browser, and tests/test_description.py draws every kind through both.
 Nothing here draws.
 """
 

@@ -1,6 +1,6 @@
 // The chosen block, large: every kind of map that the networks have there, one section for each kind.
 
-import { button, make, select } from "./elements.js";
+import { button, make, select } from "../elements.js";
 import { localName, methodName, pairwiseBlocks, panels, place, range } from "./record.js";
 
 export class Maps {

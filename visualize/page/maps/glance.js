@@ -1,7 +1,7 @@
 // Networks x blocks: what each network answers, and small pictures of its own attention in every block. Real, fixed
 // scales; a click shows that block large.
 
-import { button, later, make, oneStop, roving } from "./elements.js";
+import { button, later, make, oneStop, roving } from "../elements.js";
 import { drawThumb, table } from "./draw.js";
 import { bars, curve, drawnAs, gridLines, panelsOf, percent, position, range, stack, tiles } from "./record.js";
 

@@ -1,8 +1,8 @@
 // What the networks said: the columns that are there, and those that are asked for. Only what is missing is asked
 // for; wishes are gathered for a moment, and what runs for an older one is stopped.
 
-import { hold } from "./elements.js";
-import { fromBase64, toBase64 } from "./picture.js";
+import { hold } from "../elements.js";
+import { fromBase64, toBase64 } from "../picture.js";
 
 const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0 }; // milliseconds until a change is asked for
 const PATIENCE = 20_000; // milliseconds without a sign from the engine

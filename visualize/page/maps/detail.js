@@ -1,6 +1,6 @@
 // One mechanism by itself: all its maps in all blocks, its text, its place in the network, what was measured of it.
 
-import { button, hold, make, select } from "./elements.js";
+import { button, hold, make, select } from "../elements.js";
 import { localName, panelsOf, place, sections } from "./record.js";
 
 export class Detail {

@@ -1,7 +1,7 @@
 // One panel on the page: name, number under the pointer, picture, legend, words. And what all of them share: the
 // place under the pointer, which is framed in every picture, and what is in view.
 
-import { button, later, make } from "./elements.js";
+import { button, later, make } from "../elements.js";
 import { drawPanel, hit } from "./draw.js";
 import { describe, drawnAs, marks, queryOf, valueAt } from "./record.js";
 
