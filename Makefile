@@ -9,7 +9,7 @@ run: .venv/app
 	.venv/bin/python app.py
 
 test: .venv/tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/tests
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

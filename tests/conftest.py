@@ -1,6 +1,7 @@
 """Shared by all tests: one thread, random parameters, a tiny CIFAR-10."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,26 @@ from models import data
 
 # One thread: the same bits on every machine, and no threads that wait for each other on a busy one.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # the same for the processes that tests start
 
 PER_FILE = 64  # images in each file of the tiny CIFAR-10
 
 
+# Files that start servers, other processes, a browser, or work with whole networks throughout.
+SLOW = {
+    *("test_checkpoint", "test_description", "test_figure", "test_networks", "test_page", "test_record"),
+    *("test_recording", "test_serving", "test_turns"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before the expression of -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    has_gpu = torch.cuda.is_available()
+    for item in items:
+        if item.path.stem in SLOW or any(map(item.get_closest_marker, ("browser", "gpu", "long"))):
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("gpu") and not has_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:

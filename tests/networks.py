@@ -1,7 +1,7 @@
 """Networks and a picture for tests that need no checkpoint."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import pytest
@@ -31,14 +31,22 @@ MEASURED = {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
 
 
 def randomised(name: str) -> nn.Module:
-    """An untrained network in which every part has an effect, with statistics as if trained: eval, frozen."""
-    model = randomise(build(name))
+    """An untrained network in which every part has an effect: eval, frozen."""
+    return settled(randomise(build(name)))
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """The same network with statistics as if trained, those of one batch: eval, frozen."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0  # the statistics become those of the one batch below
     with torch.no_grad():
         model.train()(pictures(8))
     return model.eval().requires_grad_(False)
+
+
+# Of these every file may take what it does not change. A network takes 45 MB: no more than eight are kept.
+network = lru_cache(maxsize=8)(randomised)
 
 
 def picture(seed: int = 0) -> Image.Image:
@@ -76,5 +84,5 @@ def column(name: str) -> Column:
     random = name in ("stn", "apnb")
     facts = dict.fromkeys(MEASURED) if random else MEASURED
     return Column(
-        name, CATALOGUE[name].title, random, facts, 11_173_962, None, inspect(randomised(name), picture())
+        name, CATALOGUE[name].title, random, facts, 11_173_962, None, inspect(network(name), picture())
     )

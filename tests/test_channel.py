@@ -5,15 +5,15 @@ are not square. Every comparison also checks that the module does change its inp
 """
 
 import math
+from functools import partial
 
 import pytest
 import timm.layers
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import pictures, randomise
+from conftest import randomise
 from rows.channel import ROWS
-from test_mechanisms import copy, is_about
 from torch import nn
 
 import models
@@ -25,34 +25,15 @@ from models.attention.gsop import GlobalSecondOrderPooling
 from models.attention.scse import ChannelSE, ConcurrentSE, SpatialSE
 from models.attention.sge import SpatialGroupEnhance
 from models.attention.shuffle_attention import ShuffleAttention
-from models.catalogue import BLOCKS, Site
+from models.catalogue import Site
 from models.recording import recording
+from tests import forms
+from tests.forms import agree, copy_state, is_about, randomised, run
 
 CHANNELS, HEIGHT, WIDTH = 64, 5, 7
 CELLS = HEIGHT * WIDTH
 
-
-def features(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> torch.Tensor:
-    """(3, 64, height, width) in float64, of both signs; every channel has a mean of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(3, CHANNELS, height, width, generator=generator, dtype=torch.float64)
-    return x + torch.randn(3, CHANNELS, 1, 1, generator=generator, dtype=torch.float64)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    return randomise(module.double())
-
-
-def run(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The output and the records by name, in eval mode. The output is not the input."""
-    with torch.no_grad(), recording(module) as records:
-        y = module(x)
-    assert y.shape == x.shape and (y - x).abs().max() > 0.01 * x.abs().max()
-    return y, {name: entry.tensor for name, entry in records.items()}
-
-
-def agree(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+features = partial(forms.features, apart=True)
 
 
 def is_gate(gate: torch.Tensor, lowest: float = 0) -> bool:
@@ -74,30 +55,7 @@ def built(name: str) -> tuple[nn.Module, torch.Tensor]:
     entry = models.CATALOGUE[name]
     stage = int(entry.sites[0].removeprefix("layer").removeprefix("stage")[0])
     module = entry.build(Site(CHANNELS, CHANNELS, 8, stage=stage))
-    return randomise(module, seed=1), features(1, 8, 8).float()
-
-
-@all_of_them
-def test_parameters_of_the_network(name):
-    with torch.device("meta"):
-        network = models.build(name)
-        assert sum(parameter.numel() for parameter in network.parameters()) == ROWS[name].total
-        module = models.CATALOGUE[name].build(Site(64, 64, 32, stage=1))
-    assert sum(parameter.numel() for parameter in module.parameters()) == ROWS[name].module
-
-
-@all_of_them
-def test_a_network_records_what_its_row_says(name):
-    network = randomise(models.build(name))
-    with torch.inference_mode(), recording(network) as records:
-        assert network(pictures(3)).isfinite().all()
-    outputs = {f"{block}.output": "b c h w" for block in BLOCKS}
-    assert {path: entry.axes for path, entry in records.items()} == outputs | ROWS[name].records
-    for path, entry in records.items():
-        letters, shape = entry.axes.split(), entry.tensor.shape
-        sizes = dict(zip(letters, shape)) | {"1": 1}
-        assert [sizes[letter] for letter in letters] == list(shape), path
-        assert entry.static == ("b" not in letters) and sizes.get("b", 3) == 3, path
+    return randomise(module, seed=1), features(1, size=(8, 8)).float()
 
 
 @all_of_them
@@ -134,30 +92,12 @@ def test_recorded_equals_unrecorded_and_edits_count(name):
                     assert (module(x) - expected).abs().max() > 1e-3, path
 
 
-@all_of_them
-def test_it_traces_to_one_graph(name):
-    torch.compiler.reset()
-    module, x = built(name)
-    compiled = torch.compile(module, backend="eager", fullgraph=True)
-    with torch.no_grad():
-        agree(compiled(x), module(x), 1e-5)
-
-
-@all_of_them
-def test_what_comes_in_is_left_alone(name):
-    module, x = built(name)
-    before = x.clone()
-    with torch.no_grad():
-        module.train()(x)
-    assert torch.equal(x, before)
-
-
 # Efficient channel attention.
 
 
 def test_eca_equals_timm():
     ours, x = randomised(EfficientChannelAttention(CHANNELS)), features()
-    theirs = copy(timm.layers.EcaModule(channels=CHANNELS), ours, {"conv": "conv"})
+    theirs = copy_state(timm.layers.EcaModule(channels=CHANNELS), ours, {"conv": "conv"})
     y, records = run(ours, x)
     agree(y, theirs(x))
     assert is_gate(records["gate"])
@@ -300,7 +240,7 @@ def test_fca_basis_is_the_authors(height, width, frequencies):
 
 
 def test_fca_equals_its_formula_in_loops():
-    module, x = spectral(8, 14), features(0, 8, 14)
+    module, x = spectral(8, 14), features(0, size=(8, 14))
     y, records = run(module, x)
     for picture in range(len(x)):
         spectrum = torch.stack(
@@ -316,7 +256,7 @@ def test_fca_equals_its_formula_in_loops():
 @pytest.mark.parametrize("height, width", [(8, 8), (8, 14), (16, 32)])
 def test_fca_hears_the_mirroring_in_odd_frequencies(height, width):
     """And so on 8x8 and 4x4 alone: on the larger maps every frequency is even."""
-    module, x = spectral(height, width), features(0, height, width)
+    module, x = spectral(height, width), features(0, size=(height, width))
     spectrum, mirrored, upside_down = (
         run(module, view)[1]["spectrum"].unflatten(1, (16, -1)) for view in (x, x.flip(3), x.flip(2))
     )
@@ -327,7 +267,7 @@ def test_fca_hears_the_mirroring_in_odd_frequencies(height, width):
 
 
 def test_fca_listens_to_the_average_times_the_root_of_the_cells_first():
-    x = features(0, 8, 14)
+    x = features(0, size=(8, 14))
     spectrum = run(spectral(8, 14), x)[1]["spectrum"]
     agree(spectrum[:, :4], x[:, :4].mean((2, 3)) * math.sqrt(8 * 14), 1e-5)
 
@@ -338,7 +278,7 @@ def test_fca_keeps_its_basis_in_the_state():
 
 
 def test_fca_averages_a_map_of_another_size_to_that_of_its_basis():
-    module, x = spectral(8, 14), features(0, 16, 28)
+    module, x = spectral(8, 14), features(0, size=(16, 28))
     y, records = run(module, x)
     _, smaller = run(module, F.avg_pool2d(x, 2))
     agree(records["spectrum"], smaller["spectrum"])
@@ -350,7 +290,7 @@ def test_fca_averages_a_map_of_another_size_to_that_of_its_basis():
 
 @pytest.mark.parametrize("extent", [0, 2, 4, 8])
 def test_ge_theta_minus_equals_timm(extent):
-    x = features(0, 12, 20)
+    x = features(0, size=(12, 20))
     theirs = timm.layers.GatherExcite(CHANNELS, extent=extent, use_mlp=False)
     y, records = run(GatherExciteMinus(CHANNELS, extent), x)
     agree(y, theirs(x))
@@ -380,7 +320,7 @@ def test_ge_gathers_with_a_filter_as_large_as_the_map(kind):
 
 @pytest.mark.parametrize("kind", [GatherExcite, GatherExcitePlus])
 def test_ge_repeats_the_cells_of_a_map_smaller_than_its_filters(kind):
-    module, x = randomised(kind(CHANNELS, 16)), features(0, 8, 8)
+    module, x = randomised(kind(CHANNELS, 16)), features(0, size=(8, 8))
     y, records = run(module, x)
     _, larger = run(module, x.repeat_interleave(2, 2).repeat_interleave(2, 3))
     agree(y, x * larger["gate"])
@@ -390,7 +330,7 @@ def test_ge_repeats_the_cells_of_a_map_smaller_than_its_filters(kind):
 @pytest.mark.parametrize("kind", [GatherExcite, GatherExcitePlus])
 @pytest.mark.parametrize("extent, layers", [(2, 1), (4, 2), (8, 3)])
 def test_ge_gathers_a_finite_extent_in_steps(kind, extent, layers):
-    module, x = randomised(kind(CHANNELS, 8, extent)), features(0, 8, 16)
+    module, x = randomised(kind(CHANNELS, 8, extent)), features(0, size=(8, 16))
     y, records = run(module, x)
     convs = [part for part in module.steps if isinstance(part, nn.Conv2d)]
     norms = [part for part in module.steps if isinstance(part, nn.BatchNorm2d)]
@@ -433,7 +373,7 @@ def test_ge_begins_as_in_the_authors_network():
 def test_cse_equals_torchvision():
     ours, x = randomised(ChannelSE(CHANNELS)), features()
     theirs = torchvision.ops.SqueezeExcitation(CHANNELS, CHANNELS // 2)
-    copy(theirs, ours, {"squeeze": "fc1", "excite": "fc2"})
+    copy_state(theirs, ours, {"squeeze": "fc1", "excite": "fc2"})
     y, records = run(ours, x)
     agree(y, theirs(x))
     assert is_gate(records["gate"])
@@ -592,7 +532,7 @@ def test_bam_equals_its_formula_layer_by_layer(combine):
 
 def test_bam_sees_eight_cells_far():
     """Two 3x3 convolutions of dilation 4 in a row."""
-    module, x = randomised(BottleneckAttention(CHANNELS)), features(0, 19, 21)
+    module, x = randomised(BottleneckAttention(CHANNELS)), features(0, size=(19, 21))
     there = x.clone()
     there[:, :, 9, 10] += 10
     with torch.no_grad():

@@ -4,7 +4,7 @@ The fixtures are the sums and corners of outputs that the authors' code, or the 
 module and an input filled by the rules of `fill` and `wave`.
 """
 
-import math
+from functools import partial
 
 import pytest
 import torch
@@ -28,34 +28,14 @@ from models.modules.ssh_context import SSHContext
 from models.modules.strip_pooling import MixedPooling, StripPooling
 from models.modules.weighted_fusion import WeightedFusion
 from models.recording import recording
+from tests import forms
+from tests.forms import agree, filled, randomised, run, wave
 
 IDS = [*ROWS, "feature_tools", "border_align"]
+features = partial(forms.features, channels=16)
+
 every = pytest.mark.parametrize("name", IDS)
 OUTPUTS = {f"{block}.output": "b c h w" for block in BLOCKS}
-
-
-def features(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Of both signs, in float64; (3, 16, 5, 7) unless another shape is asked for."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape or (3, 16, 5, 7), generator=generator, dtype=torch.float64)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    return randomise(module.double())
-
-
-def run(module: nn.Module, *inputs: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The output and the records by name, in eval mode. The output is not the input."""
-    with torch.no_grad(), recording(module) as records:
-        y = module(*inputs)
-    for x in inputs:
-        if isinstance(x, torch.Tensor) and y.shape == x.shape:
-            assert (y - x).abs().max() > 0.01 * x.abs().max()
-    return y, {name: entry.tensor for name, entry in records.items()}
-
-
-def agree(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 # All of a kind: small modules at the entry's first site, with what they are called with.
@@ -63,7 +43,10 @@ def agree(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 def stages(batch: int, width: int = 64) -> list[torch.Tensor]:
     """Outputs of four stages, the last (batch, width, 3, 4)."""
-    return [features(batch, width >> (3 - i), 3 << (3 - i), 4 << (3 - i), seed=i).float() for i in range(4)]
+    return [
+        features(channels=width >> (3 - i), size=(3 << (3 - i), 4 << (3 - i)), batch=batch, seed=i).float()
+        for i in range(4)
+    ]
 
 
 def small(name: str, batch: int = 3) -> tuple[nn.Module, tuple]:
@@ -71,16 +54,16 @@ def small(name: str, batch: int = 3) -> tuple[nn.Module, tuple]:
     entry = models.CATALOGUE[name]
     stage = int(entry.sites[0].removeprefix("layer").removeprefix("stage")[0]) if entry.sites else 4
     module = randomise(entry.build(Site(64, 64, 8, 1, stage)))
-    x = features(batch, 64, 5, 7).float()
+    x = features(channels=64, batch=batch).float()
     if name == "border_align":
         corner = torch.tensor([[0.5, 0.0, 4.0, 3.5], [1.0, 2.0, 6.0, 2.5]])
         return module, (x, corner.expand(batch, 2, 4))
     if name == "feature_tools":
-        return module, ([x, features(batch, 8, 5, 7, seed=1).float()],)
+        return module, ([x, features(channels=8, batch=batch, seed=1).float()],)
     if entry.slot == "head":
         return module, (stages(batch),)
     if entry.slot == "fuse":
-        return module, (x, features(batch, 64, 5, 7, seed=1).float())
+        return module, (x, features(channels=64, batch=batch, seed=1).float())
     return module, (x,)
 
 
@@ -120,71 +103,7 @@ def test_a_picture_does_not_depend_on_its_batch(name):
     assert (y - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@every
-def test_it_compiles_to_one_graph(name):
-    torch.compiler.reset()
-    module, inputs = small(name)
-    with torch.inference_mode():
-        compiled = torch.compile(module, backend="eager", fullgraph=True)(*inputs)
-        expected = module(*inputs)
-    assert (compiled - expected).abs().max() <= 1e-5 * expected.abs().max()
-
-
-@every
-def test_the_input_stays_as_it_was(name):
-    module, inputs = small(name)
-    before = [[x.clone() for x in given] if isinstance(given, list) else given.clone() for given in inputs]
-    with torch.inference_mode():
-        module(*inputs)
-    for then, now in zip(before, inputs):
-        assert all(torch.equal(a, b) for a, b in zip(then, now))
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_parameters_records_and_axes_of_the_network(name):
-    row, entry = ROWS[name], models.CATALOGUE[name]
-    with torch.device("meta"):
-        network, module = models.build(name), entry.build(Site(64, 64, 32, stage=1))
-    assert sum(parameter.numel() for parameter in network.parameters()) == row.total
-    assert sum(parameter.numel() for parameter in module.parameters()) == row.module
-    network = randomise(models.build(name, num_classes=7))
-    with torch.no_grad(), recording(network) as records:
-        assert network(pictures(3)).shape == (3, 7)
-    assert {path: record.axes for path, record in records.items()} == OUTPUTS | row.records
-    for path, record in records.items():
-        letters, shape = record.axes.split(), record.tensor.shape
-        assert len(letters) == len(shape), path
-        sizes = dict(zip(letters, shape))
-        assert [sizes[letter] for letter in letters] == list(shape), f"{path}: a letter has two sizes"
-        assert sizes.get("1", 1) == 1 and record.static == ("b" not in sizes), path
-        if "q" in sizes and "h" in sizes:
-            assert sizes["q"] == sizes["h"] * sizes["w"], path
-
-
 # Numeric fixtures: outputs on a fixed wave, computed once with independent code.
-
-
-def wave(*shape: int) -> torch.Tensor:
-    return torch.sin(0.11 * torch.arange(math.prod(shape), dtype=torch.float64)).view(shape)
-
-
-def fill(module: nn.Module) -> nn.Module:
-    """Gives a module the parameters and statistics that the fixtures were made with."""
-    module.double().eval()
-    with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, nn.Conv2d):
-                n = torch.arange(part.weight.numel(), dtype=torch.float64)
-                part.weight.copy_((torch.sin(0.37 * n) / part.weight[0].numel() ** 0.5).view_as(part.weight))
-                if part.bias is not None:
-                    part.bias.copy_(0.1 * torch.cos(n[: len(part.bias)]))
-            elif isinstance(part, nn.BatchNorm2d):
-                c = torch.arange(part.num_features, dtype=torch.float64)
-                part.weight.copy_(1 + 0.1 * torch.sin(c))
-                part.bias.copy_(0.1 * torch.cos(c))
-                part.running_mean.copy_(0.05 * torch.sin(2 * c))
-                part.running_var.copy_(1 + 0.5 * torch.sin(c) ** 2)
-    return module
 
 
 def fused_by_given_weights() -> torch.Tensor:
@@ -198,37 +117,37 @@ BOXES = torch.tensor([[[0, 0, 5, 5], [1, 2, 4, 3.5], [0.5, 0.5, 2.25, 4.75]]], d
 MAPS = (2, 16, 8, 8)
 FIXTURES = {
     "strip_pooling": (
-        lambda: fill(StripPooling(16))(wave(*MAPS)),
+        lambda: filled(StripPooling(16))(wave(*MAPS)),
         MAPS,
         (0.708736, 0.319528, 0, -0.405483),
     ),
     "mixed_pooling": (
-        lambda: fill(MixedPooling(16))(wave(*MAPS)),
+        lambda: filled(MixedPooling(16))(wave(*MAPS)),
         MAPS,
         (690.170004, 0.336997, 0.214232, 0),
     ),
     "rfb": (
-        lambda: fill(ReceptiveFieldBlock(32))(wave(2, 32, 8, 8)),
+        lambda: filled(ReceptiveFieldBlock(32))(wave(2, 32, 8, 8)),
         (2, 32, 8, 8),
         (204.287824, 0.049875, 0.090828, 0.242293),
     ),
     "ssh_context": (
-        lambda: fill(SSHContext(16))(wave(*MAPS)),
+        lambda: filled(SSHContext(16))(wave(*MAPS)),
         MAPS,
         (351.112673, 0.171442, 0.150959, 0),
     ),
     "psp": (
-        lambda: fill(PyramidPooling(16)).pyramid(wave(*MAPS)),
+        lambda: filled(PyramidPooling(16)).pyramid(wave(*MAPS)),
         (2, 32, 8, 8),
         (78.257651, 0.336783, 0, 0),
     ),
     "aspp": (
-        lambda: fill(AtrousPyramid(16))(wave(*MAPS)),
+        lambda: filled(AtrousPyramid(16))(wave(*MAPS)),
         MAPS,
         (80.865927, 0.039485, 0.055794, 0.038842),
     ),
     "seb": (
-        lambda: fill(SemanticEmbeddingBranch(16, 24)).fuse(wave(*MAPS), wave(2, 24, 4, 4)),
+        lambda: filled(SemanticEmbeddingBranch(16, 24)).fuse(wave(*MAPS), wave(2, 24, 4, 4)),
         MAPS,
         (-2.373340, 0.072085, 0, -0.002012),
     ),
@@ -373,7 +292,7 @@ def test_seb_with_a_centred_kernel_multiplies_by_a_constant():
     module = SemanticEmbeddingBranch(4, 4).double().eval()
     nn.init.dirac_(module.embed.weight)
     nn.init.zeros_(module.embed.bias)
-    low = features(2, 4, 6, 10)
+    low = features(channels=4, size=(6, 10), batch=2)
     high = torch.tensor([-2.0, 0.0, 0.5, 3.0], dtype=torch.float64).view(1, 4, 1, 1).expand(2, 4, 3, 5)
     with torch.no_grad():
         agree(module.fuse(low, high), low * high[:, :, :1, :1])
@@ -381,7 +300,7 @@ def test_seb_with_a_centred_kernel_multiplies_by_a_constant():
 
 def test_seb_equals_its_formula():
     module = randomised(SemanticEmbeddingBranch(8, 16))
-    low, high = features(3, 8, 6, 10), features(3, 16, 3, 5, seed=1)
+    low, high = features(channels=8, size=(6, 10)), features(size=(3, 5), seed=1)
     y, records = run(module, [low, high])
     embedded = F.conv2d(high, module.embed.weight, module.embed.bias, padding=1)
     mask = torch.empty_like(low)
@@ -428,7 +347,11 @@ def test_ssh_equals_its_formula():
 
 
 def test_feature_tools_equal_their_formula_in_loops():
-    maps = [features(2, 3, 5, 7), features(2, 4, 5, 7, seed=1), features(2, 2, 5, 7, seed=2)]
+    maps = [
+        features(channels=3, batch=2),
+        features(channels=4, batch=2, seed=1),
+        features(channels=2, batch=2, seed=2),
+    ]
     gram, records = run(FeatureTools((2, 0)), maps)
     stacked = torch.cat([maps[2], maps[0]], 1)
     for picture in range(2):
@@ -551,7 +474,7 @@ def enlarge(x: torch.Tensor, height: int = 5, width: int = 7) -> torch.Tensor:
 
 
 def test_border_align_equals_its_formula_in_loops():
-    x, (height, width) = features(2, 12, 5, 7), (5, 7)
+    x, (height, width) = features(channels=12, batch=2), (5, 7)
     corners = torch.rand(2, 6, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     corners = corners.sort(2).values * torch.tensor([width - 1, height - 1])
     boxes = corners.flatten(2)  # x1, y1, x2, y2
@@ -582,7 +505,7 @@ def test_border_align_of_the_sheet():
 
 
 def test_border_align_reads_the_nearest_cell_outside_the_map():
-    x = features(1, 4, 5, 7)
+    x = features(channels=4, batch=1)
     boxes = torch.tensor([[[-3.0, -2.0, 9.0, 8.0]]], dtype=torch.float64)
     values = BorderAlign(2).sample(x, boxes)[0, :, 0]  # (C, 4, 3)
     agree(values[0, 0], x[0, 0, 0, [0, 3, 6]])  # the upper edge: its corners and its middle
@@ -599,7 +522,7 @@ def test_spp_is_adaptive_max_pooling(levels):
     agree(y, torch.cat([nn.AdaptiveMaxPool2d(n)(x).flatten(1) for n in levels], 1))
     assert y.shape == (3, module.channels_out) == (3, 16 * sum(n * n for n in levels))
     agree(records["grid_1"][:, :, 0], x.amax((2, 3)))
-    assert module([features(2, 16, 9, 4)]).shape == (2, module.channels_out)  # any size of map
+    assert module([features(size=(9, 4), batch=2)]).shape == (2, module.channels_out)  # any size of map
 
 
 # FPT.
@@ -611,13 +534,17 @@ def fpt() -> FeaturePyramidTransformer:
 
 
 def pyramid() -> list[torch.Tensor]:
-    return [features(2, 8, 12, 20), features(2, 16, 6, 10, seed=1), features(2, 32, 3, 5, seed=2)]
+    return [
+        features(channels=8, size=(12, 20), batch=2),
+        features(size=(6, 10), batch=2, seed=1),
+        features(channels=32, size=(3, 5), batch=2, seed=2),
+    ]
 
 
 @pytest.mark.parametrize("grounding", [False, True])
 def test_fpt_attention_equals_its_formula_in_loops(grounding):
     module = randomised(Attention(16, 2, grounding))
-    x, other = features(2, 16, 3, 4), features(2, 16, 2, 5, seed=1)
+    x, other = features(size=(3, 4), batch=2), features(size=(2, 5), batch=2, seed=1)
     if not grounding:
         other = x
     y, records = run(module, x, other)
@@ -654,15 +581,15 @@ def test_fpt_affinities_and_shares_sum_to_one(fpt):
 
 def test_fpt_grounding_does_not_care_where_the_coarse_cells_are():
     module = randomised(Attention(16, 2, grounding=True))
-    x, coarse = features(2, 16, 4, 6), features(2, 16, 2, 3, seed=1)
+    x, coarse = features(size=(4, 6), batch=2), features(size=(2, 3), batch=2, seed=1)
     shuffled = coarse.flatten(2)[:, :, torch.tensor([3, 0, 5, 1, 4, 2])].view_as(coarse)
     agree(module(x, shuffled), module(x, coarse))
-    assert not torch.allclose(module(x, coarse + features(2, 16, 2, 3, seed=2)), module(x, coarse))
+    assert not torch.allclose(module(x, coarse + features(size=(2, 3), batch=2, seed=2)), module(x, coarse))
 
 
 def test_fpt_rendering_equals_its_formula_and_sees_where():
     module = randomised(Rendering(16, 4))
-    x, finer = features(2, 16, 3, 5), features(2, 16, 12, 20, seed=1)
+    x, finer = features(size=(3, 5), batch=2), features(size=(12, 20), batch=2, seed=1)
     y, records = run(module, x, finer)
     gate = torch.relu(module.squeeze(finer.mean((2, 3), keepdim=True)))
     agree(records["gate"], gate)

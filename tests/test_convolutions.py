@@ -4,7 +4,7 @@ Every module is randomised first (a gamma of zero makes any comparison true) and
 not square. Every comparison also checks that the module does change its input.
 """
 
-import math
+from functools import partial
 
 import pytest
 import timm.layers
@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from conftest import pictures, randomise
 from rows import Row
 from rows.convolutions import ROWS
-from test_mechanisms import copy, is_about
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv as TimmSeparable
 from timm.models.ghostnet import GhostModule as TimmGhost
 from torch import nn
@@ -39,44 +38,16 @@ from models.modules.slimconv import SlimConv
 from models.modules.spconv import SPConv
 from models.modules.swish import Swish
 from models.recording import recording
+from tests import forms
+from tests.forms import agree, copy_state, count, filled, is_about, randomised, run, wave
 
 CHANNELS, HEIGHT, WIDTH = 64, 5, 7
+
+features = partial(forms.features, apart=True)
 
 strides = pytest.mark.parametrize("stride, channels", [(1, 64), (2, 128)])
 all_of_them = pytest.mark.parametrize("name", [*ROWS, "fuse_conv_bn"])
 networks = pytest.mark.parametrize("name", ROWS)
-
-
-def features(
-    seed: int = 0, channels: int = CHANNELS, height: int = HEIGHT, width: int = WIDTH
-) -> torch.Tensor:
-    """(3, channels, height, width) in float64, of both signs; every channel has a mean of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(3, channels, height, width, generator=generator, dtype=torch.float64)
-    return x + torch.randn(3, channels, 1, 1, generator=generator, dtype=torch.float64)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    return randomise(module.double())
-
-
-def run(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The output and the records by name, in eval mode. The output is not the input, nor is it all zero."""
-    kept = x.clone()
-    with torch.no_grad(), recording(module) as records:
-        y = module(x)
-    assert torch.equal(x, kept) and y.std() > 0.01
-    if y.shape == x.shape:
-        assert (y - x).abs().max() > 0.01 * x.abs().max()
-    return y, {name: entry.tensor for name, entry in records.items()}
-
-
-def agree(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def half(size: int, stride: int) -> int:
@@ -85,29 +56,6 @@ def half(size: int, stride: int) -> int:
 
 
 # Numbers computed once by the authors' code or by timm, and again from the equations.
-
-
-def filled(module: nn.Module) -> nn.Module:
-    """Gives a module in eval mode the weights that the numbers below were computed with."""
-    with torch.no_grad():
-        for part in module.double().modules():
-            for key, value in part.named_parameters(recurse=False):
-                n = torch.arange(value.numel(), dtype=torch.float64).view_as(value)
-                if isinstance(part, nn.BatchNorm2d):
-                    value.copy_(1 + 0.1 * n.sin() if key == "weight" else 0.1 * n.cos())
-                elif key == "bias":
-                    value.copy_(0.1 * n.cos())
-                else:
-                    value.copy_((0.37 * n).sin() / value[0].numel() ** 0.5)
-            if isinstance(part, nn.BatchNorm2d):
-                n = torch.arange(part.num_features, dtype=torch.float64)
-                part.running_mean.copy_(0.05 * (2 * n).sin())
-                part.running_var.copy_(1 + 0.5 * n.sin() ** 2)
-    return module.eval()
-
-
-def wave(*shape: int) -> torch.Tensor:
-    return (0.11 * torch.arange(math.prod(shape), dtype=torch.float64)).sin().view(shape)
 
 
 def filled_doconv() -> nn.Module:
@@ -329,7 +277,7 @@ def test_dwsep_conv_equals_timm(stride, channels):
     ours = randomised(DepthwiseSeparableConv(CHANNELS, channels, stride))
     theirs = TimmSeparable(CHANNELS, channels, 3, stride, noskip=True, act_layer=nn.ReLU)
     theirs.bn2 = nn.Identity()  # the block's, in ours
-    copy(theirs, ours, {"depthwise": "conv_dw", "bn": "bn1", "pointwise": "conv_pw"})
+    copy_state(theirs, ours, {"depthwise": "conv_dw", "bn": "bn1", "pointwise": "conv_pw"})
     y, _ = run(ours, features())
     assert y.shape == (3, channels, half(HEIGHT, stride), half(WIDTH, stride))
     agree(y, theirs(features()))
@@ -368,7 +316,7 @@ def test_ghost_equals_timm(stride, channels, activation):
     act = nn.ReLU if activation else nn.Identity
     theirs = TimmGhost(CHANNELS, channels, kernel_size=3, stride=stride, act_layer=act)
     names = {"primary": "primary_conv.0", "bn1": "primary_conv.1"}
-    copy(theirs, ours, names | {"cheap": "cheap_operation.0", "bn2": "cheap_operation.1"})
+    copy_state(theirs, ours, names | {"cheap": "cheap_operation.0", "bn2": "cheap_operation.1"})
     y, records = run(ours, features())
     agree(y, theirs(features()))
     agree(torch.cat([records["intrinsic"], records["ghost"]], dim=1), y)
@@ -422,7 +370,7 @@ def test_slimconv_equals_its_formula():
 
 
 def test_effnet_equals_its_formula():
-    module, x = randomised(EffNetBlock(CHANNELS, 128, 2)), features(0, 64, 6, 8)
+    module, x = randomised(EffNetBlock(CHANNELS, 128, 2)), features(size=(6, 8))
 
     def normed(z: torch.Tensor, bn: nn.BatchNorm2d) -> torch.Tensor:
         return bn(torch.where(z > 0, z, 0.3 * z))
@@ -595,7 +543,7 @@ def test_dgc_lets_go_of_channels_as_training_goes_on(progress, expected):
     assert module.inactive == expected and "inactive" in module.state_dict()
     with torch.no_grad():
         module.excite.bias.fill_(3)  # every channel is rated above zero
-    _, records = run(module, features(0, 128))
+    _, records = run(module, features(channels=128))
     assert ((records["saliency"] > 0).sum(2) == 128 - expected).all()
 
 
@@ -739,7 +687,7 @@ def test_each_filter_bank_starts_like_a_plain_convolution(kind):
 
 @strides
 def test_spconv_equals_its_formula(stride, channels):
-    module, x = randomised(SPConv(CHANNELS, channels, stride)), features(0, 64, 6, 8)
+    module, x = randomised(SPConv(CHANNELS, channels, stride)), features(size=(6, 8))
     y, records = run(module, x)
     a, b = x[:, :32], x[:, 32:]
     window = torch.cat(
@@ -770,7 +718,7 @@ def test_spconv_equals_its_formula(stride, channels):
 @pytest.mark.parametrize("double", [True, False])
 def test_blazeblock_equals_its_formula(stride, channels, double):
     module = randomised(BlazeBlock(CHANNELS, channels, stride, double=double))
-    x = features(0, 64, 6, 8)
+    x = features(size=(6, 8))
     depthwise, bn1, pointwise, bn2, *rest = module.residual
     z = bn2(F.conv2d(bn1(F.conv2d(x, depthwise.weight, None, stride, 2, 1, 64)), pointwise.weight))
     if double:
@@ -849,14 +797,6 @@ def test_the_gradient_reaches_every_parameter_and_record(name):
         assert gradient is not None and gradient.isfinite().all() and gradient.abs().max() > 0, path
 
 
-@all_of_them
-def test_it_compiles_to_one_graph(name):
-    torch.compiler.reset()
-    module, x = built(name), features().float()
-    with torch.inference_mode():
-        agree(torch.compile(module, backend="eager", fullgraph=True)(x), module(x), 1e-5)
-
-
 @pytest.mark.parametrize("name", [name for name in ROWS if models.CATALOGUE[name].slot in ("conv", "block")])
 def test_a_stride_fits_the_shortcut(name):
     """Maps of any size: half of 5 and 7 is 3 and 4, as a strided 3x3 or 1x1 convolution has it."""
@@ -874,26 +814,3 @@ def test_the_docstring_fits_the_page(name):
 
 def test_every_network_has_its_row():
     assert all(isinstance(row, Row) for row in ROWS.values()) and set(ROWS) <= set(models.CATALOGUE)
-
-
-@networks
-def test_parameters(name):
-    with torch.device("meta"):
-        assert count(models.build(name)) == ROWS[name].total
-        module = models.CATALOGUE[name].build(Site(64, 64, 32, stage=1))
-    assert count(module) == ROWS[name].module
-
-
-@networks
-def test_records_have_the_expected_paths_and_true_axes(name):
-    network = randomise(models.build(name))
-    with torch.no_grad(), recording(network) as records:
-        assert network(pictures(3)).shape == (3, 10)
-    expected = {f"{block}.output": "b c h w" for block in BLOCKS} | ROWS[name].records
-    assert {path: entry.axes for path, entry in records.items()} == expected
-    for path, entry in records.items():
-        letters, shape = entry.axes.split(), entry.tensor.shape
-        sizes = dict(zip(letters, shape))
-        assert len(letters) == len(shape), path
-        assert [sizes[letter] for letter in letters] == list(shape), f"{path}: a letter has two sizes"
-        assert ("b" in sizes) != entry.static and sizes.get("b", 3) == 3 and sizes.get("1", 1) == 1, path

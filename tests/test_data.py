@@ -177,14 +177,15 @@ def test_cutout_sets_one_square_to_the_mean_colour():
     (before, chosen), (after, same) = whole.batch(0, 300), cut.batch(0, 300)
     assert torch.equal(chosen, same)  # cutout draws nothing from the others' luck
     sizes = set()
-    for one, other in zip(before, after):
+    for one, other, index in zip(before, after, chosen):
         changed = (one != other).any(0)
         rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
         square = other[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         assert not square.any()  # zero is the mean of the normalised pixels
         assert changed.sum() == len(rows) * len(columns)  # one rectangle, nothing else
-        for along in (rows, columns):
-            assert len(along) == 8 or along[0] == 0 or along[-1] == 31  # smaller only at the border
+        for along, centre in ((rows, cut.centre_rows[index]), (columns, cut.centre_columns[index])):
+            # as the authors have it: from 4 before the centre to 3 after it, and smaller only at the border
+            assert (along[0], along[-1]) == (max(0, centre - 4), min(31, centre + 3))
         sizes.add((len(rows), len(columns)))
     assert (8, 8) in sizes and len(sizes) > 4 and max(max(sizes)) == 8
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import re
-from functools import cache
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 
 from models import CLASSES, metadata
-from tests.networks import picture, randomised, stand_in
+from tests.networks import network, picture, stand_in
 from visualize.export.files import FORMS, MOST_IN_FIGURE, export
 from visualize.inspection.network import inspect
 from visualize.record.compare import compare_record
@@ -21,8 +20,6 @@ from visualize.record.view import View, view_of
 
 FACTS = {"accuracy": 93.0, "recipe": "cpu", "sha256": "5e" * 32}
 NAMES = ["se", "danet", "stn"]
-
-network = cache(randomised)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ change its input.
 """
 
 import math
+from functools import partial
 
 import pytest
 import timm.layers
@@ -13,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from conftest import pictures, randomise
 from rows.hybrid import ROWS
-from test_mechanisms import is_about
 from torch import nn
 
 import models
@@ -32,55 +32,17 @@ from models.attention.split_attention import SplitAttention
 from models.attention.triplet_attention import TripletAttention
 from models.attention.ulsam import SubspaceAttention
 from models.catalogue import BLOCKS, Site
-from models.recording import Edit, recording
+from models.recording import recording
+from tests import forms
+from tests.forms import agree, copy_state, is_about, randomised, run
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 3, 32, 5, 7
 
-
-def features(
-    seed: int = 0, channels: int = CHANNELS, size: tuple[int, int] = (HEIGHT, WIDTH)
-) -> torch.Tensor:
-    """(3, 32, 5, 7) in float64, of both signs."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(BATCH, channels, *size, generator=generator, dtype=torch.float64)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    return randomise(module.double())
-
-
-def run(
-    module: nn.Module, *inputs: torch.Tensor, edits: dict[str, Edit] | None = None
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The output and the records by name, in eval mode. Without an edit the output is none of the inputs."""
-    with torch.no_grad(), recording(module, edits) as records:
-        y = module(*inputs)
-    for x in inputs if edits is None else ():
-        if torch.is_tensor(x) and torch.is_tensor(y) and x.shape == y.shape:
-            assert (y - x).abs().max() > 0.01 * x.abs().max()
-    return y, {name: entry.tensor for name, entry in records.items()}
-
-
-def agree(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+features = partial(forms.features, channels=CHANNELS)
 
 
 def lies_between(gate: torch.Tensor, low: float, high: float) -> None:
     assert gate.min() > low and gate.max() < high and gate.std() > 0.01
-
-
-def copy(target: nn.Module, source: nn.Module, names: dict[str, str]) -> nn.Module:
-    """Gives `target` the state of `source`, part by part; every part of both must be named."""
-    state = {
-        f"{theirs}{key.removeprefix(ours)}": value
-        for ours, theirs in names.items()
-        for key, value in source.state_dict().items()
-        if key.startswith(f"{ours}.")
-    }
-    assert len(state) == len(source.state_dict())
-    state = {key: value.view_as(target.state_dict()[key]) for key, value in state.items()}
-    target.double().eval().load_state_dict(state)
-    return target
 
 
 def norm(x: torch.Tensor, bn: nn.Module) -> torch.Tensor:
@@ -134,7 +96,7 @@ def test_coordinate_attention_equals_timm():
     ours = randomised(CoordinateAttention(CHANNELS))
     theirs = timm.layers.coord_attn.CoordAttn(CHANNELS, rd_channels=8, bias=True)
     names = {"squeeze.0": "conv1", "squeeze.1": "bn1", "excite_h": "conv_h", "excite_w": "conv_w"}
-    copy(theirs, ours, names)
+    copy_state(theirs, ours, names)
     y, _ = run(ours, features())
     agree(y, theirs(features()))
 
@@ -172,7 +134,7 @@ def test_global_context_equals_timm():
     ours = randomised(GlobalContext(CHANNELS))
     theirs = timm.layers.GlobalContext(CHANNELS, fuse_add=True, fuse_scale=False, rd_ratio=1 / 16)
     names = {"score": "conv_attn", "squeeze": "mlp_add.fc1", "norm": "mlp_add.norm", "excite": "mlp_add.fc2"}
-    copy(theirs, ours, names)
+    copy_state(theirs, ours, names)
     theirs.mlp_add.norm.eps = 1e-5  # the authors'; timm has 1e-6
     y, _ = run(ours, features())
     agree(y, theirs(features()))
@@ -290,7 +252,7 @@ def test_split_attention_equals_timm(stride, channels, radix, cardinality):
         CHANNELS, channels, stride=stride, radix=radix, groups=cardinality, norm_layer=nn.BatchNorm2d
     )
     names = {"conv": "conv", "bn": "bn0", "squeeze.0": "fc1", "squeeze.1": "bn1", "select": "fc2"}
-    copy(theirs, ours, names)
+    copy_state(theirs, ours, names)
     y, _ = run(ours, features())
     assert y.shape == (BATCH, channels, -(-HEIGHT // stride), -(-WIDTH // stride))
     assert y.min() >= 0
@@ -460,7 +422,7 @@ def test_residual_attention_goes_down_to_four_cells(stage, size, depth, units):
 @pytest.mark.parametrize("before", [CHANNELS, CHANNELS // 2])
 def test_dca_equals_its_formula(before):
     module, x = randomised(DeepConnectedAttention(CHANNELS, before)), features()
-    carry = features(1, before).mean((2, 3))
+    carry = features(1, channels=before).mean((2, 3))
     (y, handed_on), records = run(module, x, carry)
 
     def layer_norm(x, layer):
@@ -487,7 +449,7 @@ def test_the_first_dca_is_squeeze_and_excitation():
     module, x = randomised(DeepConnectedAttention(CHANNELS)), features()
     (y, handed_on), records = run(module, x)
     theirs = timm.layers.SEModule(CHANNELS, rd_channels=CHANNELS // 16)
-    copy(theirs, module, {"squeeze": "fc1", "excite": "fc2"})
+    copy_state(theirs, module, {"squeeze": "fc1", "excite": "fc2"})
     agree(y, theirs(x))
     agree(handed_on, y.mean((2, 3)))  # average and gate may change places
     assert list(records) == ["gate"]
@@ -578,7 +540,7 @@ def test_context_gating_gives_the_numbers_of_loupe():
 
 def test_context_gating_equals_its_formula():
     module = randomised(ContextGating(CHANNELS))
-    stages = [features(seed, CHANNELS // 2**seed) for seed in (3, 2, 1, 0)]
+    stages = [features(seed, channels=CHANNELS // 2**seed) for seed in (3, 2, 1, 0)]
     y, records = run(module, stages)
     pooled = stages[-1].flatten(2).mean(2)
     gate = torch.sigmoid(norm(pooled @ module.linear.weight.T, module.bn))
@@ -611,7 +573,7 @@ def built(name: str) -> nn.Module:
 def inputs_of(name: str, batch: int = BATCH) -> tuple:
     slot = models.CATALOGUE[name].slot
     channels, size = (32, (4, 6)) if slot == "head" else (64, (8, 12))
-    x, other = (features(seed, channels, size)[:batch] for seed in (0, 1))
+    x, other = (features(seed, channels=channels, size=size)[:batch] for seed in (0, 1))
     if slot == "head":
         return ([x],)
     if slot == "fuse":
@@ -622,29 +584,6 @@ def inputs_of(name: str, batch: int = BATCH) -> tuple:
 def outputs_of(module: nn.Module, inputs: tuple) -> torch.Tensor:
     y = module(*inputs)
     return torch.cat([part.flatten(1) for part in y], dim=1) if isinstance(y, tuple) else y
-
-
-@entries
-def test_parameters_of_the_network_and_of_a_module(name):
-    with torch.device("meta"):
-        network = models.build(name)
-        module = models.CATALOGUE[name].build(Site(64, 64, 32, stage=1))
-    count = [sum(parameter.numel() for parameter in part.parameters()) for part in (network, module)]
-    assert count == [ROWS[name].total, ROWS[name].module]
-
-
-@entries
-def test_records_of_the_network(name):
-    model = randomise(models.build(name))
-    with torch.no_grad(), recording(model) as records:
-        assert model(pictures(2)).shape == (2, 10)
-    axes = {path: entry.axes for path, entry in records.items() if path not in OUTPUTS}
-    assert axes == ROWS[name].records
-    for path, entry in records.items():
-        sizes = list(zip(entry.axes.split(), entry.tensor.shape, strict=True))
-        assert all(dict(sizes)[letter] == size for letter, size in sizes), path
-        assert dict(sizes).get("1", 1) == 1 and (entry.static or dict(sizes)["b"] == 2), path
-        assert entry.static == path.endswith("connection")
 
 
 @entries
@@ -689,16 +628,3 @@ def test_an_edit_of_any_record_changes_the_output(name):
         with torch.no_grad(), recording(module, {path: lambda tensor: 0.5 * tensor}):
             y = outputs_of(module, inputs_of(name))
         assert (y - expected).abs().max() > 1e-4, path
-
-
-@entries
-def test_the_module_compiles_to_one_graph(name):
-    module = built(name)
-    torch.compiler.reset()
-    compiled = torch.compile(module, backend="eager", fullgraph=True)
-    with torch.no_grad():
-        expected = outputs_of(module, inputs_of(name))
-        with recording(module) as records:
-            y = outputs_of(compiled, inputs_of(name))
-    assert records == {}
-    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)

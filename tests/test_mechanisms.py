@@ -20,45 +20,10 @@ from models.attention.se import SqueezeExcitation
 from models.attention.self_attention import SelfAttention
 from models.attention.sk import SelectiveKernel
 from models.recording import recording
+from tests.forms import agree, copy_state, features, is_about, randomised, run
 
 CHANNELS, HEIGHT, WIDTH = 64, 5, 7
 CELLS = HEIGHT * WIDTH
-
-
-def features(seed: int = 0) -> torch.Tensor:
-    """(3, 64, 5, 7) in float64, of both signs."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(3, CHANNELS, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    return randomise(module.double())
-
-
-def run(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The output and the records by name, in eval mode. The output is not the input."""
-    with torch.no_grad(), recording(module) as records:
-        y = module(x)
-    if y.shape == x.shape:
-        assert (y - x).abs().max() > 0.01 * x.abs().max()
-    return y, {name: entry.tensor for name, entry in records.items()}
-
-
-def copy(target: nn.Module, source: nn.Module, names: dict[str, str]) -> nn.Module:
-    """Gives `target` the state of `source`, part by part; every part of both must be named."""
-    state = {
-        f"{theirs}{key.removeprefix(ours)}": value
-        for ours, theirs in names.items()
-        for key, value in source.state_dict().items()
-        if key.startswith(f"{ours}.")
-    }
-    assert len(state) == len(source.state_dict())
-    target.double().eval().load_state_dict(state)
-    return target
-
-
-def agree(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 # Squeeze-and-Excitation.
@@ -67,7 +32,7 @@ def agree(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 def test_se_equals_torchvision():
     ours = randomised(SqueezeExcitation(CHANNELS))
     theirs = torchvision.ops.SqueezeExcitation(CHANNELS, CHANNELS // 16)
-    copy(theirs, ours, {"squeeze": "fc1", "excite": "fc2"})
+    copy_state(theirs, ours, {"squeeze": "fc1", "excite": "fc2"})
     y, _ = run(ours, features())
     agree(y, theirs(features()))
 
@@ -75,7 +40,7 @@ def test_se_equals_torchvision():
 def test_se_equals_timm():
     ours = randomised(SqueezeExcitation(CHANNELS, reduction=8))
     theirs = timm.layers.SEModule(CHANNELS, rd_channels=CHANNELS // 8)
-    copy(theirs, ours, {"squeeze": "fc1", "excite": "fc2"})
+    copy_state(theirs, ours, {"squeeze": "fc1", "excite": "fc2"})
     y, _ = run(ours, features())
     agree(y, theirs(features()))
 
@@ -106,7 +71,7 @@ def test_sk_equals_timm(stride, channels):
         f"branches.{m}.{i}": f"paths.{m}.{part}" for m in (0, 1) for i, part in enumerate(("conv", "bn"))
     }
     names |= {"squeeze.0": "attn.fc_reduce", "squeeze.1": "attn.bn", "select": "attn.fc_select"}
-    copy(theirs, ours, names)
+    copy_state(theirs, ours, names)
     y, _ = run(ours, features())
     assert y.shape == (3, channels, -(-HEIGHT // stride), -(-WIDTH // stride))
     agree(y, theirs(features()))
@@ -140,7 +105,7 @@ def test_cbam_equals_timm():
     ours = randomised(CBAM(CHANNELS))
     theirs = timm.layers.cbam.CbamModule(CHANNELS, rd_ratio=1 / 16, mlp_bias=True)
     names = {"squeeze": "channel.fc1", "excite": "channel.fc2"}
-    copy(theirs, ours, names | {"conv": "spatial.conv.conv", "bn": "spatial.conv.bn"})
+    copy_state(theirs, ours, names | {"conv": "spatial.conv.conv", "bn": "spatial.conv.bn"})
     y, _ = run(ours, features())
     assert not torch.allclose(y, theirs(features()))
     with torch.no_grad():  # timm stacks (mean, max), the authors (max, mean)
@@ -188,7 +153,7 @@ def test_self_attention_equals_torch(heads):
 def test_non_local_equals_timm():
     ours = randomised(NonLocal(CHANNELS))
     theirs = timm.layers.NonLocalAttn(CHANNELS, rd_ratio=0.5)
-    copy(theirs, ours, {"query": "t", "key": "p", "value": "g", "project": "z", "bn": "norm"})
+    copy_state(theirs, ours, {"query": "t", "key": "p", "value": "g", "project": "z", "bn": "norm"})
     with torch.no_grad():  # timm scales by the width of the input, the authors by that of the query
         for parameter in theirs.t.parameters():
             parameter.mul_(2**0.5)
@@ -347,11 +312,6 @@ def inserted(name: str, kind: type[nn.Module]) -> list[nn.Module]:
     found = [module for module in models.build(name).modules() if type(module) is kind]
     assert len(found) == (2 if name in PAIRWISE else 8)
     return found
-
-
-def is_about(tensor: torch.Tensor, std: float) -> bool:
-    """Whether the spread is the wanted one; three standard errors of a normal sample, at least."""
-    return abs(tensor.std().item() / std - 1) < max(0.02, 3 / (2 * tensor.numel()) ** 0.5)
 
 
 def test_cbam_starts_with_a_spatial_gate_of_one_half():

@@ -342,6 +342,15 @@ def test_evaluating_stores_what_the_accuracy_counts(stored, monkeypatch):
     assert (stored / "plain.json").read_bytes() == written
 
 
+def test_the_second_look_is_at_the_mirror_image(stored, monkeypatch):
+    looks, look = [], evaluate.logits_of
+    monkeypatch.setattr(evaluate, "logits_of", lambda model, x: (looks.append(x), look(model, x))[1])
+    evaluate.evaluate("plain", stored)
+    first, second = (images.numpy() for images in looks)
+    assert np.array_equal(second, first[..., ::-1])  # left and right change places, top and bottom do not
+    assert not np.array_equal(second, first[..., ::-1, :])
+
+
 def test_the_threshold_is_that_of_the_first_test_images(stored, monkeypatch):
     monkeypatch.setattr(evaluate, "TYPICAL", 40)
     facts = evaluate.evaluate("plain", stored)

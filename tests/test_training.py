@@ -111,6 +111,19 @@ def test_the_loss_falls(toy, monkeypatch):
     assert all(line["images_per_second"] > 0 for line in lines)
 
 
+def test_a_share_of_the_target_goes_to_all_classes(toy, monkeypatch):
+    use_recipe(monkeypatch, label_smoothing=0.2)
+    run, seen = Run("plain", "toy"), []
+    run.model.register_forward_hook(lambda module, images, logits: seen.append(logits.detach()))
+    run.data.start(0)
+    run.train_step()
+    scores = seen[0].float().log_softmax(1)  # (B, 10)
+    labels = run.labels[run.data.order[: TOY.batch]]
+    right = scores[torch.arange(TOY.batch), labels].mean().item()
+    assert run.losses[0].item() == pytest.approx(-0.8 * right - 0.2 * scores.mean().item(), rel=1e-5)
+    assert run.losses[0].item() != pytest.approx(-right, rel=1e-3)
+
+
 class Demanding(Tiny):
     """Brings a loss of 100 for every label, and wants to know how far the run is."""
 

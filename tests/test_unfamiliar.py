@@ -1,6 +1,5 @@
 """When the page says that a picture is unlike the ten classes: thresholds and votes."""
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,12 @@ from PIL import Image
 from models import metadata
 from models.checkpoint import read_facts
 from models.results.evaluate import logits_of
-from tests.networks import picture, randomised, stand_in
+from tests.networks import network, picture, stand_in
 from visualize.inspection.network import inspect
 from visualize.inspection.unfamiliar import is_unusual, sentence
 from visualize.record.compare import compare_record, stream_record
 
 ROOT = Path(__file__).parent.parent
-
-network = cache(randomised)
 
 
 def test_evidence_is_the_logsumexp_of_the_logits():
