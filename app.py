@@ -6,7 +6,6 @@ GRADIO_SERVER_NAME and GRADIO_SERVER_PORT.
 """
 
 import base64
-import json
 import logging
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from models import CATALOGUE
 from models.metadata import mechanisms_table
 from models.results.table import results
 from visualize import events
+from visualize.record.display import description
 from visualize.serving import MIDDLEWARE, leave, refuse_urls, temporary_folder, wait_until_stopped
 
 ASSETS = events.ASSETS
 TEXTS = ASSETS.parent / "texts"
-SCRIPTS = ("record", "draw", "tools", "grid")  # one script in four parts
+SCRIPTS = ("grid_record", "grid_draw", "tools", "grid")  # one script in four parts
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
 FIRST_CARD = "se"
 REFUSED = "() => document.dispatchEvent(new Event('refused'))"
@@ -61,7 +61,7 @@ def build_page() -> gr.Blocks:
             events.first_record(first_networks(table)),
             SCRIPTS,
             server_functions=[events.map_row],
-            words=json.loads((TEXTS / "words.json").read_text(encoding="utf-8")),
+            words=description(),
         )
         with gr.Accordion("What each mechanism does", open=False, elem_id="cards") as cards:
             titles = [(entry.title, name) for name, entry in CATALOGUE.items()]

@@ -216,7 +216,7 @@ def load(name: str, device: str = "cpu") -> nn.Module:
 
     Args:
         name: id in `CATALOGUE`.
-        device: where it shall live, such as `"cpu"` or `"cuda"`.
+        device: where it is to live, such as `"cpu"` or `"cuda"`.
 
     Returns:
         (B, 3, 32, 32) normalised floats -> (B, classes) logits; in eval mode, parameters frozen.

@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
         self.act2 = fill(entry, ("act",), inner) or nn.ReLU()
 
     def forward(self, x: torch.Tensor, handed_on: dict | None = None) -> torch.Tensor:
-        """`handed_on` is of one forward: there a mechanism leaves what the next block's shall know."""
+        """`handed_on` is of one forward: a mechanism leaves there what the next block's needs to know."""
         handed_on = {} if handed_on is None else handed_on
         residual = self.act1(self.bn1(self.conv1(x)))
         residual = self.bn2(self.conv2(residual))

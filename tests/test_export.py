@@ -37,7 +37,7 @@ def test_a_look_without_wishes_is_the_default():
 
 
 def test_a_look_takes_what_it_knows():
-    wish = {"block": "layer1.0", "site": "layer2.1", "query": [3, 28.9], "head": "2", "overlay": 1}
+    wish = {"block": "layer1.0", "pairwise_block": "layer2.1", "query": [3, 28.9], "head": "2", "overlay": 1}
     wish |= {"colours": "grey", "cells": "smooth", "scale": "own"}
     assert view_of(wish) == View("layer1.0", "layer2.1", (3, 28), 2, 1.0, "grey", "smooth", "own")
 
@@ -68,8 +68,8 @@ def test_numbers_beyond_their_ends_are_moved(wish, field, value):
         {"block": 5},
         {"block": True},
         {"block": ["layer1.0"]},
-        {"site": "head"},
-        {"site": {}},
+        {"pairwise_block": "head"},
+        {"pairwise_block": {}},
         {"query": 16},
         {"query": "16"},
         {"query": [1]},

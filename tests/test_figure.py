@@ -17,43 +17,24 @@ from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from models import CATALOGUE
-from tests.networks import picture, randomised
+from tests.networks import EVERY_KIND, column, picture
 from visualize.export.column import Column
 from visualize.export.figure import figure, save
-from visualize.inspection.network import inspect
+from visualize.record.display import description
 from visualize.record.kinds import KINDS, kind_of
 from visualize.record.view import View
-from visualize.texts import words
 
-WORDS = words()
+WORDS = description()
 SEVEN = ("plain", "se", "cbam", "sk", "non_local", "self_attention", "danet")
-EVERY_KIND = (
-    "ms_cam",
-    "sge",
-    "acblock",
-    "coord_attention",
-    "ccnet",
-    "san_pairwise",
-    "apnb",
-    "condconv",
-    "dgc",
-)
-EVERY_KIND += ("stn", "cbam", "sk", "danet", "doconv")
-MEASURED = {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
-NOT_MEASURED = dict.fromkeys(MEASURED)
 
 
-@cache
-def column(name: str) -> Column:
-    random = name in ("stn", "apnb")
-    seen = inspect(randomised(name), picture())
-    facts = NOT_MEASURED if random else MEASURED
-    return Column(name, CATALOGUE[name].title, random, facts, 11_173_962, None, seen)
+def at(**settings) -> View:
+    """A view of layer3.1, where most networks have a map of each kind."""
+    return View(**{"block": "layer3.1", "query": (16, 16), **settings})
 
 
 def drawn(names: tuple[str, ...], look: View | None = None, **settings) -> Figure:
-    return figure([column(name) for name in names], look or View(), **settings)
+    return figure([column(name) for name in names], look or at(), **settings)
 
 
 everything = cache(lambda: drawn(EVERY_KIND))
@@ -74,11 +55,11 @@ def words_of(made: Figure) -> str:
 
 
 def test_maps_are_the_recorded_ones():
-    made = drawn(SEVEN, View(query=(9, 30)))
+    made = drawn(SEVEN, at(query=(9, 30)))
     for name in SEVEN:
         data, ends = image_of(made, f"{name}/layer3.1.cam")
-        assert np.array_equal(data, column(name).seen.cams["layer3.1"]) and ends == (0, 1)
-    maps = {name: column(name).seen.maps for name in SEVEN}
+        assert np.array_equal(data, column(name).inspection.cams["layer3.1"]) and ends == (0, 1)
+    maps = {name: column(name).inspection.maps for name in SEVEN}
     data, ends = image_of(made, "cbam/layer3.1.refine.spatial_gate")
     assert np.array_equal(data, maps["cbam"]["layer3.1.refine.spatial_gate"].values[0]) and ends == (0, 1)
     place = 30 * 8 // 32 * 8 + 9 * 8 // 32  # row 7, column 2 of 8 x 8
@@ -110,39 +91,41 @@ def test_the_photograph_below_a_map_is_its_luminance():
 
 
 def test_one_head_and_another_site():
-    made = drawn(("self_attention", "plain"), View(site="layer2.1", head=3, query=(0, 0)))
+    made = drawn(("self_attention", "plain"), at(pairwise_block="layer2.1", head=3, query=(0, 0)))
     data, _ = image_of(made, "self_attention/stage2.affinity")
-    values = column("self_attention").seen.maps["stage2.affinity"].values
+    values = column("self_attention").inspection.maps["stage2.affinity"].values
     assert np.allclose(data, values[3, 0] * 256, rtol=1e-4)
     assert "head 4 of 4" in words_of(made)
 
 
 def test_a_cross_has_no_number_off_the_cross():
-    data, _ = image_of(drawn(("ccnet", "plain"), View(query=(0, 31))), "ccnet/stage3.affinity_1")
-    read = column("ccnet").seen.maps["stage3.affinity_1"].values[7, 0]  # of the cell: its column, its row
+    data, _ = image_of(drawn(("ccnet", "plain"), at(query=(0, 31))), "ccnet/stage3.affinity_1")
+    read = (
+        column("ccnet").inspection.maps["stage3.affinity_1"].values[7, 0]
+    )  # of the cell: its column, its row
     assert np.allclose(data[:7, 0], read[:7] * 16) and np.allclose(data[7], read[8:] * 16)
     assert np.isnan(data[:7, 1:]).all()
 
 
 def test_another_block():
-    made = drawn(("cbam", "se"), View(block="layer1.0"))
+    made = drawn(("cbam", "se"), at(block="layer1.0"))
     data, _ = image_of(made, "cbam/layer1.0.refine.spatial_gate")
-    assert np.array_equal(data, column("cbam").seen.maps["layer1.0.refine.spatial_gate"].values[0])
+    assert np.array_equal(data, column("cbam").inspection.maps["layer1.0.refine.spatial_gate"].values[0])
     assert not [axes for axes in made.axes if "layer3.1" in axes.get_label()]
 
 
 def test_scales():
     """Spatial gates of two networks: fixed at 0 to 1, shared from least to most, each its own."""
     paths = ["cbam/layer3.1.refine.spatial_gate", "scse/layer3.1.refine.spatial_gate"]
-    values = [column(path[:4]).seen.maps[path[5:]].values for path in paths]
+    values = [column(path[:4]).inspection.maps[path[5:]].values for path in paths]
     ranges = [(float(v.min()), float(v.max())) for v in values]
     both = (min(low for low, _ in ranges), max(high for _, high in ranges))
     for scale, expected in (("fixed", [(0, 1)] * 2), ("shared", [both] * 2), ("own", ranges)):
-        made = drawn(("cbam", "scse"), View(scale=scale))
+        made = drawn(("cbam", "scse"), at(scale=scale))
         assert np.allclose([image_of(made, path)[1] for path in paths], expected), scale
         assert image_of(made, "cbam/layer3.1.cam")[1] == (0, 1)
         curve = axes_of(made, "scse/layer3.1.refine.channel_gate")
-        gate = column("scse").seen.maps["layer3.1.refine.channel_gate"].values
+        gate = column("scse").inspection.maps["layer3.1.refine.channel_gate"].values
         if scale == "own":
             assert curve.get_ylim() == pytest.approx((gate.min(), gate.max()))
 
@@ -162,31 +145,33 @@ def test_what_has_no_end_is_symmetric_about_zero():
 
 @pytest.mark.parametrize("scale", ["shared", "own"])
 def test_shares_stay_logarithmic_and_zero_stays_in_the_middle(scale):
-    look, path = View(scale=scale), "layer3.1.refine.global_logit"
+    look, path = at(scale=scale), "layer3.1.refine.global_logit"
     made = drawn(("danet", "apnb", "ms_cam"), look)
     image = axes_of(made, "danet/stage3.channel").images[-1]
     assert isinstance(image.norm, LogNorm) and image.norm.vmin == 1 / 256  # of shares that are almost zero
-    assert image.norm.vmax == pytest.approx(column("danet").seen.maps["stage3.channel"].values.max() * 256)
+    assert image.norm.vmax == pytest.approx(
+        column("danet").inspection.maps["stage3.channel"].values.max() * 256
+    )
     bars = axes_of(made, "apnb/stage3.affinity")
     assert bars.get_ylim() == (1 / 16, 16) and bars.get_yscale() == "log"  # bars stand on a line that stays
-    curve, most = axes_of(made, f"ms_cam/{path}"), np.abs(column("ms_cam").seen.maps[path].values).max()
+    curve, most = axes_of(made, f"ms_cam/{path}"), np.abs(column("ms_cam").inspection.maps[path].values).max()
     assert curve.get_ylim() == (pytest.approx(-most), pytest.approx(most))
 
 
 def changed(name: str, path: str, values: np.ndarray) -> Column:
     """A column in which one map holds other values."""
     old = column(name)
-    maps = old.seen.maps | {path: replace(old.seen.maps[path], values=values)}
-    return replace(old, seen=replace(old.seen, maps=maps))
+    maps = old.inspection.maps | {path: replace(old.inspection.maps[path], values=values)}
+    return replace(old, inspection=replace(old.inspection, maps=maps))
 
 
 @pytest.mark.parametrize("scale", ["fixed", "shared", "own"])
 def test_constant_maps_look_constant_on_every_scale(scale):
     path, logit = "layer3.1.refine.spatial_gate", "layer3.1.refine.local_logit"
-    flat = column("cbam").seen.maps[path].values * 0 + 0.5
+    flat = column("cbam").inspection.maps[path].values * 0 + 0.5
     flat[0, 0, 0] += 1e-6
-    zero = column("ms_cam").seen.maps[logit].values * 0
-    made = figure([changed("cbam", path, flat), changed("ms_cam", logit, zero)], View(scale=scale))
+    zero = column("ms_cam").inspection.maps[logit].values * 0
+    made = figure([changed("cbam", path, flat), changed("ms_cam", logit, zero)], at(scale=scale))
     image = axes_of(made, f"cbam/{path}").images[-1]
     assert np.ptp(image.norm(image.get_array())) < 1e-3
     assert "flat: 0.50 everywhere" in words_of(made)
@@ -194,19 +179,19 @@ def test_constant_maps_look_constant_on_every_scale(scale):
 
 
 def test_opacity_and_cells():
-    for look in (View(overlay=0.3), View(overlay=0.3, cells="smooth", colours="magma")):
+    for look in (at(overlay=0.3), at(overlay=0.3, cells="smooth", colours="magma")):
         photo, image = axes_of(drawn(("plain", "se"), look), "plain/layer3.1.cam").images
         assert image.get_cmap()(0.7)[3] == 0.3 and image.get_alpha() is None
         assert image.get_interpolation() == ("nearest" if look.cells == "true" else "bilinear")
         anchors = WORDS["colours"][look.colours].split()  # 17 of them, as on the page
         assert np.allclose(image.get_cmap()(3 / 16)[:3], to_rgb(f"#{anchors[3]}"), atol=0.01)
         assert photo.get_interpolation() == "nearest" and np.ptp(photo.get_array(), axis=2).max() == 0
-    photo, _ = axes_of(drawn(("plain", "se"), View(overlay=0)), "plain/layer3.1.cam").images
+    photo, _ = axes_of(drawn(("plain", "se"), at(overlay=0)), "plain/layer3.1.cam").images
     assert np.array_equal(photo.get_array(), np.array(picture()))
 
 
 def test_the_mark_is_on_the_cell_that_asks():
-    made = drawn(("danet", "plain"), View(query=(9, 30)))
+    made = drawn(("danet", "plain"), at(query=(9, 30)))
     for path in ("danet/stage3.position", "picture"):
         frame = axes_of(made, path).patches[-1]
         assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (8, 28, 4, 4)
@@ -216,7 +201,7 @@ def test_the_mark_is_on_the_cell_that_asks():
 
 def test_no_map_is_invented():
     """Plain has no attention and says so; a mechanism without a map at a block says where it has one."""
-    made = drawn(("plain", "danet", "san_pairwise", "global_context"), View(block="layer1.0"))
+    made = drawn(("plain", "danet", "san_pairwise", "global_context"), at(block="layer1.0"))
     assert {axes.get_label() for axes in made.axes if axes.get_label().startswith("plain")} == {
         "plain/layer1.0.cam"
     }
@@ -224,7 +209,7 @@ def test_no_map_is_invented():
     assert not [axes for axes in made.axes if axes.get_label().startswith("global_context/layer2")]
     assert "global" not in words_of(drawn(("plain", "se")))
     assert "no channel weights here, but at layer4.1" in " ".join(
-        words_of(drawn(("se", "global_context"), View("layer1.0"))).split()
+        words_of(drawn(("se", "global_context"), at(block="layer1.0"))).split()
     )
 
 
@@ -232,7 +217,7 @@ def test_every_kind_of_map_is_drawn():
     labels = {axes.get_label() for axes in everything().axes}
     kinds = set()
     for name in EVERY_KIND:
-        for path, shown in column(name).seen.maps.items():
+        for path, shown in column(name).inspection.maps.items():
             if any(label.startswith(f"{name}/{path}") for label in labels):
                 kinds.add(kind_of(shown))
     assert kinds == {*KINDS.values(), "filters"} - {"cam"}
@@ -270,7 +255,7 @@ def test_no_words_overlap_or_are_cut(names):
 
 
 def test_the_caption_says_what_was_asked_for():
-    made = drawn(("se", "stn"), View(scale="own"), target="dog", cam="GradCAM++", missing={"eca": "No eca."})
+    made = drawn(("se", "stn"), at(scale="own"), target="dog", cam="GradCAM++", missing={"eca": "No eca."})
     words = " ".join(words_of(made).split())
     for said in (
         "Class explained: dog.",

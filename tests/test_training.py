@@ -712,7 +712,7 @@ def test_a_run_that_was_stopped_before_it_was_measured_goes_on(trained):
 )
 def test_what_does_not_ship_needs_a_folder(toy, monkeypatch, arguments):
     monkeypatch.setattr(train, "Run", crash)
-    with pytest.raises(SystemExit, match="does not ship: say where it shall go by --folder"):
+    with pytest.raises(SystemExit, match="does not ship: say where it is to go with --folder"):
         command(train_command, monkeypatch, "untrained", *arguments)
     assert set(SHIPPED) == {"gpu", "cpu"}
     for recipe in SHIPPED:

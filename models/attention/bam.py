@@ -14,7 +14,7 @@ from ..recording import record
     paper="Park et al., BAM: Bottleneck Attention Module, BMVC 2018, https://arxiv.org/abs/1807.06514",
 )
 class BottleneckAttention(nn.Module):
-    r"""Amplifies, before each shrinking step, the channels and the places that shall be carried on.
+    r"""Amplifies, before each shrinking step, the channels and the places that are worth carrying on.
 
     $$M = \sigma\big(M_c(x) + M_s(x)\big), \quad y = x\,(1 + M), \quad
     M_c = W_1\,\mathrm{relu}(\mathrm{bn}(W_0\,\mathrm{avg}_{hw}\,x))$$

@@ -25,7 +25,7 @@ class GlobalSecondOrderPooling(nn.Module):
     An average says how strong a detector is, a covariance says with whom: two detectors that fire at the
     same places have a large entry in the table. The features are first reduced to d = 32 detectors, the
     table of all their pairs is built, and each detector's row of the table goes through filters of its
-    own into the decision how loud every channel shall be.
+    own into the decision how loud every channel is.
 
     **What to look for.** Bright cells off the diagonal are pairs that fire together, dark ones avoid
     each other. Mixing up the cells of the input changes neither table nor gate: the block knows who

@@ -22,7 +22,7 @@ class SpatialGroupEnhance(nn.Module):
 
     The channels are sorted into sixteen teams. Each team computes what it sees on average, and compares
     every place with that. Agreement is measured relative to the other places of the same picture, so
-    each map has bright and dark regions; two learned numbers per team say how much that shall count.
+    each map has bright and dark regions; two learned numbers per team say how much that counts.
 
     **What to look for.** The maps of the teams as a sheet: which light the object, which the background?
     A flat map has a gamma near 0, a team that does not use attention; a negative gamma brightens what

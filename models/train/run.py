@@ -46,7 +46,7 @@ class Run:
     def __init__(
         self, name: str, recipe: str, seed: int = 0, dataset: str = "cifar10", validate: bool = False
     ):
-        find(name)  # an unknown name shall not cost a minute, nor leave a folder
+        find(name)  # an unknown name is refused before it costs a minute or leaves a folder
         self.name, self.recipe, self.seed = name, RECIPES[recipe], seed
         self.dataset, self.validate = dataset, validate
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -322,7 +322,7 @@ def place(
     """
     if folder is None and (recipe not in SHIPPED or dataset != "cifar10"):
         raise TrainingError(
-            f"A network by the recipe {recipe} on {dataset} does not ship: say where it shall go by --folder."
+            f"A network by the recipe {recipe} on {dataset} does not ship: say where it is to go with --folder."
         )
     folder = CHECKPOINTS if folder is None else folder
     if replace or not (folder / f"{name}.json").exists():

@@ -1,96 +1,88 @@
-"""What is said about the maps in a figure: under each map, in place of one, and below all of them."""
-
-import re
-
-import numpy as np
+"""What is said about a whole figure: its title, and the caption for a reader who sees it alone."""
 
 from models import CLASSES
 
-from ..record.kinds import block_of, kind_of
+from ..record.display import description
 from ..record.view import View
-from ..texts import words
 from .column import Column
-from .panels import FLAT, Section, Shown, branch_names, number, times
+from .panels import Row, place
+
+COUNTS = (
+    "No",
+    "One",
+    "Two",
+    "Three",
+    "Four",
+    "Five",
+    "Six",
+    "Seven",
+    "Eight",
+    "Nine",
+    "Ten",
+    "Eleven",
+    "Twelve",
+)
 
 
-def lines_about(shown: Shown, view: View, cam: str) -> list[str]:
-    """The range of a map, and what else is to be said about it."""
-    seen, kind = shown.column.seen, shown.kind
-    said = [] if kind == "grid" else [range_of(shown)]
-    if kind == "cam" and cam != "EigenCAM":  # which knows no class
-        said.append(f"for {CLASSES[seen.target]}, {percent(seen.probabilities[seen.target])}")
-    if kind in ("channel", "branch"):
-        said.append(f"{shown.map.values.shape[1 if kind == 'branch' else 0]} channels")
-    if kind == "branch":
-        said.append(f"below: {branch_names(shown)[-1]}")
-    if shown.map.axes.startswith("head q"):
-        heads = len(shown.map.values)
-        which = "mean" if view.head == "mean" else f"head {min(view.head, heads - 1) + 1}"
-        said.append(f"{which} of {heads}" + (" heads" if which == "mean" else ""))
-    strength = seen.strength.get(shown.path.split(".")[0])
-    if kind in ("pairwise", "cross", "footprint", "keys") and strength is not None:
-        said.append(f"changes features by {percent(strength)}")
-    return said
+def title(columns: list[Column]) -> str:
+    """What is compared; the picture stands beside it."""
+    count = len(columns)
+    many = f"How {COUNTS[count].lower() if count < len(COUNTS) else count} networks look at this picture"
+    return f"How {columns[0].title} looks at this picture" if count == 1 else many
 
 
-def range_of(shown: Shown) -> str:
-    """The range of a map; of branches, of the last one's share."""
-    values = shown.values[-1] if shown.kind == "branch" else shown.values
-    least, most, mean = (float(of(values)) for of in (np.nanmin, np.nanmax, np.nanmean))
-    if shown.kind == "cam":
-        return f"relative, mean {number(mean)}" if most > 0 else "flat: none stands out"
-    if most - least < FLAT * max(1e-9, abs(most)):
-        return f"flat: {times(shown, mean)} everywhere"
-    return f"{number(least)} to {times(shown, most)}, mean {times(shown, mean)}"
+def subtitle(columns: list[Column], view: View, rows: list[Row], target: str, cam: str) -> str:
+    """Which class, which method, which block, on which scales."""
+    method = description()["methods"][cam]["name"]
+    if cam != "EigenCAM":  # which knows no class
+        answers = {CLASSES[column.inspection.target] for column in columns}
+        own = "its own answer" if len(columns) == 1 else "each network's own answer"
+        own += f", {answers.pop()}" if len(answers) == 1 else ""
+        method += f" for {own if target == 'predicted' else target}"
+    said = [method, f"block {view.block}"]
+    between = next((row.block for row in rows if row.section.pairwise), None)
+    if between and between != view.block:
+        said.append(f"attention {place_of(rows)}")
+    said.append(f"scales {description()['scale_texts'][view.scale].split(',')[0]}")
+    return " · ".join(said)
 
 
-def percent(share: float) -> str:
-    if 0.9995 < share < 1:
-        return "> 99.9 %"
-    return f"{100 * share:.{1 if share < 0.0995 or 0.995 < share < 1 else 0}f} %"
-
-
-def cam_name(cam: str) -> str:
-    return re.sub("^GradCAM", "Grad-CAM", cam)
-
-
-def where(path: str) -> str:
-    """Where in the network a map is, as a phrase."""
-    if path.startswith("stage"):
-        return f"after layer{path[5]}"
-    return f"in the {path.split('.')[0]}" if re.match("head|input", path) else f"at {block_of(path)}"
-
-
-def why_none(column: Column, section: Section) -> str:
-    """Why there is no map of a section."""
-    there = [where(path) for path, found in column.seen.maps.items() if kind_of(found) in section.kinds]
-    what = section.title[0].lower() + section.title[1:]
-    return f"no {what} here, but {there[-1]}" if there else f"no {what}"
+def place_of(rows: list[Row]) -> str:
+    """Where in the network the pairwise maps are, as a phrase."""
+    cells = [
+        cell for row in rows if row.section.pairwise for cell in row.cells.values() if isinstance(cell, list)
+    ]
+    tensors = [panel.tensor for cell in cells for panel in cell]
+    stages = [tensor for tensor in tensors if tensor.startswith("stage")]
+    return place((stages or tensors)[0]) if tensors else ""
 
 
 def caption(
-    columns: list[Column], view: View, site: str | None, target: str, cam: str, missing: dict[str, str]
+    columns: list[Column], view: View, rows: list[Row], target: str, cam: str, missing: dict[str, str]
 ) -> str:
-    """What a reader needs who sees the figure alone."""
-    seen = columns[0].seen
+    """What a reader needs who has the figure and nothing else."""
+    seen, words = columns[0].inspection, description()
     said = ["One picture of 32 × 32 pixels, as the networks see it."]
     if cam != "EigenCAM":
         own = "each network's own answer" if len(columns) > 1 else "the network's own answer"
         said.append(f"Class explained: {own if target == 'predicted' else target}.")
     cells = len(seen.cams[view.block])
-    said.append(f"Method: {cam_name(cam)}. Block: {view.block}, {cells} × {cells} cells.")
-    if site:
-        maps = {path: found for column in columns for path, found in column.seen.maps.items()}
-        between = [path for path in maps if block_of(path) == site and not path.startswith("layer")]
-        x, y = (at * len(seen.cams[site]) // 32 + 1 for at in view.query)
+    said.append(f"Method: {words['methods'][cam]['name']}. Block: {view.block}, {cells} × {cells} cells.")
+    if where := place_of(rows):
+        block = next(row.block for row in rows if row.section.pairwise)
+        x, y = (at * len(seen.cams[block]) // 32 + 1 for at in view.query)
         heads = ""
-        if any(found.axes.startswith("head q") for found in maps.values()):
+        if any(
+            found.axes.startswith("head q") for column in columns for found in column.inspection.maps.values()
+        ):
             heads = "; the mean of the heads" if view.head == "mean" else f"; head {view.head + 1}"
-        place = where(between[0]) if between else f"at {site}"
-        said.append(f"Attention and channel matrices {place}, marked place in row {y}, column {x}{heads}.")
-    said.append(f"Scales: {words()['scales'][view.scale]}.")
+        said.append(f"Attention and channel matrices {where}, marked place in row {y}, column {x}{heads}.")
+    said.append(f"Scales: {words['scale_texts'][view.scale]}.")
+    if view.overlay:
+        said.append("Lines over the maps: the outlines of the picture.")
     if view.cells == "smooth":
         said.append("Smoothed between the cells.")
+    said += [f"{row.section.title}: {row.section.text}" for row in rows]
     measured = [
         f"{column.title} {known['value']:.1f} % ({known['low']:.1f} to {known['high']:.1f}; "
         f"recipe {known['recipe']})"

@@ -21,7 +21,7 @@ class Column:
     accuracy: dict
     parameters: int
     sha256: str | None
-    seen: Inspection
+    inspection: Inspection
 
 
 def inspect_column(name: str, picture: Image.Image, target: str, cam: str, random_weights: bool) -> Column:
@@ -30,12 +30,12 @@ def inspect_column(name: str, picture: Image.Image, target: str, cam: str, rando
     Raises:
         CheckpointError, NotFiniteError: as for `inspect_by_name`.
     """
-    seen, facts, _ = inspect_by_name(name, picture, target, cam, random_weights=random_weights)
+    inspection, facts, _ = inspect_by_name(name, picture, target, cam, random_weights=random_weights)
     title, digest = CATALOGUE[name].title, facts.get("sha256")
-    return Column(name, title, not facts, accuracy(facts), parameters(name), digest, seen)
+    return Column(name, title, not facts, accuracy(facts), parameters(name), digest, inspection)
 
 
-def all_maps(seen: Inspection) -> dict[str, Map]:
+def all_maps(inspection: Inspection) -> dict[str, Map]:
     """The CAMs of all blocks, as `layer4.1.cam`, then what the mechanism recorded."""
-    cams = {f"{block}.cam": Map("h w", values) for block, values in seen.cams.items()}
-    return cams | seen.maps
+    cams = {f"{block}.cam": Map("h w", values) for block, values in inspection.cams.items()}
+    return cams | inspection.maps

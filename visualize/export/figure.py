@@ -1,9 +1,9 @@
-"""The page's maps as one figure for a slide or a paper: a column per network, a row per kind of map.
+"""The page's maps as one figure for a slide or a paper: below each network's answer, what it looks at.
 
     drawn = figure(columns, view, target="predicted", cam="GradCAM")
     save(drawn, Path("figure.pdf"))
 
-shown.py says what is to be seen, drawing.py draws each map, and here they find their places on a sheet. Only
+panels.py says what is to be seen, drawing.py draws each map, and here they find their places on a sheet. Only
 matplotlib's objects are used, never pyplot, so threads may draw at the same time.
 """
 
@@ -16,30 +16,46 @@ from matplotlib.figure import Figure
 
 from models import CLASSES
 
+from ..record.display import percent
 from ..record.view import View
-from .captions import cam_name, caption, lines_about, percent, why_none
+from .captions import caption, subtitle, title
 from .column import Column
-from .drawing import SIDE, draw, mark
-from .panels import Section, Shown, maps_of, scale, sections, site_of
-from .sheet import ACCENT, BODY, HEADING, INK, NOTE, TITLE, Sheet, wrapped
+from .drawing import draw, height_of, mark
+from .panels import Absent, Panel, Row, panels
+from .sheet import (
+    ACCENT,
+    BODY,
+    CAPTION,
+    HEADING,
+    INK,
+    NAME,
+    NOTE,
+    SUBTITLE,
+    TITLE,
+    Sheet,
+    wrapped,
+)
 
-EDGE, GAP = 0.3, 0.3  # in inches: around everything, between columns
-UNDER_HEADER, UNDER_ROW = 0.24, 0.26
-ANSWER = 0.25  # a line of an answer and its bar
+WIDTHS = np.arange(14.4, 29, 0.8).tolist()  # of a slide, in inches: the smaller, the larger its letters
+EDGE, GAP = 0.35, 0.2  # around everything, between columns
+PHOTO = 0.85
+UNDER_TITLE, UNDER_HEADER, UNDER_HEADING, UNDER_MAP, UNDER_BAND = 0.12, 0.12, 0.04, 0.12, 0.3
+TOP = EDGE + PHOTO + UNDER_TITLE
+ANSWERS, ANSWER = 2, 0.26  # how many are shown; a line of one and its bar
 WINNER, UNTRAINED = BODY._replace(colour=INK), NOTE._replace(colour="#b45309")
-ABSENT = NOTE._replace(colour="#8b929e")
-MIN_WIDTH = 6.3
-BAND = 12  # networks side by side at most; more go on in a second band below
-PER_LINE = 4  # maps side by side, where there is one network alone
-MOST_SECTIONS = 3  # in one row
-MOST_MAPS = 4  # of one kind and one network
+ABSENT = NOTE._replace(colour="#7d8590")
+BAND = 8  # networks side by side at most; more go on in a second band below
+FEW_MAPS = 6  # stand in one row, more in two
+MOST_LANES = 12  # maps side by side; more would be too small to read
+SIDES = np.arange(4.0, 1.04, -0.05).round(2).tolist()  # of a map, in inches, the largest that fits
 
 
-class Row(NamedTuple):
-    """Maps of one or more kinds: number of the column -> map."""
+class Block(NamedTuple):
+    """A network's part of the figure: its maps in lanes of one or two, and what it does not have."""
 
-    sections: list[Section]
-    cells: dict[int, Shown]
+    column: Column
+    lanes: list[list[Panel]]
+    absent: list[str]
 
 
 def figure(
@@ -51,38 +67,33 @@ def figure(
 ) -> Figure:
     """Draws what the page shows of some networks.
 
-    Up to 12 networks stand side by side; more are wrapped into bands of equally many columns, one band below
-    the other. Kinds of maps that no two networks have in common share a row. The maps of a single network
-    stand side by side, four in a line.
+    Each network has its CAM, below it and beside it its own maps, and a sentence for each kind of map that
+    others have and it has not. Up to eight networks make a sheet of 16:9; more are wrapped into bands, one
+    below the other.
 
     Args:
         columns: one per network, all of the same picture.
         view: how the maps are drawn.
-        target, cam: what was asked for, for the caption.
+        target, cam: what was asked for.
         missing: id -> why a network that was asked for is not here.
     """
-    site, count = site_of(columns, view), len(columns)
-    table = rows(columns, view, site, cam)
-    across = min(PER_LINE, len(table)) if count == 1 else -(-count // -(-count // BAND))
-    sheet = Sheet(max(MIN_WIDTH, left_of(across) + SIDE + EDGE), view)
-    y = EDGE
-    if count == 1:
-        photo(sheet, columns[0], site, SIDE)
-        below = headers(sheet, columns, EDGE, EDGE + SIDE + UNDER_HEADER)
-        for start in range(0, len(table), across):
-            line = [row.cells[0] for row in table[start : start + across]]
-            y = draw_row(sheet, columns, Row([], dict(enumerate(line))), y)
-        y = max(y, below)
-    else:
-        for start in range(0, count, across):
-            part = columns[start : start + across]
-            y = headers(sheet, part, left_of(1), y)
-            if start == 0:
-                photo(sheet, columns[0], site, y - UNDER_HEADER - EDGE)
-            for row in band(table, start, start + across):
-                y = draw_row(sheet, part, row, y)
-    said = caption(columns, view, site, target, cam, missing or {})
-    return sheet.cut(sheet.write(EDGE, y, said, BODY, sheet.width - 2 * EDGE) + EDGE)
+    rows, count = panels(columns, view, target, cam), -(-len(columns) // -(-len(columns) // BAND))
+    bands = [blocks(columns[start : start + count], rows) for start in range(0, len(columns), count)]
+    said = caption(columns, view, rows, target, cam, missing or {})
+    width, lane, side = sizes(bands, said)
+    below = EDGE + caption_height(said, width)
+
+    sheet = Sheet(width, view, side, lane, columns[0].inspection.pixels)
+    photo(sheet, columns[0], rows)
+    x = EDGE + PHOTO + GAP
+    y = sheet.write(x, EDGE, title(columns), TITLE)
+    sheet.write(x, y + 0.05, subtitle(columns, view, rows, target, cam), SUBTITLE, width - x - EDGE)
+    y = TOP
+    for band in bands:
+        y = draw_band(sheet, band, y) + UNDER_BAND
+    height = max(width * 9 / 16, y - UNDER_BAND + below)
+    sheet.write(EDGE, height - below, said, CAPTION, width - 2 * EDGE)
+    return sheet.cut(height)
 
 
 def save(drawn: Figure, file: Path) -> None:
@@ -90,101 +101,145 @@ def save(drawn: Figure, file: Path) -> None:
     matplotlib.rcParams["pdf.fonttype"] = 42  # TrueType; the process is ours, every thread sets the same
     pdf = {"Creator": "AttnScope", "Producer": None, "CreationDate": None}
     metadata = pdf if file.suffix == ".pdf" else {"Software": "AttnScope"}
-    drawn.savefig(file, dpi=drawn.dpi, metadata=metadata)
+    compress = {} if file.suffix == ".pdf" else {"pil_kwargs": {"compress_level": 3}}
+    drawn.savefig(file, dpi=drawn.dpi, metadata=metadata, **compress)
     drawn.clear()
 
 
-# ---- the table of maps
+# ---- what goes where
 
 
-def rows(columns: list[Column], view: View, site: str | None, cam: str) -> list[Row]:
-    """One row for each kind of map, and one more for a network's second map of the kind, and so on."""
+def blocks(columns: list[Column], rows: list[Row]) -> list[Block]:
+    """The networks of a band. Where their maps are too many, the networks with most of them show fewer."""
+    shown = {column.key: [] for column in columns}
+    absent = {column.key: [] for column in columns}
+    for row in rows:
+        held = any(isinstance(row.cells[key], list) for key in shown)
+        for key in shown:
+            if isinstance(row.cells[key], list):
+                shown[key] += row.cells[key]
+            elif held:
+                absent[key].append(said_of(row.cells[key]))
+    deep = 1 if sum(map(len, shown.values())) <= FEW_MAPS else 2
+    lanes = {key: -(-len(maps) // deep) for key, maps in shown.items()}
+    while sum(lanes.values()) > MOST_LANES:
+        richest = max(lanes, key=lanes.get)
+        lanes[richest] -= 1
     found = []
-    for section in sections(cam_name(cam)):
-        place = site if section.sited else view.block
-        each = [maps_of(column, section, place, view) for column in columns]
-        scale([shown for maps in each for shown in maps], view)
-        for maps in each:
-            for shown in maps:
-                shown.said = lines_about(shown, view, cam)
-            if len(maps) > MOST_MAPS:
-                maps[MOST_MAPS - 1].said.append(f"and {len(maps) - MOST_MAPS} more of this kind")
-        for line in range(min(MOST_MAPS, max(map(len, each)))):
-            cells = {i: maps[line] for i, maps in enumerate(each) if line < len(maps)}
-            found.append(Row([] if line else [section], cells))
+    for column in columns:
+        maps, room = shown[column.key], deep * lanes[column.key]
+        if more := len(maps) - room if len(maps) > room else 0:
+            absent[column.key].insert(0, f"and {more} more map{'s' if more > 1 else ''} of its own")
+        maps = maps[:room]
+        found.append(
+            Block(column, [maps[i : i + deep] for i in range(0, len(maps), deep)], absent[column.key])
+        )
     return found
 
 
-def band(table: list[Row], start: int, stop: int) -> list[Row]:
-    """The rows of some columns; those whose maps stand in different columns become one."""
-    found: list[Row] = []
-    for row in table:
-        cells = {i - start: shown for i, shown in row.cells.items() if start <= i < stop}
-        free = (other for other in found if not other.cells.keys() & cells.keys())
-        shared = next((other for other in free if len(other.sections) < MOST_SECTIONS), None)
-        if cells and shared:
-            shared.sections.extend(row.sections)
-            shared.cells.update(cells)
-        elif cells:
-            found.append(Row([*row.sections], cells))
-    return found
+def said_of(cell: Absent) -> str:
+    return cell.none[0].upper() + cell.none[1:] + "."
+
+
+def sizes(bands: list[list[Block]], said: str) -> tuple[float, float, float]:
+    """Of the smallest sheet on which all fits, its width, that of a lane and that of a map, in inches."""
+    lanes = max(map(lanes_of, bands))
+    for width in WIDTHS:
+        lane = (width - 2 * EDGE + GAP) / lanes - GAP
+        room = width * 9 / 16 - TOP - EDGE - caption_height(said, width)
+        for side in SIDES:
+            if side <= lane and (len(bands) > 1 or band_height(bands[0], side, lane) <= room):
+                return width, lane, side
+    return width, lane, SIDES[-1]
+
+
+def caption_height(said: str, width: float) -> float:
+    return len(wrapped(said, width - 2 * EDGE, CAPTION)) * CAPTION.leading
+
+
+def lanes_of(band: list[Block]) -> int:
+    return sum(len(block.lanes) for block in band)
+
+
+def band_height(band: list[Block], side: float, lane: float) -> float:
+    return header_height(band, lane) + sum(row_heights(band, side, lane))
+
+
+def row_heights(band: list[Block], side: float, lane: float) -> tuple[float, float]:
+    """Of the two rows of maps in a band; in the second also room for what stands in a free place."""
+    maps = [maps for block in band for maps in block.lanes]
+    first, second = (
+        [heights(lane_maps[row], side, lane) for lane_maps in maps if len(lane_maps) > row] for row in (0, 1)
+    )
+    return max(first), max(second, default=0.5)
+
+
+def heights(panel: Panel, side: float, lane: float) -> float:
+    """Of a map with its title."""
+    title = len(wrapped(panel.section.title, lane, HEADING)) * HEADING.leading
+    return title + UNDER_HEADING + height_of(panel, side, lane) + UNDER_MAP
 
 
 # ---- placing
 
 
-def left_of(column: int) -> float:
-    """Of a network, from 1; 0 is the column of the row titles."""
-    return EDGE + column * (SIDE + GAP)
-
-
-def photo(sheet: Sheet, column: Column, site: str | None, side: float) -> None:
+def photo(sheet: Sheet, column: Column, rows: list[Row]) -> None:
     """The picture, with the mark where some network has attention."""
-    axes = sheet.axes(EDGE, EDGE, side, side, "picture")
-    axes.imshow(column.seen.pixels, extent=(0, 32, 32, 0), interpolation="nearest")
-    if site:
-        cells = len(column.seen.cams[site])
+    axes = sheet.axes(EDGE, EDGE, PHOTO, PHOTO, "picture")
+    axes.imshow(column.inspection.pixels, extent=(0, 32, 32, 0), interpolation="nearest")
+    if block := next((row.block for row in rows if row.section.pairwise), None):
+        cells = len(column.inspection.cams[block])
         mark(axes, *(at * cells // 32 for at in sheet.view.query), cells)
 
 
-def headers(sheet: Sheet, columns: list[Column], x: float, top: float) -> float:
-    """Name, accuracy, and the three most probable classes of networks side by side."""
-    titles = [len(wrapped(column.title, SIDE, TITLE)) for column in columns]
-    for column, lines in zip(columns, titles):
-        y = top + (max(titles) - lines) * TITLE.leading  # the names end on one line
-        y = sheet.write(x, y, column.title, TITLE, SIDE)
-        value = column.accuracy["value"]
-        known = "not measured" if value is None else f"{value:.1f} % right in the test"
-        words, style = ("random weights, not trained", UNTRAINED) if column.random else (known, NOTE)
-        y = sheet.write(x, y, words, style) + 0.06
-        ranked = np.argsort(-column.seen.probabilities, kind="stable")[:3]
-        styles = ((HEADING, WINNER, ACCENT), (BODY, BODY, "#9ca3af"), (BODY, BODY, "#9ca3af"))
-        for index, (name, number, colour) in zip(ranked, styles):
-            share = float(column.seen.probabilities[index])
-            sheet.write(x, y, CLASSES[index], name)
-            sheet.write(x + SIDE, y, percent(share), number, align="right")
-            sheet.bar(x, y + ANSWER - 0.065, SIDE, "#e5e7eb")
-            sheet.bar(x, y + ANSWER - 0.065, SIDE * share, colour)
-            y += ANSWER
-        x += SIDE + GAP
-    return y + UNDER_HEADER
+def draw_band(sheet: Sheet, band: list[Block], y: float) -> float:
+    """Networks side by side."""
+    first, step, x = y + header_height(band, sheet.lane), sheet.lane + GAP, EDGE
+    rows = row_heights(band, sheet.side, sheet.lane)
+    for block in band:
+        header(sheet, block, x, y, first - UNDER_HEADER)
+        for lane in block.lanes:
+            for row, panel in enumerate(lane):
+                top = sheet.write(x, first + sum(rows[:row]), panel.section.title, HEADING, sheet.lane)
+                end = draw(sheet, panel, x, top + UNDER_HEADING)
+            x += step
+        top = max(end + UNDER_MAP, first + rows[0]) if len(lane) == 1 else end + UNDER_MAP
+        for line in block.absent:  # as far as there is room
+            if top + len(wrapped(line, sheet.lane, ABSENT)) * ABSENT.leading <= first + sum(rows):
+                top = sheet.write(x - step, top, line, ABSENT, sheet.lane) + 0.06
+    return first + sum(rows)
 
 
-def draw_row(sheet: Sheet, columns: list[Column], row: Row, y: float) -> float:
-    """Titles on the left, the maps, and for the networks without a map why there is none."""
-    label = y
-    for section in row.sections:
-        label = sheet.write(EDGE, label, section.title, TITLE, SIDE)
-        label = sheet.write(EDGE, label, section.text, NOTE, SIDE) + 0.1
-    if not row.sections or len({shown.section for shown in row.cells.values()}) > 1:
-        for i, shown in row.cells.items():
-            sheet.write(left_of(i + 1), y, shown.section.title, HEADING)
-        y += HEADING.leading + 0.06
-    ends = [draw(sheet, shown, left_of(i + 1), y) for i, shown in row.cells.items()]
-    middle = (y + max(drawn for drawn, _ in ends)) / 2
-    for i, column in enumerate(columns):
-        if i not in row.cells and row.sections:
-            words = "\n".join(why_none(column, section) for section in row.sections)
-            top = middle - len(wrapped(words, SIDE, ABSENT)) * ABSENT.leading / 2
-            sheet.write(left_of(i + 1) + SIDE / 2, top, words, ABSENT, SIDE, align="center")
-    return max(label, *(end for _, end in ends)) + UNDER_ROW
+def header_height(band: list[Block], lane: float) -> float:
+    names = max(len(wrapped(block.column.title, name_width(block, lane), NAME)) for block in band)
+    facts = max(len(wrapped(facts_of(block.column), lane, NOTE)) for block in band)
+    return names * NAME.leading + facts * NOTE.leading + 0.06 + ANSWERS * ANSWER + UNDER_HEADER
+
+
+def name_width(block: Block, lane: float) -> float:
+    return len(block.lanes) * (lane + GAP) - GAP
+
+
+def facts_of(column: Column) -> str:
+    if column.random:
+        return "random weights, not trained"
+    value = column.accuracy["value"]
+    return "not measured" if value is None else f"{value:.1f} % in the test"
+
+
+def header(sheet: Sheet, block: Block, x: float, top: float, bottom: float) -> None:
+    """Name, accuracy, and the most probable classes of a network; the answers end at `bottom`."""
+    column, lane = block.column, sheet.lane
+    sheet.write(x, top, column.title, NAME, name_width(block, lane))
+    y, style = bottom - ANSWERS * ANSWER, UNTRAINED if column.random else NOTE
+    facts = facts_of(column)
+    sheet.write(x, y - 0.06 - len(wrapped(facts, lane, style)) * style.leading, facts, style, lane)
+    ranked = np.argsort(-column.inspection.probabilities, kind="stable")[:ANSWERS]
+    styles = ((HEADING._replace(size=BODY.size), WINNER, ACCENT), (BODY, BODY, "#9ca3af"))
+    for index, (name, number, colour) in zip(ranked, styles):
+        share = float(column.inspection.probabilities[index])
+        sheet.write(x, y, CLASSES[index], name)
+        sheet.write(x + lane, y, percent(share), number, align="right")
+        sheet.bar(x, y + ANSWER - 0.045, lane, "#e5e7eb")
+        sheet.bar(x, y + ANSWER - 0.045, lane * share, colour)
+        y += ANSWER

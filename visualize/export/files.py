@@ -83,10 +83,10 @@ def export(
 
 def arrays(columns: list[Column]) -> dict[str, np.ndarray]:
     """name -> array as recorded: `pixels`, `classes`, and of each network `se/probabilities`, `se/<path>`."""
-    found = {"pixels": columns[0].seen.pixels, "classes": np.array(CLASSES)}
+    found = {"pixels": columns[0].inspection.pixels, "classes": np.array(CLASSES)}
     for column in columns:
-        found[f"{column.key}/probabilities"] = column.seen.probabilities
-        found |= {f"{column.key}/{path}": shown.values for path, shown in all_maps(column.seen).items()}
+        found[f"{column.key}/probabilities"] = column.inspection.probabilities
+        found |= {f"{column.key}/{path}": shown.values for path, shown in all_maps(column.inspection).items()}
     return found
 
 
@@ -113,7 +113,7 @@ def report(
 
 def network(column: Column) -> dict:
     """A network's part of the report."""
-    seen, maps = column.seen, []
+    seen, maps = column.inspection, []
     for path, shown in all_maps(seen).items():
         entry = {"tensor": path, "kind": kind_of(shown), "role": shown.role, **summary(shown)}
         if path.endswith(".cam"):

@@ -5,23 +5,27 @@ must be, so that nobody has to work out heights beforehand.
 """
 
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import inf
 from typing import NamedTuple
 
+import numpy as np
+from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D, ScaledTranslation
 
+from ..record.display import description
 from ..record.view import View
-from ..texts import words
 
-DPI, MOST_PIXELS = 200, 24e6
-INK, GREY, ACCENT = "#1f2328", "#6b7280", "#4f46e5"
+DPI, MOST_PIXELS = 160, 24e6
+INKS = description()["inks"]["light"]
+INK, GREY, ACCENT = INKS["text"], INKS["note"], INKS["accent"]
 
 
 class Style(NamedTuple):
@@ -38,8 +42,10 @@ class Style(NamedTuple):
         return 1.3 * self.size / 72
 
 
-TITLE, HEADING, BODY = Style(11.0, bold=True), Style(9.5, bold=True), Style(9.5, GREY)
-NOTE, NUMBERS, TINY, PATH = Style(8.5, GREY), Style(8.5), Style(7.5, GREY), Style(7.5, GREY, mono=True)
+TITLE, SUBTITLE = Style(20.0, bold=True), Style(13.0, GREY)
+NAME, HEADING, BODY = Style(12.0, bold=True), Style(10.0, bold=True), Style(11.0, GREY)
+NOTE, NUMBERS, TINY, PATH = Style(9.5, GREY), Style(8.5), Style(8.0, GREY), Style(7.0, GREY, mono=True)
+CAPTION = Style(7.5, GREY)
 
 
 def font(style: Style) -> FontProperties:
@@ -52,29 +58,41 @@ def text_width(text: str, style: Style) -> float:
     return text_to_path.get_text_width_height_descent(text, font(style), ismath=False)[0] / 72
 
 
-def wrapped(text: str, width: float, style: Style) -> list[str]:
+@lru_cache(maxsize=8192)
+def wrapped(text: str, width: float, style: Style) -> tuple[str, ...]:
     """Lines that fit a width, broken at spaces; titles also at hyphens, paths at dots and underscores."""
     lines, breaks = [], r"(?<=[._ ])" if style.mono else r"(?<=[ -])" if style.bold else r"(?<= )"
-    for line in text.split("\n"):
+    for line in text.replace(" %", "\N{NO-BREAK SPACE}%").split("\n"):
         lines.append("")
+        taken = 0.0  # of the width; the pieces are measured one by one, for most of them come again
         for piece in re.split(breaks, line):
-            if lines[-1] and text_width((lines[-1] + piece).rstrip(), style) > width:
+            if lines[-1] and taken + text_width(piece.rstrip(), style) > width:
                 lines.append("")
+                taken = 0.0
             lines[-1] += piece
-    return [line.rstrip() for line in lines]
+            taken += text_width(piece, style)
+    return tuple(line.rstrip() for line in lines)
 
 
 class Sheet:
-    """A figure of some width, for maps drawn as `view` says."""
+    """A figure of some width, for maps of `side` inches with words `lane` inches wide below them."""
 
-    def __init__(self, width: float, view: View):
-        self.width, self.view = width, view
-        anchors = [f"#{colour}" for colour in words()["colours"][view.colours].split()]
+    def __init__(self, width: float, view: View, side: float, lane: float, pixels: np.ndarray):
+        self.width, self.view, self.side, self.lane, self.pixels = width, view, side, lane, pixels
+        anchors = [f"#{colour}" for colour in description()["colours"][view.colours].split()]
         self.colours = LinearSegmentedColormap.from_list(view.colours, anchors)
         self.figure = Figure(figsize=(width, 1), facecolor="white")
         top = ScaledTranslation(0, 1, self.figure.transFigure)  # wherever that will be
         self.inches = Affine2D().scale(1, -1) + self.figure.dpi_scale_trans + top
         self.boxes: dict[Axes, tuple[float, float, float, float]] = {}
+
+    @cached_property
+    def contours(self) -> Path:
+        """Lines along which the picture is equally bright, in its pixels; the page draws the same."""
+        brightness, centres = self.pixels @ [0.299, 0.587, 0.114], np.arange(32) + 0.5
+        lines, ordered = contour_generator(centres, centres, brightness), np.sort(brightness, axis=None)
+        levels = [ordered[int(share * 1023)] + 0.01 for share in description()["contours"]["levels"]]
+        return Path.make_compound_path(*(Path(line) for level in levels for line in lines.lines(level)))
 
     def axes(self, x: float, y: float, width: float, height: float, label: str = "") -> Axes:
         """Axes without a frame."""

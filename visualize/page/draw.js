@@ -1,366 +1,302 @@
-// The comparison grid, part 2 of 4: from numbers to pictures. A figure holds `map`, its `values`, the `scale` on
-// which they are drawn, and the nodes it is drawn into; `mode` says how.
+// From a panel of record.js to a picture: one canvas for each panel, whatever its kind.
+//
+//   drawPanel(canvas, panel, {view, picture, description, dark, width, page, hover}) -> {height, pages, over}
+//   drawThumb(canvas, values, [height, width], at, table)   a small picture: one pixel per number
+//   table(anchors) -> 256 colours                           anchors: description.colours[view.colours]
+//   colourOf(t, table) -> [r, g, b]                         t from 0 to 1
+//   hit(canvas, event) -> {kind, x, y, index, tile, over, key, tensor, value, text} | null
+//   regions(canvas) -> [{kind, name, box: [left, top, width, height]}]   where things are, in canvas pixels
+//
+// `picture` is pixelsOf(record). `width` is in CSS pixels; the canvas takes the height that its kind needs, and as
+// many pixels as the screen has. `page` counts the pages of small pictures from 0. `hover` is what `hit` returned,
+// for this panel or another: the same place is framed in all of them.
+//
+// The colours are those of the map alone at every overlay but 0, so that legend and cells agree: the picture lies
+// over them as contour lines, the fainter the larger the overlay. At overlay 0 it is shown alone. A flat map has one
+// colour. Nothing here knows the page or where a panel stands in it.
 
-const SVG = "http://www.w3.org/2000/svg";
-const MODES = { // how a kind is drawn; the others are one picture
-  maps: "tiles", volume: "tiles", profile: "tiles", views: "tiles", footprint: "tiles", filters: "tiles",
-  matrix: "matrix", table: "matrix", affine: "matrix", channel: "curve", branch: "areas", vector: "bars",
-  keys: "bars", grid: "grid",
-};
-const modeOf = ({ kind, shape }) => (kind === "filters" && shape.length === 2 ? "matrix" : MODES[kind] || "places");
-const isWide = (map) => ["tiles", "bars", "curve", "areas"].includes(modeOf(map)) || map.kind === "table";
-const OVER_PHOTO = ["maps", "volume", "profile", "views"]; // tiles that are pictures of the same places
-const WORDS = { c: "channel", k: "map", g: "group", branch: "branch" }; // one tile, by its axis
-const TILE = 150, GAP = 10, LABEL = 26; // in canvas pixels
+import { curve, bars, drawnAs, gridLines, number, position, queryOf, stack, statistics, tiles, valueAt } from "./record.js";
 
-// ---- how a number becomes a colour: position() goes from 0 to 1
-
-// Fixed scales are the same for each kind of map, so that a constant gate looks constant. Shares are multiplied by
-// the number of keys: 1 is "as much as from anywhere else", and equal factors are equal steps, from 1/16 to 16.
-const linear = (low, high) => (x) => (x - low) / (high - low || 1);
-const FIXED = {
-  "0-1": { position: linear(0, 1), ends: ["0", "1"] },
-  "1-2": { position: linear(1, 2), ends: ["1", "2"] },
-  relative: { position: linear(0, 1), ends: ["least", "most"] },
-  "uniform=1": { position: (x) => (Math.log2(Math.max(x, 1e-9)) + 4) / 8, ends: ["¹⁄₁₆×", "16×"], neutral: 0.5 },
-};
-const scalable = ({ map }) => map.scale !== "relative" && !["bars", "areas", "grid"].includes(modeOf(map));
-const rowOf = ({ map, section, group }) => [group, section.kind, map.scale].join(" ");
-function scaleAll(drawn) { // "shared" asks the whole row before any map of it is drawn
-  const rows = new Map();
-  for (const figure of drawn) {
-    const { least, most } = statistics(figure.values), row = rows.get(rowOf(figure)) || [Infinity, -Infinity];
-    rows.set(rowOf(figure), [Math.min(row[0], least), Math.max(row[1], most)]);
-  }
-  for (const figure of drawn) figure.scale = scaleOf(figure, rows.get(rowOf(figure)));
-}
-function scaleOf(figure, row) {
-  const { map, values } = figure, mode = scalable(figure) ? state.scale : "fixed";
-  if (mode === "fixed" && FIXED[map.scale]) return FIXED[map.scale];
-  const stats = statistics(values);
-  let [low, high] = mode === "shared" ? row : [stats.least, stats.most]; // a constant gate looks constant
-  if (high - low < 1e-4 * Math.abs(high)) [low, high] = [low - 0.05 * Math.abs(low), high + 0.05 * Math.abs(high)];
-  if (map.scale === "uniform=1") { // equal steps are equal factors here, too
-    low = Math.max(low, 1 / 256);
-    const position = (x) => linear(Math.log2(low), Math.log2(high))(Math.log2(Math.max(x, 1e-9)));
-    return { position, ends: [times(map, low), times(map, high)], neutral: low < 1 && high > 1 && position(1) };
-  }
-  if (map.scale === "signed") { // zero in the middle, but at one end for sizes, which have no sign
-    high = Math.max(-low, high) || 1;
-    low = map.kind === "views" ? 0 : -high;
-  }
-  const position = linear(low, high);
-  return { position, ends: [number(low), number(high)], neutral: map.scale === "signed" && low < 0 && 0.5 };
-}
+const NAME = 16, GAP = 6, FONT = "12px system-ui, sans-serif"; // below a small picture, between them
 const limited = (x) => Math.max(0, Math.min(1, x));
+const drawn = new WeakMap(); // canvas -> {panel, width, regions}
 
-const palettes = {};
-function palette() { // anchors with straight lines between them; in all of them lighter means more
-  const name = state.colours;
-  if (!palettes[name]) {
-    const anchors = COLOURS[name].split(" ").map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
-    palettes[name] = new Uint8ClampedArray(256 * 3);
-    const last = anchors.length - 1;
+// ---- colours
+
+const tables = new Map();
+export function table(anchors) { // straight lines between anchors; in all of ours lighter means more
+  if (!tables.has(anchors)) {
+    const colours = anchors.split(" ").map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+    const made = new Uint8ClampedArray(256 * 3), last = colours.length - 1;
     for (let i = 0; i < 256; i++) {
-      const place = (i / 255) * last, low = Math.min(last - 1, Math.floor(place)), share = place - low;
-      for (let c = 0; c < 3; c++)
-        palettes[name][3 * i + c] = anchors[low][c] * (1 - share) + anchors[low + 1][c] * share;
+      const at = (i / 255) * last, low = Math.min(last - 1, Math.floor(at)), share = at - low;
+      for (let c = 0; c < 3; c++) made[3 * i + c] = colours[low][c] * (1 - share) + colours[low + 1][c] * share;
     }
+    tables.set(anchors, made);
   }
-  return palettes[name];
+  return tables.get(anchors);
 }
-const ramp = () => `linear-gradient(90deg, ${COLOURS[state.colours].split(" ").map((hex) => "#" + hex).join(", ")})`;
+export function colourOf(t, colours) {
+  const level = 3 * Math.round(255 * limited(t));
+  return [colours[level], colours[level + 1], colours[level + 2]];
+}
+export function drawThumb(canvas, values, [height, width], at, colours) { // `at`: from a number to 0 .. 1
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  for (let i = 0; i < height * width; i++) // nothing where there is no number
+    image.data.set([...colourOf(at(values[i]), colours), Number.isNaN(values[i]) ? 0 : 255], 4 * i);
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
 
-// ---- pictures
+// ---- the picture
 
-const photo = document.createElement("canvas"), greyPhoto = document.createElement("canvas");
-const scratch = document.createElement("canvas");
-function readPhoto() {
-  const rgb = bytes(record.image);
-  for (const [canvas, grey] of [[photo, false], [greyPhoto, true]]) {
-    canvas.width = canvas.height = 32;
-    const context = canvas.getContext("2d"), image = context.createImageData(32, 32);
+const remembered = new WeakMap(); // picture -> {photo, lines}
+function prepared(picture, levels) {
+  if (!remembered.has(picture)) {
+    const photo = document.createElement("canvas");
+    Object.assign(photo, { width: 32, height: 32 });
+    const context = photo.getContext("2d"), image = context.createImageData(32, 32), brightness = new Float64Array(1024);
     for (let i = 0; i < 1024; i++) {
-      const [r, g, b] = rgb.subarray(3 * i, 3 * i + 3), luminance = 0.299 * r + 0.587 * g + 0.114 * b;
-      image.data.set(grey ? [luminance, luminance, luminance, 255] : [r, g, b, 255], 4 * i);
+      const [r, g, b] = picture.subarray(3 * i, 3 * i + 3);
+      image.data.set([r, g, b, 255], 4 * i);
+      brightness[i] = 0.299 * r + 0.587 * g + 0.114 * b;
     }
     context.putImageData(image, 0, 0);
+    const sorted = Float64Array.from(brightness).sort();
+    const lines = levels.flatMap((level) => isolines(brightness, sorted[Math.floor(level * 1023)] + 0.01));
+    remembered.set(picture, { photo, lines });
   }
+  return remembered.get(picture);
 }
-function colour(values, height, width, position) { // onto the scratch canvas, one pixel per value
-  scratch.width = width;
-  scratch.height = height;
-  const context = scratch.getContext("2d"), image = context.createImageData(width, height), table = palette();
-  for (let i = 0; i < height * width; i++) {
-    const level = Math.round(255 * limited(position(values[i]))), alpha = Number.isNaN(values[i]) ? 0 : 255;
-    image.data.set([table[3 * level], table[3 * level + 1], table[3 * level + 2], alpha], 4 * i);
-  }
-  context.putImageData(image, 0, 0);
+function isolines(values, level) { // pieces [x0, y0, x1, y1] in pixels of the picture: marching squares
+  const found = [], at = (x, y) => values[32 * y + x] - level;
+  for (let y = 0; y < 31; y++)
+    for (let x = 0; x < 31; x++) {
+      const corners = [[x, y], [x + 1, y], [x + 1, y + 1], [x, y + 1]], cuts = [];
+      for (let i = 0; i < 4; i++) {
+        const [from, to] = [corners[i], corners[(i + 1) % 4]], [a, b] = [at(...from), at(...to)];
+        if (a < 0 !== b < 0) cuts.push(from.map((start, axis) => start + 0.5 + (a / (a - b)) * (to[axis] - start)));
+      }
+      for (let i = 0; i + 1 < cuts.length; i += 2) found.push([...cuts[i], ...cuts[i + 1]]);
+    }
+  return found;
 }
-// Values over the grey picture, or alone, in a square of the canvas.
-function overlay(context, values, height, width, position, x, y, side, over = true) {
-  colour(values, height, width, position);
-  context.globalAlpha = 1;
+
+// ---- one panel
+
+export function drawPanel(canvas, panel, given) {
+  const { description, dark, width } = given, view = { ...description.view, ...given.view };
+  const context = canvas.getContext("2d"), sharp = globalThis.devicePixelRatio || 1;
+  const it = { ...given, view, context, panel, regions: [], inks: description.inks[dark ? "dark" : "light"],
+    colours: table(description.colours[view.colours]), picture: prepared(given.picture, description.contours.levels) };
+  const height = Math.round(HEIGHTS[drawnAs(panel)](it));
+  Object.assign(canvas, { width: Math.round(width * sharp), height: Math.round(height * sharp) });
+  context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
+  context.font = FONT;
+  DRAW[drawnAs(panel)](it, width, height);
+  drawn.set(canvas, { panel, width, regions: it.regions });
+  return { height, pages: it.pages || 1 };
+}
+export function regions(canvas) {
+  const { width, regions: found } = drawn.get(canvas);
+  return found.map(({ kind, name, box }) => ({ kind, name, box: box.map((x) => (x * canvas.width) / width) }));
+}
+const TALL = 0.5, STRIP = 10; // height of curves, areas and bars as a part of their width; of the strip below a curve
+const HEIGHTS = {
+  places: ({ width }) => width, grid: ({ width }) => width,
+  matrix: ({ width, panel }) => (panel.kind === "table" ? width / 3 : width),
+  curve: ({ width }) => TALL * width + STRIP + 4, areas: ({ width }) => TALL * width + STRIP + 4, bars: ({ width }) => TALL * width,
+  tiles: (it) => {
+    it.all = tiles(it.panel);
+    const count = it.description.tiles.page, page = Math.min(it.page || 0, Math.ceil(it.all.length / count) - 1);
+    it.pages = Math.ceil(it.all.length / count);
+    it.first = page * count;
+    it.shown = it.all.slice(it.first, it.first + count);
+    it.across = it.all.length === 1 ? 1 : it.width < 280 || it.all.length <= 4 ? 2 : 4;
+    it.side = (it.width - (it.across - 1) * GAP) / it.across;
+    const rows = Math.ceil(Math.min(count, it.all.length) / it.across); // the same on every page
+    return rows * (it.side + NAME);
+  },
+};
+function colouring({ panel }) { // from a number to a place on the colours; of a flat map all the same
+  const all = limited(position(panel, statistics(panel.values).mean));
+  return panel.flat ? () => all : (x) => position(panel, x);
+}
+function paint(it, values, height, width, [x, y, wide, high], over) { // over: places of the picture
+  const { context, view, picture, colours } = it;
   context.imageSmoothingEnabled = false;
-  if (over) context.drawImage(state.overlay ? greyPhoto : photo, x, y, side, side);
-  context.globalAlpha = over ? state.overlay : 1;
-  context.imageSmoothingEnabled = over && state.cells === "smooth";
-  context.imageSmoothingQuality = "high";
-  if (context.imageSmoothingEnabled) smooth(context, height, width, x, y, side);
-  else context.drawImage(scratch, x, y, side, side);
+  if (over && !view.overlay) return context.drawImage(picture.photo, x, y, wide, high);
+  const small = drawThumb(document.createElement("canvas"), values, [height, width], colouring(it), colours);
+  if (over && view.cells === "smooth" && !values.some(Number.isNaN)) smooth(context, small, [x, y, wide, high]);
+  else context.drawImage(small, x, y, wide, high);
+  if (over) contours(it, [x, y, wide, high]);
+}
+function smooth(context, small, box) { // the browser fades out half a cell at the rim: repeat the rim
+  const { width, height } = small, padded = document.createElement("canvas");
+  Object.assign(padded, { width: width + 2, height: height + 2 });
+  const inner = padded.getContext("2d");
+  inner.drawImage(small, 0, 0, width + 2, height + 2);
+  inner.drawImage(small, 0, 0, width, 1, 1, 0, width, 1);
+  inner.drawImage(small, 0, height - 1, width, 1, 1, height + 1, width, 1);
+  inner.drawImage(small, 0, 0, 1, height, 0, 1, 1, height);
+  inner.drawImage(small, width - 1, 0, 1, height, width + 1, 1, 1, height);
+  inner.drawImage(small, 1, 1);
+  Object.assign(context, { imageSmoothingEnabled: true, imageSmoothingQuality: "high" });
+  context.drawImage(padded, 1, 1, width, height, ...box);
+}
+function contours({ context, view, picture, description }, [x, y, wide, high]) { // dark and light: seen on every colour
+  const { dark, light, strongest } = description.contours, scale = wide / 32;
+  context.beginPath();
+  for (const [x0, y0, x1, y1] of picture.lines) {
+    context.moveTo(x + x0 * scale, y + y0 * (high / 32));
+    context.lineTo(x + x1 * scale, y + y1 * (high / 32));
+  }
+  context.globalAlpha = strongest * (1 - view.overlay);
+  for (const [strokeStyle, lineWidth] of [[dark, scale / 3], [light, scale / 7]]) {
+    Object.assign(context, { strokeStyle, lineWidth, lineJoin: "round" });
+    context.stroke();
+  }
   context.globalAlpha = 1;
 }
-function smooth(context, height, width, x, y, side) { // the browser fades out half a cell at the rim: repeat the rim
-  const padded = document.createElement("canvas");
-  padded.width = width + 2;
-  padded.height = height + 2;
-  const inner = padded.getContext("2d");
-  inner.drawImage(scratch, 0, 0, width + 2, height + 2);
-  inner.drawImage(scratch, 0, 0, width, 1, 1, 0, width, 1);
-  inner.drawImage(scratch, 0, height - 1, width, 1, 1, height + 1, width, 1);
-  inner.drawImage(scratch, 0, 0, 1, height, 0, 1, 1, height);
-  inner.drawImage(scratch, width - 1, 0, 1, height, width + 1, 1, 1, height);
-  inner.drawImage(scratch, 1, 1);
-  context.drawImage(padded, 1, 1, width, height, x, y, side, side);
-}
-const cellOf = ([x, y], height, width) => [Math.floor((x * width) / 32), Math.floor((y * height) / 32)];
-function frameCell(context, x, y, width, height, light) { // black under white: seen on every colour
-  for (const [colour, thick] of [["#000", light ? 4 : 7], ["#fff", light ? 1.5 : 3]]) {
-    Object.assign(context, { strokeStyle: colour, lineWidth: thick });
+function frame(context, x, y, width, height, thin) { // black under white: seen on every colour
+  for (const [strokeStyle, lineWidth] of [["#000", thin ? 2.5 : 4], ["#fff", thin ? 1 : 2]]) {
+    Object.assign(context, { strokeStyle, lineWidth });
     context.strokeRect(x, y, width, height);
   }
 }
-function mark(context, place, height, width, [left, top, side], light) { // the cell that a place of the picture is in
-  const [x, y] = cellOf(place, height, width), cell = [side / width, side / height];
-  frameCell(context, left + x * cell[0], top + y * cell[1], ...cell, light);
+function frameCell(context, [x, y], rows, columns, [left, top, wide, high], thin) { // the cell that a place of the picture is in
+  const column = Math.floor((x * columns) / 32), row = Math.floor((y * rows) / 32);
+  frame(context, left + (column * wide) / columns, top + (row * high) / rows, wide / columns, high / rows, thin);
 }
-function drawMarks(canvas, height, width, marked) {
-  const context = canvas.getContext("2d"), box = [0, 0, canvas.width];
-  if (state.hover?.kind === "places") mark(context, [state.hover.x, state.hover.y], height, width, box, true);
-  if (marked) mark(context, state.query, height, width, box, false);
-}
-function drawPlaces({ canvas, values, height, width, map, scale }) {
-  overlay(canvas.getContext("2d"), values, height, width, scale.position, 0, 0, canvas.width);
-  const asks = map.kind === "pairwise"; // the queries may lie closer than the keys
-  const [rows, columns] = asks ? Array(2).fill(Math.sqrt(map.shape.at(-3))) : [height, width];
-  drawMarks(canvas, rows, columns, asks || map.kind === "cross");
-}
-function drawMatrix({ canvas, values, height, width, wide, scale }) { // with its numbers where there are few
-  resize(canvas, 512, wide ? 160 : 512);
-  colour(values, height, width, scale.position);
-  const context = canvas.getContext("2d"), [x, y] = [canvas.width / width, canvas.height / height];
-  context.imageSmoothingEnabled = false;
-  context.drawImage(scratch, 0, 0, canvas.width, canvas.height);
-  if (values.length > 36) return;
-  const font = `${Math.min(34, x / 3.2)}px sans-serif`;
-  Object.assign(context, { font, textAlign: "center", textBaseline: "middle" });
-  values.forEach((value, i) => {
-    context.fillStyle = scale.position(value) > 0.6 ? "#000" : "#fff";
-    context.fillText(number(value), ((i % width) + 0.5) * x, (Math.floor(i / width) + 0.5) * y);
-  });
-}
-function drawTiles(figure) { // small pictures, a page of eight at a time
-  const { canvas, map, values, scale } = figure, tiles = tilesOf(values, map), { list, height, width, at } = tiles;
-  const pages = Math.ceil(list.length / TILES), rows = list.length > TILES / 2 ? 2 : 1;
-  figure.page = Math.min(figure.page, pages - 1);
-  figure.tiles = list.slice(figure.page * TILES, (figure.page + 1) * TILES);
-  figure.tileOf = tiles;
-  figure.over = OVER_PHOTO.includes(map.kind);
-  resize(canvas, 4 * TILE + 3 * GAP, rows * (TILE + LABEL));
-  const context = canvas.getContext("2d"), fillStyle = getComputedStyle($(".scope")).color;
-  Object.assign(context, { font: "20px sans-serif", textBaseline: "bottom", fillStyle });
-  figure.tiles.forEach((index, i) => {
-    const [x, y] = [(i % 4) * (TILE + GAP), Math.floor(i / 4) * (TILE + LABEL)];
-    overlay(context, at(index), height, width, scale.position, x, y, TILE, figure.over);
-    context.fillText(tileName(figure, index), x + 1, y + TILE + LABEL - 3, TILE);
-    if (figure.over && state.hover?.kind === "places")
-      mark(context, [state.hover.x, state.hover.y], height, width, [x, y, TILE], true);
-  });
-  drawPager(figure, pages);
-}
-function tileName({ map, mechanism }, index) {
-  if (index === "mean") return "mean";
-  if (map.kind === "views" && BRANCHES[mechanism.key]) return BRANCHES[mechanism.key][index];
-  const axis = map.axes.split(" ").find((letter) => letter !== "1" && letter !== "h");
-  return `${WORDS[axis] || axis} ${axis === "c" ? index : index + 1}`;
-}
-function drawPager(figure, pages) {
-  const text = pages > 1 ? `page ${figure.page + 1} of ${pages}` : "";
-  if (figure.pager.dataset.text === text) return;
-  figure.pager.dataset.text = text;
-  const step = (by, sign, label) => {
-    const page = figure.page + by, turn = button(sign, "", () => { figure.page = page; draw(); });
-    return Object.assign(turn, { ariaLabel: label, disabled: page < 0 || page >= pages });
-  };
-  const parts = text ? [step(-1, "‹", "previous"), make("span", "", text), step(1, "›", "next")] : [];
-  figure.pager.replaceChildren(...parts);
-}
-function drawBars({ canvas, values, scale: { position, neutral } }) { // from zero, or from an equal share
-  resize(canvas, 640, 200);
-  const context = canvas.getContext("2d"), step = 640 / values.length, colours = getComputedStyle($(".scope"));
-  const base = neutral || 0;
-  const y = (place) => 198 - 196 * limited(place);
-  context.fillStyle = colours.getPropertyValue("--border-color-primary");
-  context.fillRect(0, y(base) - 1, 640, 2);
-  values.forEach((value, i) => {
-    const here = state.hover?.kind === "bars" && state.hover.x === i && state.hover.of === values.length;
-    context.fillStyle = here ? colours.color : colours.getPropertyValue("--color-accent");
-    context.fillRect(i * step + step * 0.1, y(position(value)), step * 0.8, y(base) - y(position(value)));
-  });
-}
-function drawGrid({ canvas, map, values }) { // the picture in the middle, and every fourth line of sampling points
-  const context = canvas.getContext("2d"), [height, width] = map.shape;
-  const side = canvas.width, place = (x) => ((x / 1.6 + 1) / 2) * side, edge = place(-1);
-  context.clearRect(0, 0, side, side);
-  context.imageSmoothingEnabled = false;
-  context.drawImage(state.overlay ? greyPhoto : photo, edge, edge, side - 2 * edge, side - 2 * edge);
-  const point = (row, column) => [0, 1].map((axis) => place(values[2 * (row * width + column) + axis]));
-  for (const [colour, thick] of [["#000", 4], ["#fde725", 2]]) {
-    Object.assign(context, { strokeStyle: colour, lineWidth: thick });
-    context.beginPath();
-    for (let i = 0; i < height; i += i + 4 < height ? 4 : Math.max(1, height - 1 - i))
-      for (let j = 0; j < width; j++) context[j ? "lineTo" : "moveTo"](...point(i, j));
-    for (let j = 0; j < width; j += j + 4 < width ? 4 : Math.max(1, width - 1 - j))
-      for (let i = 0; i < height; i++) context[i ? "lineTo" : "moveTo"](...point(i, j));
-    context.stroke();
-  }
-}
-function resize(canvas, width, height) {
-  Object.assign(canvas, { width, height });
-  canvas.style.aspectRatio = `${width} / ${height}`;
-}
+const hovered = ({ hover }) => (hover?.kind === "places" ? [hover.x, hover.y] : null);
+const own = ({ hover, panel }, kind) => hover?.kind === kind && hover.key === panel.key && hover.tensor === panel.tensor;
 
-// ---- channels
-
-function drawStrip(canvas, values, position) {
-  colour(values, 1, values.length, position);
-  Object.assign(canvas, { width: values.length, height: 1 });
-  canvas.getContext("2d").drawImage(scratch, 0, 0);
-}
-function drawCurve(figure) { // in grey behind it, the curves of the others on the same scale
-  const { values, scale: { position, ends } } = figure, same = (other) => other.scale?.ends.join() === ends.join();
-  const others = figures.filter((other) => other !== figure && other.kind === "channel" && other.map && other.values
-    && other.group === figure.group && other.map.scale === figure.map.scale && same(other));
-  figure.sorted = order(values);
-  const curves = others.map((other) => curve([...other.values].sort((a, b) => b - a).map(position), "other"));
-  plot(figure, ends, [...curves, curve(figure.sorted.map((i) => position(values[i])))]);
-  figure.shown = values;
-  drawStrip(figure.canvas, values, position);
-}
-function drawBranches(figure) { // stacked shares, sorted by the last branch
-  const [branches, channels] = figure.map.shape;
-  const share = (branch) => figure.values.subarray(branch * channels, (branch + 1) * channels);
-  figure.names = BRANCHES[figure.mechanism.key] || Array.from({ length: branches }, (_, i) => `branch ${i + 1}`);
-  figure.shown = share(branches - 1);
-  figure.sorted = order(figure.shown);
-  figure.width = channels;
-  const below = new Float32Array(channels), areas = [];
-  for (let branch = branches - 1; branch >= 0; branch--) {
-    const from = Float32Array.from(below);
-    for (let i = 0; i < channels; i++) below[i] += share(branch)[figure.sorted[i]];
-    areas.push(area(from, below, 0.25 + (0.75 * branch) / Math.max(1, branches - 1)));
-  }
-  plot(figure, ["0", "1"], areas);
-  drawStrip(figure.canvas, figure.shown, (x) => x);
-}
-function plot(figure, ends, paths) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 1 1");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true"); // the strip below says it in words
-  svg.append(...paths);
-  const top = make("span", "end", ends[1]), bottom = make("span", "end", ends[0]);
-  top.style.top = "1px";
-  bottom.style.bottom = "1px";
-  figure.dot = make("span", "dot");
-  const labels = state.scale === "fixed" || figure.kind !== "channel" ? [top] : [top, bottom];
-  figure.plot.replaceChildren(svg, ...(figure.kind === "channel" ? labels : []), figure.dot);
-}
-function path(points, className) {
-  const node = document.createElementNS(SVG, "path");
-  if (className) node.setAttribute("class", className);
-  node.setAttribute("d", points);
-  return node;
-}
-const across = (i, count) => (i / Math.max(1, count - 1)).toFixed(4);
-const curve = (heights, className) =>
-  path("M" + heights.map((y, i) => `${across(i, heights.length)},${(1 - y).toFixed(4)}`).join("L"), className);
-function area(from, to, strength) {
-  const edge = (heights) => Array.from(heights, (y, i) => `${across(i, heights.length)},${(1 - y).toFixed(4)}`);
-  const node = path(`M${edge(to).join("L")}L${edge(from).reverse().join("L")}Z`, "area");
-  node.style.opacity = strength;
-  return node;
-}
-
-// ---- what stands under a picture, and the number under the pointer
-
-function drawLegend(figure) {
-  const { map, values, scale } = figure, stats = statistics(figure.kind === "branch" ? figure.shown : values);
-  figure.legend.hidden = map.kind === "grid";
-  const place = (x) => 100 * limited(scale.position(x)) + "%";
-  const bar = make("span", "ramp"), range = make("i", "range"), mean = make("i", "mean");
-  bar.style.background = ramp();
-  Object.assign(range.style, { left: place(stats.least), right: `calc(100% - ${place(stats.most)})` });
-  mean.style.left = place(stats.mean);
-  figure.mark = make("i", "mark");
-  figure.mark.hidden = true;
-  if (scale.neutral) bar.append(make("i", "one"));
-  if (scale.neutral) bar.firstChild.style.left = 100 * scale.neutral + "%";
-  bar.append(range, mean, figure.mark);
-  figure.legend.replaceChildren(make("span", "", scale.ends[0]), bar, make("span", "", scale.ends[1]));
-  const flat = stats.most - stats.least < 1e-4 * Math.max(1e-9, Math.abs(stats.most));
-  if (figure.kind === "cam") {
-    const [low, high] = map.raw || [map.lo, map.hi];
-    figure.numbers.textContent = stats.most > 0 ? `relative, mean ${number(stats.mean)}` : "flat: none stands out";
-    figure.numbers.title = `before stretching: ${number(low)} to ${number(high)}`;
-  } else {
-    figure.numbers.textContent = flat ? `flat: ${times(map, stats.mean)} everywhere`
-      : `${number(stats.least)}–${times(map, stats.most)}, mean ${times(map, stats.mean)}`;
-    figure.numbers.title = figure.numbers.textContent;
-  }
-  if (figure.kind === "branch") figure.numbers.textContent = `${figure.names.at(-1)}: ${figure.numbers.textContent}`;
-  figure.path.replaceChildren(...map.tensor.split(/(?<=\.)/).flatMap((part) => [part, make("wbr")]),
-    map.static ? " · same for every picture" : "");
-  figure.canvas.setAttribute("aria-label", inWords(figure));
-}
-function drawValue(figure) { // the number under the pointer, in every figure that has the same place or channel
-  const { value, scale } = figure, [text, at] = (state.hover && READ[figure.mode]?.(figure, state.hover)) || ["", null];
-  if (figure.dot) figure.dot.hidden = at === null;
-  if (figure.dot && at !== null) {
-    figure.dot.style.left = 100 * across(figure.sorted.indexOf(state.hover.index), figure.width) + "%";
-    figure.dot.style.top = 100 - 100 * scale.position(at) + "%";
-  }
-  figure.mark.hidden = at === null;
-  if (at !== null) figure.mark.style.left = 100 * limited(scale.position(at)) + "%";
-  value.classList.toggle("here", at !== null);
-  value.textContent = text || caption(figure);
-}
-function readChannel({ map, sorted, width, shown }, hover) {
-  if (hover.kind !== "channel" || !sorted || hover.of !== width) return null;
-  return [`channel ${hover.index}: ${times(map, shown[hover.index])}`, shown[hover.index]];
-}
-const READ = { // by mode: [words, number], or null where the pointer says nothing to a figure
-  places({ map, values, height, width }, hover) {
-    if (hover.kind !== "places") return null;
-    const [x, y] = cellOf([hover.x, hover.y], height, width), at = values[y * width + x];
-    return Number.isNaN(at) ? ["not read", null] : [times(map, at), at];
+const DRAW = {
+  places(it, width) {
+    const { context, panel, view, description } = it, box = [0, 0, width, width];
+    paint(it, panel.values, ...panel.shape, box, true);
+    it.regions.push({ kind: "places", name: "", box, over: true });
+    const marked = description.kinds[panel.kind].marked, side = marked && queryOf(panel.map, view).side;
+    const [rows, columns] = marked ? [side, side] : panel.shape; // the queries may lie closer than the keys
+    if (hovered(it)) frameCell(context, hovered(it), rows, columns, box, true);
+    if (marked) frameCell(context, view.query, rows, columns, box, false);
   },
-  tiles(figure, hover) { // of the tile under the pointer, else of the first
-    const { tileOf, tiles, over, map } = figure, own = hover.figure === figure.key;
-    if (!tiles || !(own ? hover.tile in tiles : over && hover.kind === "places")) return null;
-    const index = tiles[own ? hover.tile : 0], { height, width, at } = tileOf;
-    const [x, y] = cellOf([hover.x, hover.y], height, width), found = at(index)[y * width + x];
-    return [`${tileName(figure, index)}: ${times(map, found)}`, found];
+  tiles(it) {
+    const { context, panel, inks, side, across, description } = it, over = Boolean(description.kinds[panel.kind].over);
+    it.shown.forEach(({ name, values, height, width }, i) => {
+      const x = (i % across) * (side + GAP), y = Math.floor(i / across) * (side + NAME), box = [x, y, side, side];
+      paint(it, values, height, width, box, over);
+      it.regions.push({ kind: "places", name, box, over, tile: it.first + i });
+      Object.assign(context, { fillStyle: inks.text, textBaseline: "bottom", textAlign: "left" });
+      context.fillText(name, x, y + side + NAME, side);
+      if (over && hovered(it)) frameCell(context, hovered(it), height, width, box, true);
+    });
   },
-  matrix({ map, values, width, height }, hover) {
-    if (hover.kind !== "matrix" || hover.of !== width || hover.y >= height) return null;
-    const at = values[hover.y * width + hover.x], joined = map.kind === "matrix" ? " reads " : ", ";
-    return [`${hover.y}${joined}${hover.x}: ${times(map, at)}`, at];
+  matrix(it, wide, high) { // with its numbers where there are few
+    const { context, panel, description, colours } = it, { values, shape } = panel, [height, width] = shape.slice(-2), box = [0, 0, wide, high];
+    paint(it, values, height, width, box, false);
+    it.regions.push({ kind: "matrix", name: "", box, columns: width, rows: height });
+    if (values.length > description.numbers_in_cells) return;
+    Object.assign(context, { font: `${Math.min(16, wide / width / 3.2)}px sans-serif`, textAlign: "center", textBaseline: "middle" });
+    values.forEach((value, i) => {
+      context.fillStyle = isLight(colourOf(colouring(it)(value), colours)) ? "#000" : "#fff";
+      context.fillText(number(value), (((i % width) + 0.5) * wide) / width, ((Math.floor(i / width) + 0.5) * high) / height);
+    });
   },
-  bars({ map, values }, hover) {
-    if (hover.kind !== "bars" || hover.of !== values.length) return null;
-    return [`${hover.x + 1}: ${times(map, values[hover.x])}`, values[hover.x]];
+  grid(it, side) { // the picture in the middle, and some lines of sampling points
+    const { context, panel, picture, description } = it, place = (x) => ((x / 1.6 + 1) / 2) * side, edge = place(-1);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(picture.photo, edge, edge, side - 2 * edge, side - 2 * edge);
+    for (const [strokeStyle, lineWidth] of [["#000", 3], [description.inks.lines, 1.5]]) {
+      Object.assign(context, { strokeStyle, lineWidth });
+      context.beginPath();
+      for (const line of gridLines(panel)) line.forEach(([x, y], i) => context[i ? "lineTo" : "moveTo"](place(x), place(y)));
+      context.stroke();
+    }
+    it.regions.push({ kind: "grid", name: "", box: [0, 0, side, side] });
   },
-  curve: readChannel,
-  areas: readChannel,
+  curve(it, width, height) { // in grey behind it, the curves of the others on the same scale
+    const { panel, inks } = it, high = height - STRIP - 4;
+    ground(it, width, high);
+    const lines = [...panel.others.map((values) => [inks.other, 1, curve({ values })]), [inks.accent, 2, curve(panel)]];
+    for (const [colour, thick, values] of lines) line(it, values, colour, thick, width, high);
+    const sorted = [...panel.values.keys()].sort((a, b) => panel.values[b] - panel.values[a]);
+    channels(it, panel.values, sorted, width, high, height);
+  },
+  areas(it, width, height) {
+    const { context, panel, inks } = it, high = height - STRIP - 4, { sorted, areas } = stack(panel);
+    ground(it, width, high);
+    for (const { from, to, strength } of areas) {
+      context.beginPath();
+      to.forEach((y, i) => context[i ? "lineTo" : "moveTo"](across(i, to.length, width), upward(panel, y, high)));
+      for (let i = from.length - 1; i >= 0; i--) context.lineTo(across(i, from.length, width), upward(panel, from[i], high));
+      Object.assign(context, { fillStyle: inks.accent, globalAlpha: strength });
+      context.fill();
+    }
+    context.globalAlpha = 1;
+    const count = panel.values.length / panel.shape[0];
+    channels(it, panel.values.subarray(panel.values.length - count), sorted, width, high, height);
+  },
+  bars(it, width, height) {
+    const { context, panel, inks } = it, all = bars(panel), step = width / all.length;
+    ground(it, width, height);
+    all.forEach(({ from, to }, i) => {
+      const [start, end] = [upward(panel, from, height), upward(panel, to, height)];
+      context.fillStyle = own(it, "bars") && it.hover.index === i ? inks.text : inks.accent;
+      context.fillRect((i + 0.05) * step, Math.min(start, end), 0.9 * step, Math.abs(end - start));
+    });
+    context.fillStyle = inks.note;
+    context.fillRect(0, upward(panel, panel.base, height) - 0.5, width, 1);
+    it.regions.push({ kind: "bars", name: "", box: [0, 0, width, height], columns: all.length, rows: 1 });
+  },
 };
+const isLight = ([r, g, b]) => r + g + b > 382;
+const across = (i, count, width) => (i / Math.max(1, count - 1)) * width;
+const upward = (panel, value, height) => (1 - limited(position(panel, value))) * height;
+function ground({ context, inks }, width, height) {
+  context.fillStyle = inks.ground;
+  context.fillRect(0, 0, width, height);
+}
+function line({ context, panel }, values, strokeStyle, lineWidth, width, height) {
+  Object.assign(context, { strokeStyle, lineWidth, lineJoin: "round" });
+  context.beginPath();
+  values.forEach((value, i) => context[i ? "lineTo" : "moveTo"](across(i, values.length, width), upward(panel, value, height)));
+  context.stroke();
+}
+function channels(it, values, sorted, width, high, height) { // the strip below, in the network's own order; the dot
+  const { context, panel, colours, inks } = it, strip = [0, height - STRIP, width, STRIP], count = values.length;
+  const small = drawThumb(document.createElement("canvas"), values, [1, count], (x) => position(panel, x), colours);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(small, ...strip);
+  const kind = drawnAs(panel);
+  it.regions.push({ kind, name: "", box: [0, 0, width, high], columns: count, rows: 1, sorted },
+    { kind, name: "strip", box: strip, columns: count, rows: 1 });
+  if (!own(it, kind)) return;
+  const { index } = it.hover;
+  context.fillStyle = inks.text;
+  context.beginPath();
+  context.arc(across(sorted.indexOf(index), count, width), upward(panel, values[index], high), 4, 0, 7);
+  context.fill();
+  frame(context, (index * width) / count, height - STRIP, width / count, STRIP, true);
+}
+
+// ---- under the pointer
+
+export function hit(canvas, event) {
+  const found = drawn.get(canvas), outer = canvas.getBoundingClientRect();
+  if (!found) return null;
+  const size = found.width / outer.width; // drawn at this width, shown at another perhaps
+  const [left, top] = [(event.clientX - outer.left) * size, (event.clientY - outer.top) * size];
+  const region = found.regions.find(({ box: [x, y, w, h] }) => left >= x && left < x + w && top >= y && top < y + h);
+  if (!region || region.kind === "grid") return null;
+  const { kind, tile, over, columns, rows, sorted, box: [x, y, w, h] } = region, { key, tensor } = found.panel;
+  const at = { kind, tile, over, key, tensor };
+  const cell = (from, size, count) => Math.min(count - 1, Math.floor((from / size) * count));
+  if (kind === "places") Object.assign(at, { x: cell(left - x, w, 32), y: cell(top - y, h, 32) });
+  else {
+    const column = cell(left - x, w, columns), row = cell(top - y, h, rows), index = row * columns + column;
+    Object.assign(at, { x: column, y: row, index: sorted ? sorted[column] : index });
+  }
+  return { ...at, ...valueAt(found.panel, at) };
+}

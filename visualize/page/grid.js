@@ -57,7 +57,7 @@ function build() {
   previous = new Map(figures.map((figure) => [figure.key, figure]));
   figures = [];
   inView.disconnect();
-  const withSites = shown.find((section) => section.sites); // it has the buttons for all that have sites
+  const withSites = shown.find((section) => section.pairwise); // it has the buttons for all that have sites
   $(".sections").replaceChildren(...shown.map((section) => sectionOf(section, section === withSites)));
   buildDetail();
   previous = new Map();
@@ -119,7 +119,7 @@ function summary() {
   return `${verdict}. ${record.unlike || "They know ten classes only and call any picture one of them."}`;
 }
 const camText = () =>
-  make("p", "", `${METHODS[record.cam]} Relative: each map runs from its own least to its own most.`);
+  make("p", "", `${METHODS[record.cam].text} Relative: each map runs from its own least to its own most.`);
 function camControls() {
   const classes = [["predicted", "its own answer"], ...record.classes.map((name) => [name, name])];
   const methods = Object.keys(METHODS).map((name) => [name, methodName(name)]);
@@ -287,7 +287,7 @@ function paintNothing(figure) { // never an invented map: say where this mechani
   figure.value.textContent = "";
   const box = make("div", "none", make("span", "", "nothing here"));
   for (const map of mapsOf(figure.mechanism, figure.section.kinds, figure.local).slice(-2)) {
-    const [key, value] = figure.section.sites ? ["site", map.block] : ["block", BLOCKS.indexOf(map.block)];
+    const [key, value] = figure.section.pairwise ? ["site", map.block] : ["block", BLOCKS.indexOf(map.block)];
     box.append(button(`go to ${siteName(map)}`, "link", () => set(key, value)));
   }
   figure.body.replaceChildren(box);

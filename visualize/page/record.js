@@ -1,28 +1,35 @@
-// The comparison grid, part 1 of 4: reading the record that visualize/record.py writes.
+// From a record to panels: which maps are shown, which part of each, on which scale, and what is said of them.
 //
-// The four files make one script, which Gradio runs once, when it mounts the component: `element`, `props`,
-// `trigger`, `watch` and `server` are in scope. `props.value` is the record, `props.words` what words.json holds.
-// All drawing happens in the browser, so every control but class, method and crop works without the server.
+//   configure(description)                       once: what visualize/record/display.json holds
+//   decode(map) -> {axes, shape, values}         values: Float32Array
+//   sections(description, cam) -> [section]      {kind, kinds, tab, title, text, absent, means, ...} in order
+//   panels(record, view, description, parts)     -> [{section, block, cells: {key: [panel] | {none, at}}}]
+//   panelsOf(record, mechanism, maps, view)      the same for some maps of one network, whatever the block
+//   range(panel)  number(x)  percent(share)      words
+//   queryOf(map, view) -> {x, y, side, index}    the marked place among the queries of a map
+//   tiles(panel)  bars(panel)  curve(panel)  stack(panel)  gridLines(panel)     what is drawn, as numbers
+//   position(panel, x)  marks(panel)             places on the colours, 0 to 1
+//   valueAt(panel, at) -> {value, text} | null   the number under a pointer, see draw.js
+//   describe(panel, view)                        one sentence for somebody who cannot see the picture
+//
+// A view is {block, pairwise_block, query: [x, y] in pixels, head, overlay, colours, cells, scale}; what is
+// missing is as in description.view. `pairwise_block` null: pairwise maps follow the block.
+//
+// A panel holds {key, name, section, tensor, block, kind, role, axes, scale, static, values, shape, ends, endWords,
+// base, flat, said: [lines], others, names, map}. Where the numbers stayed on the server `values` is null and
+// `wants` is {mechanism, tensor, query}; `parts(wants)` gives what was fetched, as the server sent it, or null.
+//
+// Pure functions: no page, no state but the description. visualize/export/panels.py does the same for the figure,
+// and tests/test_description.py draws every kind through both.
 
-const $ = (selector) => element.querySelector(selector);
-const { blocks: BLOCKS, colours: COLOURS, sections: SECTIONS, methods: METHODS, branches: BRANCHES } = props.words;
-const CELLS = { 1: 32, 2: 16, 3: 8, 4: 4 }; // side of the map after each stage, in cells
-const SITED = SECTIONS.filter((section) => section.sites).flatMap((section) => section.kinds);
-
-const state = {
-  block: 7, overlay: 0.6, colours: "viridis", cells: "true", scale: "fixed", site: null, head: "mean", tab: "Grad-CAM",
-  query: [14, 20], // the marked place, in pixels of the 32x32 picture
-  detail: null, // the mechanism whose blocks are all shown
-  hover: null, // what `pointed` returns: {kind: "places", x, y} in pixels, {kind: "channel", index, of}, ...
-};
-let record = null; // what is shown
-let figures = []; // of its maps, see grid.js
-
-const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-function decode(map) { // little-endian uint16, 0 for lo and 65535 for hi
-  const levels = new Uint16Array(bytes(map.data).buffer);
-  return Float32Array.from(levels, (level) => map.lo + (level * (map.hi - map.lo)) / 65535);
+let D = null;
+export function configure(description) {
+  D = description;
+  return description;
 }
+
+// ---- numbers
+
 function remembered(compute) { // once for each object
   const known = new WeakMap();
   return (key, ...more) => {
@@ -30,157 +37,16 @@ function remembered(compute) { // once for each object
     return known.get(key);
   };
 }
-const valuesOf = remembered(decode);
-
-// ---- which map
-
-const mapsOf = (mechanism, kinds, local) =>
-  mechanism.maps.filter((map) => kinds.includes(map.kind) && (local === undefined || localOf(map) === local));
-const localOf = (map) => ( // the same for a mechanism's map in every block: "refine.gate", "affinity"
-  /^(layer\d\.\d|stage\d|head|input)\./.test(map.tensor) ? map.tensor.replace(/^(layer\d\.\d|[a-z]+\d?)\./, "")
-    : `stem.${map.tensor}`);
-const stageOf = (block) => +block.replace(/\D*(\d).*/, "$1");
-function siteName(map) {
-  if (map.tensor.startsWith("stage")) return `after layer${stageOf(map.block)}`;
-  return /^(head|input)\./.test(map.tensor) ? `the ${map.tensor.split(".")[0]}` : map.block;
-}
-function sitesOf() { // where pairwise maps and channel matrices exist: [block, "after layer3: 8 × 8"]
-  const sites = new Map(), maps = record.mechanisms.flatMap((mechanism) => mapsOf(mechanism, SITED));
-  for (const map of maps) {
-    const known = sites.get(map.block), side = CELLS[stageOf(map.block)], name = siteName(map);
-    if (!known || map.tensor.startsWith("stage"))
-      sites.set(map.block, name.startsWith("the ") ? name : `${name}: ${side} × ${side}`);
-  }
-  return [...sites].sort(([a], [b]) => BLOCKS.indexOf(a) - BLOCKS.indexOf(b));
-}
-
-// What a figure shows at the present block or site; null where the mechanism has nothing there. What exists only
-// once, such as a map of the head, is shown at every block.
-function present(figure) {
-  const { mechanism, section, local } = figure, block = section.sites ? state.site : BLOCKS[state.block];
-  const maps = figure.only ? [figure.only] : mapsOf(mechanism, section.kinds, local);
-  const map = maps.length === 1 ? maps[0] : maps.find((candidate) => candidate.block === block);
-  return map ? { map, values: multiples(map, shownOf(figure, map)) } : { map: null, values: null };
-}
-function shownOf(figure, map) { // the part of a map that is drawn; null as long as it is on its way
-  if (map.kind === "pairwise" || map.kind === "keys") return affinityOf(figure, map);
-  if (map.kind === "cross") return crossOf(map);
-  if (map.kind === "footprint") return fromServer(figure, map, queryIndex(map));
-  if (map.kind === "views") return fromServer(figure, map, "mean");
-  return map.data === "" ? fromServer(figure, map, null) : valuesOf(map);
-}
-const multiplied = remembered((values, size) => values.map((x) => x * size));
-function multiples(map, values) { // shares as multiples of an equal one: as each row sums to one, of their mean
-  if (!values || map.scale !== "uniform=1") return values;
-  return multiplied(values, map.kind === "cross" ? map.shape[2] : 1 / statistics(values).mean);
-}
-
-// ---- large maps stay on the server: one row of an affinity, or a whole matrix, is fetched once, when half of its
-// figure is in view, and kept
-
-const inView = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) {
-    const figure = figures.find((candidate) => candidate.node === target);
-    if (figure) figure.seen = isIntersecting;
-  }
-  draw();
-}, { threshold: 0.5 });
-const KEPT = 64, TRIES = 5, PAUSE = 1500; // answers; requests for one of them; milliseconds until the next
-const fetched = new Map(), tries = new Map();
-function fromServer({ mechanism, seen }, map, query) {
-  const key = [record.image, mechanism.key, map.tensor, query].join(" "), tried = tries.get(key) || 0;
-  if (!fetched.has(key) && seen && tried < TRIES) {
-    fetched.set(key, null);
-    tries.set(key, tried + 1);
-    if (fetched.size > KEPT) fetched.delete(fetched.keys().next().value);
-    const arrived = (answer) => {
-      if (answer?.data) fetched.set(key, decode(answer)), tries.delete(key);
-      else setTimeout(() => { fetched.delete(key); draw(); }, PAUSE); // the server is busy, or said no
-      draw();
-    };
-    server.map_row({ image: record.image, mechanism: mechanism.key, path: map.tensor, query }).then(arrived, () => arrived(null));
-  }
-  return fetched.get(key);
-}
-
-// ---- what the marked place reads
-
-const headsOf = (map) => (map.axes.startsWith("head ") ? map.shape[0] : 1);
-const headOf = (map) => (headsOf(map) > 1 && +state.head < headsOf(map) ? +state.head : null); // null: their mean
-function sideOf(map) { // of the square grid of the queries
-  const axes = map.axes.split(" ");
-  return axes.includes("q") ? Math.sqrt(map.shape[axes.indexOf("q")]) : map.shape[axes.indexOf("w")];
-}
-function queryIndex(map) { // the marked place in that grid, flattened
-  const [x, y] = cellOf(state.query, sideOf(map), sideOf(map));
-  return y * sideOf(map) + x;
-}
-const perMap = remembered(() => new Map()); // map -> what was computed from it, by query and head
-function affinityOf(figure, map) { // (h, w) or (k), of one head or their mean
-  const axis = map.axes.split(" ").indexOf("q"), size = map.shape.slice(axis + 1).reduce((a, b) => a * b);
-  const query = queryIndex(map), heads = headsOf(map), local = map.data !== "";
-  const all = local ? valuesOf(map) : fromServer(figure, map, query);
-  if (!all) return null;
-  const one = headOf(map);
-  const rows = perMap(map), key = `${query} ${one}`;
-  if (!rows.has(key)) {
-    const start = (head) => (local ? (head * map.shape[axis] + query) * size : head * size);
-    const chosen = one === null ? [...Array(heads).keys()] : [one], result = new Float32Array(size);
-    for (const head of chosen)
-      for (let i = 0; i < size; i++) result[i] += all[start(head) + i] / chosen.length;
-    rows.set(key, result);
-  }
-  return rows.get(key);
-}
-function crossOf(map) { // (h, w), not a number off the cross; a query's record is its column, then its row
-  const [height, width, length] = map.shape, query = queryIndex(map), all = valuesOf(map), rows = perMap(map);
-  if (!rows.has(query)) {
-    const result = new Float32Array(height * width).fill(NaN), [y, x] = [Math.floor(query / width), query % width];
-    for (let i = 0; i < height; i++) result[i * width + x] = all[query * length + i];
-    for (let i = 0; i < width; i++) result[y * width + i] = all[query * length + height + i];
-    rows.set(query, result);
-  }
-  return rows.get(query);
-}
-
-// ---- small pictures of (height, width): how many a map holds, and in which order they are shown
-
-const TILES = 8; // at a time
-const asSquares = ([count, cells]) => [count, Math.sqrt(cells), Math.sqrt(cells)];
-const PLANES = {
-  "c k": asSquares, "g k h w": asSquares, "1 c w": ([, c, w]) => [c, 1, w], "1 h c": ([, h, c]) => [c, h, 1],
-};
-const tilesOf = remembered((values, map) => {
-  const [count, height, width] = PLANES[map.axes]?.(map.shape) || [map.shape[0], ...map.shape.slice(-2)];
-  const size = height * width, turned = map.axes === "1 h c", withMean = ["volume", "profile"].includes(map.kind);
-  const at = (i) => (turned ? values.filter((_, j) => j % count === i) : values.subarray(i * size, (i + 1) * size));
-  const planes = Array.from({ length: count }, (_, i) => at(i)), mean = new Float32Array(size);
-  for (const plane of planes) plane.forEach((x, i) => { mean[i] += x / count; });
-  const strength = planes.map((plane) => plane.reduce((sum, x) => sum + Math.abs(x), 0));
-  const list = withMean ? ["mean", ...order(strength)] : count > TILES ? order(strength) : [...planes.keys()];
-  return { list, height, width, at: (i) => (i === "mean" ? mean : planes[i]) };
+const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+export const pixelsOf = remembered((record) => bytes(record.image)); // 32 x 32 x RGB
+export const decode = remembered((map) => { // little-endian uint16, 0 for lo and 65535 for hi
+  const levels = new Uint16Array(bytes(map.data).buffer), step = map.hi - map.lo;
+  return { axes: map.axes, shape: map.shape, values: Float32Array.from(levels, (level) => map.lo + (level / 65535) * step) };
 });
-
-// ---- words and numbers
-
-const methodName = (cam) => cam.replace(/^GradCAM/, "Grad-CAM");
-
-function number(x) {
-  const size = Math.abs(x);
-  if (size >= 100) return x.toFixed(0);
-  if (size >= 10) return x.toFixed(1);
-  if (size >= 0.095 || size === 0) return x.toFixed(2);
-  return size >= 0.00095 ? x.toFixed(3) : x.toExponential(0);
-}
-function percent(share) {
-  if (share > 0.9995 && share < 1) return "> 99.9 %";
-  const nearAnEnd = share < 0.0995 || (share > 0.995 && share < 1);
-  return (100 * share).toFixed(nearAnEnd ? 1 : 0) + " %";
-}
-const times = (map, x) => number(x) + (map.scale === "uniform=1" ? "×" : "");
 const order = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]); // the largest first
 const largest = (values) => values.indexOf(Math.max(...values));
-const statistics = remembered((values) => {
+const limited = (x) => Math.max(0, Math.min(1, x));
+export const statistics = remembered((values) => {
   let least = Infinity, most = -Infinity, sum = 0, count = 0;
   for (const value of values) {
     if (Number.isNaN(value)) continue; // off the cross
@@ -191,16 +57,315 @@ const statistics = remembered((values) => {
   }
   return { least, most, mean: sum / count, at: values.indexOf(most) };
 });
-function inWords(figure) { // for who cannot see the picture
-  const { mechanism, map, section, values, width, mode } = figure, { least, most, mean, at } = statistics(values);
-  const asks = ["pairwise", "cross", "keys", "footprint"].includes(map.kind);
-  const from = asks ? ` from row ${Math.floor(queryIndex(map) / sideOf(map)) + 1}, column ${queryIndex(map) % sideOf(map) + 1}` : "";
-  const kind = map.kind === "cam" ? methodName(record.cam) : section.title;
-  const start = `${mechanism.name}, ${kind}${from}, ${map.tensor}: `, range = `from ${times(map, least)} to ${times(map, most)}`;
-  if (mode !== "places") return `${start}${range}, mean ${times(map, mean)}`;
-  if (!(most > least)) return `${start}${times(map, most)} everywhere`;
-  const cells = [...values].filter((x) => !Number.isNaN(x)).sort((a, b) => b - a), total = cells.reduce((a, b) => a + b);
-  const top = cells.slice(0, Math.ceil(cells.length / 5)).reduce((a, b) => a + b, 0);
-  const part = least >= 0 ? `; the top fifth of the cells holds ${percent(top / total)}` : "";
-  return `${start}strongest at row ${Math.floor(at / width) + 1}, column ${(at % width) + 1}: ${times(map, most)}${part}`;
+
+// ---- words
+
+const fill = (text, words) => text.replace(/\{(\w+)\}/g, (_, name) => words[name]);
+const signed = (text) => text.replace("-", D.numbers.minus);
+export function number(x) {
+  const size = Math.abs(x), { decimals, below, above } = D.numbers;
+  if (size === 0) return x.toFixed(decimals.find(([from]) => from < 1)[1]);
+  const rule = decimals.find(([from]) => size >= from);
+  if (!rule) return x > 0 ? below : above; // they name the least number that is written out
+  return signed(x.toFixed(rule[1]));
+}
+export function percent(share) {
+  const { almost_all, almost_all_text, fine_below, fine_above, text } = D.percents;
+  if (share > almost_all && share < 1) return almost_all_text;
+  const fine = share < fine_below || (share > fine_above && share < 1);
+  return fill(text, { number: (100 * share).toFixed(fine ? 1 : 0) });
+}
+const times = (panel, x) => number(x) + (D.scales[panel.scale]?.unit || "");
+export const methodName = (cam) => D.methods[cam].name;
+export function range(panel) { // of a map; of branches, of the last one's share
+  const { least, most, mean } = statistics(judged(panel)), say = D.said;
+  const words = { least: times(panel, least), most: times(panel, most), mean: times(panel, mean) };
+  if (panel.kind === "cam") return most > 0 ? fill(say.relative, words) : say.no_cam;
+  if (isConstant(least, most)) return fill(say.constant, words);
+  return fill(panel.flat ? say.flat : say.range, words);
+}
+export function place(tensor, block) { // where in the network a tensor is, as a phrase
+  const first = /^(layer|stage|head|input)/.exec(tensor)?.[1] || "stem";
+  return fill(D.places[first], { block, layer: `layer${tensor[5]}` });
+}
+
+// ---- which maps
+
+export function sections(description = D, cam = "GradCAM") {
+  const { name, text } = description.methods[cam];
+  return description.sections.map((section) => ({
+    ...section, title: fill(section.title, { cam: name }), text: fill(section.text, { method: text }) }));
+}
+const mapsIn = (mechanism, section) => mechanism.maps.filter((map) => section.kinds.includes(map.kind));
+export function localName(tensor) { // the same for a mechanism's map in every block: "refine.gate", "affinity"
+  const found = /^(?:layer\d\.\d|stage\d|head|input)\.(.*)/.exec(tensor);
+  return found ? found[1] : `stem.${tensor}`;
+}
+export function pairwiseBlocks(record, description = D) { // where some network has pairwise maps or channel matrices
+  const some = description.sections.filter((section) => section.pairwise);
+  const blocks = record.mechanisms.flatMap((m) => some.flatMap((section) => mapsIn(m, section).map((map) => map.block)));
+  return description.blocks.filter((block) => blocks.includes(block));
+}
+export function pairwiseBlock(record, view, description = D) { // the one that is shown: nearest to the chosen block
+  const blocks = pairwiseBlocks(record, description), at = (block) => description.blocks.indexOf(block);
+  if (blocks.includes(view.pairwise_block)) return view.pairwise_block;
+  const far = (block) => Math.abs(at(block) - at(view.block));
+  return blocks.reduce((best, block) => (best === null || far(block) <= far(best) ? block : best), null);
+}
+export function panels(record, view, description = D, parts = () => null) {
+  view = { ...description.view, ...view };
+  const between = pairwiseBlock(record, view, description), rows = [];
+  for (const section of sections(description, record.cam)) {
+    const holders = record.mechanisms.filter((mechanism) => mapsIn(mechanism, section).length);
+    if (!holders.length) continue;
+    const block = section.pairwise ? between : view.block, cells = {};
+    for (const mechanism of record.mechanisms) {
+      const all = mapsIn(mechanism, section), count = {};
+      for (const map of all) count[localName(map.tensor)] = (count[localName(map.tensor)] || 0) + 1;
+      const here = all.filter((map) => count[localName(map.tensor)] === 1 || map.block === block);
+      cells[mechanism.key] = here.length ? here.map((map) => panelOf(record, mechanism, map, section, view, parts))
+        : whyNone(section, all);
+    }
+    finish(Object.values(cells).filter(Array.isArray).flat(), record, view);
+    rows.push({ section, block, cells });
+  }
+  return rows;
+}
+export function panelsOf(record, mechanism, maps, view, parts = () => null) { // each section on scales of its own
+  view = { ...D.view, ...view };
+  return sections(D, record.cam).flatMap((section) => {
+    const some = maps.filter((map) => section.kinds.includes(map.kind));
+    return finish(some.map((map) => panelOf(record, mechanism, map, section, view, parts)), record, view);
+  });
+}
+function whyNone(section, all) { // why there is no map: none at all, or none at this block
+  const last = all.at(-1), { absent, means } = section, at = [...new Set(all.map((map) => map.block))];
+  const none = last ? fill(D.said.elsewhere, { absent, place: place(last.tensor, last.block) })
+    : fill(D.said.none, { absent, means });
+  return { none, at };
+}
+function panelOf(record, mechanism, map, section, view, parts) {
+  const { tensor, block, kind, role, axes, scale } = map, { key, name } = mechanism;
+  const panel = { key, name, section: section.kind, tensor, block, kind, role, axes, scale, static: map.static,
+    map, mechanism, target: targetOf(record, mechanism), names: D.branches[key] };
+  const whole = map.data !== "", query = wanted(map, view), wants = { mechanism: key, tensor, query };
+  const given = whole ? map : parts(wants);
+  if (!given) return { ...panel, wants, values: null, shape: null };
+  return Object.assign(panel, partOf(map, decode(given), whole, view));
+}
+function wanted(map, view) { // the part of a large map that the server is asked for
+  const part = D.kinds[map.kind].part;
+  return part === "row" ? queryOf(map, view).index : part === "sizes" ? "mean" : null;
+}
+function targetOf(record, { probabilities }) {
+  return record.target === "predicted" ? largest(probabilities) : record.classes.indexOf(record.target);
+}
+
+// ---- which part of a map
+
+export function queryOf(map, view) { // the marked place: column and row among the queries, side of their square
+  const axes = map.axes.split(" "), at = axes.indexOf("q");
+  const side = at >= 0 ? Math.round(Math.sqrt(map.shape[at])) : map.shape[axes.indexOf("h")];
+  const [x, y] = view.query.map((pixel) => Math.floor((pixel * side) / 32));
+  return { x, y, side, index: y * side + x };
+}
+const headsOf = (map) => (map.axes.startsWith("head q") ? map.shape[0] : 1);
+const headOf = (map, view) => (view.head === "mean" || headsOf(map) === 1 ? null : Math.min(+view.head, headsOf(map) - 1));
+const PARTS = { // kind of part -> (map, values, whole: not only what the server gave of it, view) -> [values, shape]
+  row(map, values, whole, view) {
+    if (map.axes === "g k h w") return footprint(map, values, whole, view);
+    const axis = map.axes.split(" ").indexOf("q"), shape = map.shape.slice(axis + 1), size = shape.reduce((a, b) => a * b);
+    const { index } = queryOf(map, view), one = headOf(map, view), heads = one === null ? [...Array(headsOf(map)).keys()] : [one];
+    const read = new Float32Array(size);
+    for (const head of heads) {
+      const start = (whole ? head * map.shape[axis] + index : head) * size;
+      for (let i = 0; i < size; i++) read[i] += values[start + i] / heads.length;
+    }
+    return [read, shape];
+  },
+  cross(map, values, whole, view) { // a query's record is its column, then its row; no number off the cross
+    const [height, width, length] = map.shape, { x, y, index } = queryOf(map, view);
+    const read = new Float32Array(height * width).fill(NaN);
+    for (let i = 0; i < height; i++) read[i * width + x] = values[index * length + i];
+    for (let i = 0; i < width; i++) read[y * width + i] = values[index * length + height + i];
+    return [read, [height, width]];
+  },
+  sizes(map, values, whole) { // (branch, c, h, w) -> (branch, h, w)
+    const [branches, channels, height, width] = map.shape, shape = [branches, height, width], size = height * width;
+    if (!whole) return [values, shape];
+    const mean = new Float32Array(branches * size);
+    for (let i = 0; i < values.length; i++)
+      mean[Math.floor(i / (channels * size)) * size + (i % size)] += Math.abs(values[i]) / channels;
+    return [mean, shape];
+  },
+};
+function footprint(map, values, whole, view) { // (g, k, h, w) -> (g, k)
+  const [groups, cells, height, width] = map.shape, { index } = queryOf(map, view), size = height * width;
+  const read = whole ? Float32Array.from({ length: groups * cells }, (_, i) => values[i * size + index]) : values;
+  return [read, [groups, cells]];
+}
+function partOf(map, { values, shape }, whole, view) {
+  const part = D.kinds[map.kind].part;
+  let [read, form] = part ? PARTS[part](map, values, whole, view) : [values, shape];
+  if (map.kind === "spatial") form = form.slice(1);
+  if (D.scales[map.scale].unit) { // as so many shares sum to one, an equal one is their mean
+    const sharers = map.kind === "cross" ? map.shape[2] : Math.round(1 / statistics(read).mean);
+    read = read.map((x) => x * sharers);
+  }
+  return { values: read, shape: form };
+}
+export const drawnAs = ({ kind, shape }) => (kind === "filters" && shape.length === 2 ? "matrix" : D.kinds[kind].drawn);
+
+// ---- scales
+
+function finish(some, record, view) { // ends, what is flat, the curves of the others, and the words
+  const there = some.filter((panel) => panel.values), shown = (panel) => D.scales[panel.scale];
+  for (const panel of there) {
+    const fixed = D.kinds[panel.kind].fixed || shown(panel).fixed, mode = fixed ? "fixed" : view.scale;
+    if (mode === "fixed" && shown(panel).ends) {
+      [panel.ends, panel.endWords] = [shown(panel).ends, shown(panel).words];
+    } else {
+      panel.ends = endsOf(mode === "shared" ? there.filter((other) => other.scale === panel.scale) : [panel], panel);
+      panel.endWords = panel.ends.map((end) => times(panel, end));
+    }
+    const [low, high] = panel.ends, base = shown(panel).base ?? 0;
+    panel.base = Math.max(low, Math.min(high, base));
+    panel.flat = isFlat(panel);
+  }
+  for (const panel of there) {
+    panel.others = there.filter((other) => other !== panel && other.scale === panel.scale && other.ends.join() === panel.ends.join())
+      .map((other) => other.values);
+    panel.said = linesAbout(panel, record, view);
+  }
+  return some;
+}
+function endsOf(some, panel) { // with a sign as far below zero as above, for zero has a colour of its own
+  let low = Math.min(...some.map((other) => statistics(other.values).least));
+  let high = Math.max(...some.map((other) => statistics(other.values).most));
+  const { symmetric, log } = D.scales[panel.scale], { least_share, around } = D.thresholds;
+  if (symmetric) {
+    high = Math.max(-low, high) || 1;
+    return [D.kinds[panel.kind].part === "sizes" ? 0 : -high, high]; // sizes have no sign
+  }
+  if (log) [low, high] = [Math.max(low, least_share), Math.max(high, least_share)];
+  if (isConstant(low, high)) { // or rounding would look like structure
+    const room = around * Math.max(1e-9, high);
+    [low, high] = [low - room, high + room];
+  }
+  return [low, high];
+}
+const isConstant = (low, high) => high - low <= D.thresholds.constant * Math.max(1e-9, Math.abs(high), Math.abs(low));
+function isFlat(panel) { // the whole map would have one colour
+  const { least, most } = statistics(judged(panel));
+  return isConstant(least, most) || limited(position(panel, most)) - limited(position(panel, least)) < D.thresholds.flat;
+}
+function judged({ kind, values, shape }) { // the numbers that a range is about: of branches, the last one's share
+  return kind === "branch" ? lastBranch(values, shape[0]) : values;
+}
+const lastBranch = remembered((values, branches) => values.subarray((values.length / branches) * (branches - 1)));
+export function position({ scale, ends: [low, high] }, x) { // on the colours: 0 at one end, 1 at the other
+  if (!D.scales[scale].log) return (x - low) / (high - low || 1);
+  return Math.log(Math.max(x, 1e-9) / low) / Math.log(high / low);
+}
+export function marks(panel) { // for a legend: the range of the map, its mean, and zero or an equal share
+  const { least, most, mean } = statistics(judged(panel)), at = (x) => limited(position(panel, x));
+  const [low, high] = panel.ends, inside = panel.base > low && panel.base < high;
+  return { least: at(least), most: at(most), mean: at(mean), base: inside ? at(panel.base) : null };
+}
+
+// ---- what is drawn, as numbers
+
+const asSquares = ([count, cells]) => [count, Math.round(Math.sqrt(cells)), Math.round(Math.sqrt(cells))];
+const PLANES = { // axes -> shape of the values -> how many pictures, height, width
+  "c k": asSquares, "g k h w": asSquares, "1 c w": ([, c, w]) => [c, 1, w], "1 h c": ([, h, c]) => [c, h, 1],
+};
+export function tiles(panel) { // small pictures, in the order in which they are shown: [{name, index, values, height, width}]
+  const { values, shape, axes, kind } = panel, { unsorted, mean } = D.tiles;
+  const [count, height, width] = PLANES[axes]?.(shape) || [shape[0], ...shape.slice(-2)], size = height * width;
+  const turned = axes === "1 h c", plane = (i) => (turned ? values.filter((_, j) => j % count === i) : values.subarray(i * size, (i + 1) * size));
+  const planes = Array.from({ length: count }, (_, i) => plane(i));
+  const strongest = () => order(planes.map((one) => one.reduce((sum, x) => sum + Math.abs(x), 0)));
+  const named = (i) => ({ name: tileName(panel, i), index: i, values: planes[i], height, width });
+  if (!D.kinds[kind].mean) return (count > unsorted ? strongest() : [...planes.keys()]).map(named);
+  const all = new Float32Array(size);
+  for (const one of planes) one.forEach((x, i) => { all[i] += x / count; });
+  return [{ name: mean, index: mean, values: all, height, width }, ...strongest().map(named)];
+}
+function tileName({ axes, kind, names }, index) {
+  if (kind === "views" && names) return names[index];
+  const letter = axes.split(" ").find((axis) => axis !== "1" && axis !== "h"), [word, first] = D.tile_names[letter];
+  return `${word} ${index + first}`;
+}
+const branchNames = ({ names, shape }) => names || Array.from({ length: shape[0] }, (_, i) => tileName({ axes: "branch" }, i));
+export const curve = ({ values }) => Float32Array.from(values).sort().reverse(); // the largest first
+export function stack({ values, shape }) { // areas from the ground up: the last branch first, its largest share first
+  const branches = shape[0], count = values.length / branches, share = (branch) => values.subarray(branch * count, (branch + 1) * count);
+  const sorted = order(share(branches - 1)), below = new Float32Array(count);
+  const areas = Array.from({ length: branches }, (_, i) => {
+    const from = Float32Array.from(below), branch = branches - 1 - i;
+    sorted.forEach((channel, at) => { below[at] += share(branch)[channel]; });
+    return { branch, from, to: Float32Array.from(below), strength: branches > 1 ? 1 - (0.75 * i) / (branches - 1) : 1 };
+  });
+  return { sorted, areas };
+}
+export function bars({ values, ends: [low, high], base }) { // from zero, or from an equal share
+  return Array.from(values, (value) => ({ from: base, to: Math.max(low, Math.min(high, value)) }));
+}
+export function gridLines({ values, shape: [height, width] }) { // some rows, then some columns of points (x, y) in -1 .. 1
+  const some = (count) => [...Array(count).keys()].filter((i) => i % D.grid_step === 0 || i === count - 1);
+  const point = (row, column) => [0, 1].map((axis) => values[2 * (row * width + column) + axis]);
+  return [...some(height).map((row) => Array.from({ length: width }, (_, column) => point(row, column))),
+    ...some(width).map((column) => Array.from({ length: height }, (_, row) => point(row, column)))];
+}
+
+// ---- what is said of a map
+
+function linesAbout(panel, record, view) {
+  const { kind, shape, map, mechanism, tensor } = panel, say = D.said, lines = [];
+  if (kind === "branch") lines.push(fill(say.range_of, { name: branchNames(panel).at(-1), range: range(panel) }));
+  else if (kind !== "grid") lines.push(range(panel));
+  if (kind === "cam" && record.cam !== "EigenCAM") // which knows no class
+    lines.push(fill(say.class, { class: record.classes[panel.target], share: percent(mechanism.probabilities[panel.target]) }));
+  if (kind === "channel" || kind === "branch") lines.push(fill(say.channels, { count: shape[kind === "branch" ? 1 : 0] }));
+  if (kind === "branch") lines.push(fill(say.branches, { names: [...branchNames(panel)].reverse().join(", ") }));
+  const heads = headsOf(map), one = headOf(map, view);
+  if (heads > 1) lines.push(one === null ? fill(say.mean_of_heads, { count: heads }) : fill(say.one_head, { head: one + 1, count: heads }));
+  const strength = mechanism.strength?.[tensor.split(".")[0]];
+  if (panel.section === "pairwise" && strength != null) lines.push(fill(say.strength, { share: percent(strength) }));
+  if (panel.static) lines.push(say.static);
+  return lines;
+}
+// The number under a pointer. `at` is what `hit` of draw.js returns, of this panel or of another one: a place is
+// the same in all of them, a channel, a cell or a bar means something in its own panel only.
+export function valueAt(panel, at) {
+  if (!panel?.values || !at) return null;
+  const own = at.key === panel.key && at.tensor === panel.tensor, drawn = drawnAs(panel), say = D.said;
+  const named = (name, value) => ({ value, text: fill(say.at, { name, value: times(panel, value) }) });
+  const inCell = (values, height, width) => values[Math.floor((at.y * height) / 32) * width + Math.floor((at.x * width) / 32)];
+  if (drawn === "places" && at.kind === "places") {
+    const value = inCell(panel.values, ...panel.shape);
+    return Number.isNaN(value) ? { value: null, text: say.not_read } : { value, text: times(panel, value) };
+  }
+  if (drawn === "tiles" && at.kind === "places" && (own || (at.over && D.kinds[panel.kind].over))) {
+    const all = tiles(panel), { name, values, height, width } = (own && all[at.tile]) || all[0];
+    return named(name, inCell(values, height, width));
+  }
+  if (!own || at.kind !== drawn) return null;
+  const value = judged(panel)[at.index];
+  if (drawn === "matrix") {
+    const [row, column] = [Math.floor(at.index / panel.shape.at(-1)), at.index % panel.shape.at(-1)];
+    return { value, text: fill(panel.kind === "matrix" ? say.reads : say.cell, { row, column, value: times(panel, value) }) };
+  }
+  return drawn === "bars" ? named(at.index + 1, value) : named(tileName({ axes: "c" }, at.index), value);
+}
+export function describe(panel, view) {
+  const { section, tensor, name, map } = panel, title = sections(D)[D.sections.findIndex(({ kind }) => kind === section)].title;
+  const start = `${name}, ${panel.kind === "cam" ? tensor : `${title}, ${tensor}`}`, part = D.kinds[panel.kind].part;
+  const from = part === "row" || part === "cross" ? queryOf(map, { ...D.view, ...view }) : null;
+  const asked = from ? ` from row ${from.y + 1}, column ${from.x + 1}` : "";
+  if (!panel.values) return start + asked;
+  const { at, most } = statistics(panel.values), width = panel.shape.at(-1), lines = [...panel.said];
+  if (drawnAs(panel) === "places" && !panel.flat)
+    lines.push(fill(D.said.strongest, { row: Math.floor(at / width) + 1, column: (at % width) + 1, value: times(panel, most) }));
+  return `${start}${asked}: ${lines.join("; ")}`;
 }

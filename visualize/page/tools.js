@@ -164,7 +164,7 @@ async function copyLink() {
 const FORMS = { png: "Figure PNG", pdf: "PDF", npz: "Numbers NPZ", json: "Report JSON" };
 function take(form) {
   const { block, site, query, head, overlay, colours, cells, scale } = state;
-  const look = { block: BLOCKS[block], site, query, head, overlay, colours, cells, scale };
+  const look = { block: BLOCKS[block], pairwise_block: site, query, head, overlay, colours, cells, scale };
   const mechanisms = record.mechanisms.map((mechanism) => mechanism.key);
   say(`Making the file …`);
   trigger("take", { form, image: record.image, mechanisms, target: record.target, cam: record.cam, look });

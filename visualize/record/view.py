@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from models.catalogue import BLOCKS
 
+from .display import description
 from .requests import RequestError, check_choice
 
-COLOURS = ("viridis", "cividis", "magma", "grey")
-CELLS = ("true", "smooth")
-SCALES = ("fixed", "shared", "own")
+DEFAULT = description()["view"]
+COLOURS = tuple(description()["colours"])
+CELLS, SCALES = (tuple(description()["choices"][key]) for key in ("cells", "scale"))
 MOST_HEADS = 64
 
 
@@ -20,23 +21,23 @@ class View:
 
     Args:
         block: where the maps are read, `"layer1.0"` to `"layer4.1"`.
-        site: where pairwise maps and channel matrices are read; None for the deepest there is.
+        pairwise_block: where pairwise maps and channel matrices are read; None for the nearest to `block`.
         query: the marked place (x, y), in pixels of the 32x32 picture.
         head: of a pairwise map, from 0, or `"mean"`.
-        overlay: opacity of the maps over the grey picture, 0 to 1.
+        overlay: 0 for the picture alone; from there to 1 its contour lines over the maps grow fainter.
         colours: one of `COLOURS`.
         cells: `"true"` for one square per number, `"smooth"` for interpolation between them.
         scale: `"fixed"` for each kind of map, `"shared"` by the maps of a row, or each map's `"own"`.
     """
 
-    block: str = "layer3.1"
-    site: str | None = None
-    query: tuple[int, int] = (16, 16)
-    head: str | int = "mean"
-    overlay: float = 0.6
-    colours: str = "viridis"
-    cells: str = "true"
-    scale: str = "fixed"
+    block: str = DEFAULT["block"]
+    pairwise_block: str | None = DEFAULT["pairwise_block"]
+    query: tuple[int, int] = tuple(DEFAULT["query"])
+    head: str | int = DEFAULT["head"]
+    overlay: float = DEFAULT["overlay"]
+    colours: str = DEFAULT["colours"]
+    cells: str = DEFAULT["cells"]
+    scale: str = DEFAULT["scale"]
 
 
 def view_of(request: object) -> View:
@@ -50,10 +51,10 @@ def view_of(request: object) -> View:
     if not isinstance(request, Mapping):
         raise RequestError("The view must be a dictionary, such as one with a block.")
     given = {key: request.get(key) for key in View.__dataclass_fields__ if request.get(key) is not None}
-    choices = {"block": BLOCKS, "site": BLOCKS, "colours": COLOURS, "cells": CELLS, "scale": SCALES}
+    choices = {"block": BLOCKS, "pairwise_block": BLOCKS, "colours": COLOURS, "cells": CELLS, "scale": SCALES}
     for key, allowed in choices.items():
         if key in given:
-            check_choice(given[key], allowed, key)
+            check_choice(given[key], allowed, key.replace("_", " "))
     if "query" in given:
         place = given["query"]
         if not isinstance(place, list | tuple) or len(place) != 2:
