@@ -17,7 +17,7 @@ from models.checkpoint import CheckpointError, read_facts, write_facts
 from models.preprocessing import normalise
 from models.recording import record
 from models.replacements import Attention, attention_of
-from models.results import averages, evidence
+from models.results import averages, evidence, maps
 from models.statistics import use_in_words
 
 SHA = "of the weights"
@@ -66,6 +66,7 @@ def wired(tiny_cifar, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(
         evidence, "restore_with_facts", lambda name, folder: (model, read_facts(name, folder))
     )
+    monkeypatch.setattr(evidence, "measure_maps", lambda *arguments: None)  # see test_maps
     return folder
 
 
@@ -334,7 +335,9 @@ def test_the_command(tiny_cifar, tmp_path, monkeypatch, capsys):
 
     run("--table")
     assert capsys.readouterr().out.strip() == ""  # nothing measured, nothing printed
-    run("danet", "--images", "4")
+    monkeypatch.setattr(maps, "STEPS", 2)
+    monkeypatch.setattr(maps, "PERCENTILES", (50,))
+    run("danet", "--images", "2")
     found = read_facts("danet", folder)["evidence"]
     kept = averages.read("danet", found["sha256"], folder)
     assert set(found["tensors"]) == {
@@ -345,7 +348,10 @@ def test_the_command(tiny_cifar, tmp_path, monkeypatch, capsys):
     scopes = {scope for replacement, scope in rows_of(found) if replacement == "query ignored"}
     assert scopes == {"all", "stage2", "stage3"}
     assert ("factor 1", "all") not in rows_of(found)  # shares cannot all be one
-    assert all(row["images"] == 4 and "words" in row for row in found["replacements"])
+    assert all(row["images"] == 2 and "words" in row for row in found["replacements"])
+    positions = {"stage2.position", "stage3.position"}
+    assert set(found["faithfulness"]) == {"Grad-CAM", "random", "centre", "Sobel"} | positions
+    assert set(found["agreement"]) == positions and positions <= set(found["twin"])
     capsys.readouterr()
     run("--table")
     printed = capsys.readouterr().out

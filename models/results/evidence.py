@@ -26,7 +26,7 @@ from ..preprocessing import normalise
 from ..recording import recording
 from ..replacements import EVERYWHERE, Attention, applies, attention_of, derangement, replace
 from ..statistics import holm, mcnemar, use_in_words, verdict
-from . import averages
+from . import averages, maps
 from .averages import Advance, Averages, batches
 from .table import trained, write_into
 
@@ -43,6 +43,7 @@ AT_ONCE = {  # what is measured in all blocks at once: replacement -> strengths
 ALONE = ("average", "another picture's", "level", "shuffled", "query ignored")  # in each block
 TAKES_AWAY = ("average", "another picture's", "level", "shuffled", "query ignored", "best constant")
 TRAINING_IMAGES, BLOCK_IMAGES = 5_000, 2_000
+MAP_IMAGES, TWIN_IMAGES = 500, 100
 COUNTS = ("right", "right_only_intact", "right_only_replaced", "changed")
 
 
@@ -54,10 +55,12 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
         quiet: without a progress bar.
 
     Returns:
-        what stands in the JSON under `evidence`: `sha256` of the weights; how many images (`test_images`,
-        `block_images`, `training_images`); `tensors`, path -> `averages.Tally.facts`; `averaged_over` (see
-        `averages.shorten`); `replacements`, a list of rows (see `compare`), each with `p` (corrected),
-        `verdict` (see `statistics.verdict`; the network as trained is the first one) and `words`.
+        what stands in the JSON under `evidence`: `sha256` of the weights; how many images of each kind
+        (`test_images`, `block_images`, `training_images`, `map_images`, `twin_images`); `tensors`, path ->
+        `averages.Tally.facts`; `averaged_over` (see `averages.shorten`); `replacements`, a list of rows (see
+        `compare`), each with `p` (corrected), `verdict` (see `statistics.verdict`; the network as trained is
+        the first one) and `words`; `twin` and `agreement` (see `maps.compare_maps`); `faithfulness`, map ->
+        `maps.faithfulness`.
 
     Raises:
         CheckpointError: no such pair of files, a broken one, or another one than at the start.
@@ -106,7 +109,33 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
     evidence["replacements"].sort(key=lambda row: planned.index(what(row)))
     judge(evidence["replacements"])
     store(name, evidence, folder)
+    measure_maps(name, folder, model, attention, evidence, images, facts.get("seed", 0), quiet)
     return evidence
+
+
+def measure_maps(
+    name: str,
+    folder: Path,
+    model: nn.Module,
+    attention: Mapping[str, Attention],
+    evidence: dict,
+    images: torch.Tensor,
+    seed: int,
+    quiet: bool,
+) -> None:
+    """Adds `twin`, `agreement` and `faithfulness` (see `maps`) to what is not measured yet, and stores it."""
+    images = images[: evidence["map_images"]]
+    missing = [shown for shown in maps.maps_of(attention) if shown not in evidence["faithfulness"]]
+    untold = "twin" not in evidence
+    work = len(missing) * maps.cost() * len(images) + untold * 4 * evidence["twin_images"]
+    with tqdm(total=work, desc=f"{name}, maps", unit="image", unit_scale=True, disable=quiet) as bar:
+        if untold:
+            first = images[: evidence["twin_images"]]
+            evidence |= maps.compare_maps(name, model, attention, first, seed, bar.update)
+            store(name, evidence, folder)
+        for shown in missing:
+            evidence["faithfulness"][shown] = maps.faithfulness(model, attention, shown, images, bar.update)
+            store(name, evidence, folder)
 
 
 def training_pictures(dataset: str, most: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,11 +154,13 @@ def begin(facts: dict, test_images: int, training_images: int) -> dict:
         "test_images": test_images,
         "block_images": min(test_images, BLOCK_IMAGES),
         "training_images": training_images,
+        "map_images": min(test_images, MAP_IMAGES),
+        "twin_images": min(test_images, TWIN_IMAGES),
     }
     before = facts.get("evidence") or {}
     if any(before.get(key) != value for key, value in settings.items()):
         before = {}
-    return settings | {"replacements": []} | before
+    return settings | {"replacements": [], "faithfulness": {}} | before
 
 
 def plan(attention: Mapping[str, Attention], evidence: dict) -> list[dict]:
