@@ -22,7 +22,7 @@ from .averages import Advance, batches, rounded
 CAM_BLOCK = "layer4.1"  # where Grad-CAM is usually taken
 GRAD_CAM, CONTROLS = "Grad-CAM", ("random", "centre", "Sobel")
 PERCENTILES = (20, 50, 80)  # of the pixels that ROAD removes
-STEPS = 8  # parts in which pixels are deleted and inserted
+STEPS = 5  # parts in which pixels are deleted and inserted
 BATCH = 50
 
 
