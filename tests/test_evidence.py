@@ -119,6 +119,31 @@ def test_doubled_residuals_are_no_sign_of_use(wired):
     assert words.endswith("points are lost") and "used" not in words
 
 
+def test_answers_are_counted_beside_those_as_trained(wired):
+    model, _ = evidence.restore_with_facts("se", wired)
+    images, labels = data.load("cifar10", train=False)
+    intact = evidence.answers(model, images)
+    assert torch.equal(intact, labels)
+    intact[:5] = (labels[:5] + 1) % 10  # as if the network as trained had been wrong on these
+    row = {"replacement": "as trained", "strength": 1.0, "scope": "all", "images": 30}
+    none = averages.Averages(0, {}, {})
+    counts = evidence.compare(model, attention_of(model), none, row, images, labels, intact)
+    assert counts == {"right": 30, "right_only_intact": 0, "right_only_replaced": 5, "changed": 5}
+    labels[:7] = (labels[:7] + 2) % 10  # and on these both
+    counts = evidence.compare(model, attention_of(model), none, row, images, labels, intact)
+    assert counts == {"right": 23, "right_only_intact": 0, "right_only_replaced": 0, "changed": 5}
+
+
+def test_a_network_without_attention_is_passed_over(wired, monkeypatch):
+    plain = nn.Sequential(nn.Flatten()).eval()
+    monkeypatch.setattr(
+        evidence, "restore_with_facts", lambda name, folder: (plain, read_facts(name, folder))
+    )
+    before = (wired / "se.json").read_bytes()
+    assert evidence.measure("se", wired, quiet=True) == {}
+    assert (wired / "se.json").read_bytes() == before
+
+
 # Kept, and gone on with.
 
 

@@ -60,17 +60,17 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
         `averages.Tally.facts`; `averaged_over` (see `averages.shorten`); `replacements`, a list of rows (see
         `compare`), each with `p` (corrected), `verdict` (see `statistics.verdict`; the network as trained is
         the first one) and `words`; `twin` and `agreement` (see `maps.compare_maps`); `faithfulness`, map ->
-        `maps.faithfulness`.
+        `maps.faithfulness`. {} for a network without attention.
 
     Raises:
         CheckpointError: no such pair of files, a broken one, or another one than at the start.
         DataError: the images are not at hand.
-        ValueError: the network has no attention.
     """
     model, facts = restore_with_facts(name, folder)
     attention = attention_of(model)
     if not attention:
-        raise ValueError(f"{name} has no attention that could be replaced.")
+        tqdm.write(f"{name} has no attention that could be replaced.")
+        return {}
     dataset = facts.get("dataset", "cifar10")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
@@ -306,7 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m models.results.evidence", description="Measure whether networks use their attention."
     )
-    parser.add_argument("names", nargs="*", help="ids of trained entries (default: all with attention)")
+    parser.add_argument("names", nargs="*", help="ids of trained entries (default: all)")
     parser.add_argument("--images", type=int, metavar="N", help="at most so many, for tests")
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="of the checkpoints")
     parser.add_argument("--table", action="store_true", help="print what was measured")
@@ -321,9 +321,7 @@ def main() -> None:
             text = arguments.write.read_text("utf-8")
             arguments.write.write_text(write_into(text, markdown(folder), "evidence"), "utf-8")
         else:
-            for name in arguments.names or [
-                facts["name"] for facts in trained(folder) if facts["name"] != "plain"
-            ]:
+            for name in arguments.names or [facts["name"] for facts in trained(folder)]:
                 measure(name, folder, arguments.images)
     except (CheckpointError, DataError, KeyError, ValueError) as error:
         sys.exit(str(error.args[0]))
