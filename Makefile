@@ -1,7 +1,4 @@
-# Short names for the README's commands. The two MALLOC settings keep the memory of a long-running server flat; one
-# thread for each network is right where two visitors are served at once on two cores.
-export MALLOC_ARENA_MAX = 2
-export MALLOC_MMAP_THRESHOLD_ = 262144
+# Short names for the README's commands.
 export OMP_NUM_THREADS ?= 1
 PYTHON ?= python3
 LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
@@ -25,7 +22,7 @@ lock: .venv/lock
 
 screenshots: .venv/tests
 	.venv/bin/python -m tests.screenshots screenshots
-	cp screenshots/desktop_whole.png visualize/page/screenshot.png
+	cp screenshots/readme.png visualize/page/screenshot.png
 
 benchmark: .venv/tests
 	.venv/bin/python -m tests.benchmark

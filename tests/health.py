@@ -83,8 +83,7 @@ def stop(app: subprocess.Popen, scratch: Path, most: float = 15) -> float:
         app.kill()
         raise RuntimeError(f"the app does not stop within {most} seconds") from None
     seconds = time.monotonic() - started
-    left = [file.name for file in (scratch / "temporary").rglob("*") if file.is_file()]
-    left += [folder.name for folder in (scratch / "temporary").glob("attnscope-*")]
+    left = [path.name for path in (scratch / "temporary").rglob("*")]
     if code != 0 or left:
         raise RuntimeError(f"the app stopped with status {code} and left {left}:\n{written(scratch)}")
     return seconds

@@ -1,7 +1,7 @@
-"""How soon a visitor sees the grid: python -m tests.paint
+"""How soon a visitor sees maps: python -m tests.paint
 
 Opens the page five times in a fresh Chromium on this machine, and five times as if it were far away: 100 ms
-a request and 10 Mbit/s. Measures from the start of the navigation to the first painted grid, and keeps the
+a request and 10 Mbit/s. Measures from the start of the navigation to the first painted maps, and keeps the
 medians in tests/figures.json. Exit status 1 says that a bar is missed.
 """
 
@@ -18,11 +18,11 @@ from tests.screenshots import ROOT, launched, running_app
 VISITS = 5
 FAR = {"offline": False, "latency": 100, "downloadThroughput": 10e6 / 8, "uploadThroughput": 10e6 / 8}
 BARS = {"paint": (None, 1.2), "paint_far": (FAR, 2.5)}  # name: the network, most seconds
-PAINTED = "() => document.querySelector('#grid [data-draws]') && performance.now()"
+PAINTED = "() => document.querySelector('#glance .thumb canvas') && performance.now()"
 
 
 def seconds(browser: Browser, address: str, network: dict | None) -> float:
-    """From the navigation to the painted grid, in a browser that has never seen the page."""
+    """From the navigation to the painted maps, in a browser that has never seen the page."""
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
         if network:
@@ -43,7 +43,7 @@ def main() -> int:
         for name, (network, bar) in BARS.items():
             times = sorted(seconds(browser, address, network) for _ in range(VISITS))
             entry = {
-                "what": "The grid is painted" + (", over 10 Mbit/s and 100 ms" if network else ", locally"),
+                "what": "The maps are painted" + (", over 10 Mbit/s and 100 ms" if network else ", locally"),
                 "median_seconds": round(median(times), 2),
                 "slowest_seconds": round(times[-1], 2),
                 "visits": VISITS,

@@ -62,28 +62,28 @@ def running_app(root: Path, scratch: Path, most: float = 120) -> Iterator[str]:
         stop(app, scratch)
 
 
-def open_page(browser: Browser, address: str, width: int, height: int, query: str = "") -> Page:
-    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=2)
-    page.goto(address + query)
-    page.wait_for_selector("#grid [data-draws]")
-    page.wait_for_timeout(1000)  # Gradio's own components arrive in pieces
+AT_REST = "() => document.documentElement.dataset.ready && !document.documentElement.dataset.busy"
+
+
+def open_page(browser: Browser, address: str, width: int, height: int, **settings) -> Page:
+    page = browser.new_page(
+        viewport={"width": width, "height": height},
+        device_scale_factor=2,
+        reduced_motion="reduce",
+        **settings,
+    )
+    page.goto(address)
+    page.wait_for_function(AT_REST)
     return page
 
 
-@contextmanager
-def new_record(page: Page) -> Iterator[None]:
-    """What is done inside starts a comparison; at the end every column of it is there."""
-    before = page.locator("#grid [data-records]").get_attribute("data-records")
-    yield
-    page.wait_for_function(
-        "(before) => document.querySelector('#grid [data-records]').dataset.records > +before", arg=before
-    )
-    page.wait_for_timeout(300)
-
-
-def choose_file(page: Page, file: Path) -> None:
-    page.locator("#picture button").first.click()  # takes the old picture out of its box
-    page.locator("#picture input[type=file]").set_input_files(file)
+def draw_all(page: Page) -> None:
+    """Large maps come when they are in view: scrolls through the page, and back."""
+    for top in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):
+        page.evaluate("(top) => scrollTo(0, top)", top)
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.wait_for_function(AT_REST)
+    page.evaluate("scrollTo(0, 0)")
 
 
 def photograph(file: Path) -> None:
@@ -110,45 +110,48 @@ def main() -> None:
         sync_playwright() as playwright,
         launched(playwright) as browser,
     ):
-        for name, width, height, query in (
-            ("desktop", 1280, 900, ""),
-            ("dark", 1280, 900, "?__theme=dark"),
-            ("phone", 390, 844, ""),
+        for name, width, height, scheme in (
+            ("desktop", 1280, 900, "light"),
+            ("small", 1024, 768, "light"),
+            ("wide", 1920, 1080, "light"),
+            ("dark", 1280, 900, "dark"),
+            ("phone", 390, 844, "light"),
         ):
-            page = open_page(browser, address, width, height, query)
+            page = open_page(browser, address, width, height, color_scheme=scheme)
             page.screenshot(path=folder / f"{name}.png")
-            page.evaluate(
-                "scrollTo(0, document.body.scrollHeight / 2)"
-            )  # large maps come when they are in view
-            page.wait_for_timeout(700)
-            page.evaluate("scrollTo(0, 0)")
+            draw_all(page)
             page.screenshot(path=folder / f"{name}_whole.png", full_page=True)
+            if name == "desktop":
+                page.set_viewport_size({"width": width, "height": 1150})
+                page.wait_for_function(AT_REST)
+                page.screenshot(path=folder / "readme.png")
             page.close()
 
         page = open_page(browser, address, 1280, 900)
-        pairwise = page.locator('#grid [data-kind="pairwise"] canvas')
-        canvas = (pairwise if pairwise.count() else page.locator('#grid [data-kind="cam"] canvas')).first
-        canvas.scroll_into_view_if_needed()
-        canvas.click(position={"x": 60, "y": 60})
-        page.wait_for_timeout(500)
+        draw_all(page)
+        page.pdf(path=folder / "paper.pdf", format="A4")
+        page.locator('#glance [data-block="layer3.1"]').first.click()
+        page.locator('#maps [data-kind="cam"] canvas').first.click(position={"x": 60, "y": 60})
+        page.wait_for_function(AT_REST)
         page.screenshot(path=folder / "click.png")
 
         page.evaluate("scrollTo(0, 0)")
-        page.get_by_role("button", name="Mechanisms").click()
-        page.get_by_label("Show untrained networks").check()
-        page.wait_for_timeout(500)
-        page.screenshot(path=folder / "mechanisms.png")
-        page.get_by_role("button", name="Mechanisms").click()
-
+        page.locator("#open-chooser").click()
+        page.screenshot(path=folder / "chooser.png")
+        page.get_by_role("button", name="SE and CBAM").click()
+        page.get_by_role("button", name="Done").click()
         photograph(Path(scratch) / "photograph.jpg")
-        with new_record(page):
-            choose_file(page, Path(scratch) / "photograph.jpg")
+        page.locator("#file").set_input_files(Path(scratch) / "photograph.jpg")
+        page.wait_for_function(AT_REST)
         page.screenshot(path=folder / "upload.png")
+        page.locator("#glance .name").last.click()
+        page.wait_for_function(AT_REST)
+        page.screenshot(path=folder / "detail.png")
+        page.keyboard.press("Escape")
 
         (Path(scratch) / "notes.png").write_text("This is text.")
-        choose_file(page, Path(scratch) / "notes.png")
-        page.wait_for_selector(".toast-body")
-        page.wait_for_timeout(500)
+        page.locator("#file").set_input_files(Path(scratch) / "notes.png")
+        page.wait_for_function(AT_REST)
         page.screenshot(path=folder / "bad_file.png")
     print(f"Screenshots are in {folder}.")
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import StepPatch
+from PIL import Image
 from playwright.sync_api import Page, Route, sync_playwright
 
 from models import CLASSES
@@ -140,15 +142,25 @@ def parts_of(page: Page, view: dict) -> dict[str, dict]:
 
 READ = """([view, parts]) => {
     window.shown = panels(record, view, description, (wish) => parts[JSON.stringify(wish)]);
+    const packed = (values) => { // as text: Playwright takes many seconds over so many numbers
+        const bytes = new Uint8Array(Float32Array.from(values).buffer);
+        return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+    };
     const plain = (panel) => ({
-        ...panel, map: 0, mechanism: 0, others: panel.others.length, values: [...panel.values],
+        ...panel, map: 0, mechanism: 0, others: panel.others.length, values: packed(panel.values),
         tiles: drawnAs(panel) !== "tiles" ? null
-            : tiles(panel).map((tile) => ({ ...tile, values: [...tile.values] })),
+            : tiles(panel).map((tile) => ({ ...tile, values: packed(tile.values) })),
         drawn: drawnAs(panel), at: Object.values(marks(panel)),
     });
-    return shown.map(({ section, block, cells }) => ({ section, block, cells: Object.fromEntries(
-        Object.entries(cells).map(([key, cell]) => [key, Array.isArray(cell) ? cell.map(plain) : cell])) }));
+    const cell = ([key, given]) => [key, Array.isArray(given) ? given.map(plain) : given];
+    return JSON.stringify(shown.map((row) => (
+        { ...row, cells: Object.fromEntries(Object.entries(row.cells).map(cell)) })));
 }"""
+
+
+def unpacked(text: str) -> np.ndarray:
+    """Numbers as `READ` packs them; NaN where there is none."""
+    return np.frombuffer(base64.b64decode(text), "<f4")
 
 
 @pytest.fixture(params=VIEWS, ids=lambda view: f"{view.block} {view.scale}")
@@ -161,7 +173,7 @@ def read(page: Page, view: View, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """The rows of the page."""
     held(comparison()[1], monkeypatch)
     asked = json.loads(json.dumps(view.__dict__))
-    return page.evaluate(READ, [asked, parts_of(page, asked)])
+    return json.loads(page.evaluate(READ, [asked, parts_of(page, asked)]))
 
 
 def test_what_stands_beside_a_fixed_scale_is_its_ends():
@@ -204,7 +216,7 @@ def test_every_kind_has_the_same_numbers_ends_and_words(read: list[dict], view: 
 def compare_panels(panel: Panel, their: dict) -> None:
     name = panel.name
     assert list(panel.values.shape) == their["shape"], name
-    values = np.array([np.nan if x is None else x for x in their["values"]], np.float64)
+    values = unpacked(their["values"])
     size = np.nanmax(np.abs(panel.values))
     assert np.allclose(panel.values.ravel(), values, atol=1e-4 * size, equal_nan=True), name
     for field in ("kind", "scale", "drawn", "flat", "said"):
@@ -218,7 +230,7 @@ def compare_panels(panel: Panel, their: dict) -> None:
         assert [tile for tile, _ in ours] == [tile["name"] for tile in their["tiles"]], name
         for (_, values), tile in zip(ours, their["tiles"]):
             assert values.shape == (tile["height"], tile["width"]), name
-            assert np.allclose(values.ravel(), tile["values"], atol=1e-4 * size), name
+            assert np.allclose(values.ravel(), unpacked(tile["values"]), atol=1e-4 * size), name
 
 
 NUMBERS = (0, -0.0, 0.125, -0.125, 0.0949, 0.095, 0.0951, 0.00094, 0.00095, 4e-8, -4e-8, 0.375, 0.475, 1.005)
@@ -250,8 +262,7 @@ DRAW = """([key, tensor]) => {
     const panel = shown.flatMap(({ cells }) => cells[key]).find((one) => one.tensor === tensor);
     const canvas = document.createElement("canvas");
     drawPanel(canvas, panel, { view, picture: pixelsOf(record), description, dark: false, width: SIDE });
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    return { boxes: regions(canvas), width: canvas.width, height: canvas.height, data: [...data] };
+    return { boxes: regions(canvas), picture: canvas.toDataURL() };
 }""".replace("SIDE", str(SIDE))
 DRAWN = (  # every kind, where it is easy to tell that something has changed places
     ("plain_cam", "cbam", "layer3.1.cam"),
@@ -293,8 +304,7 @@ def test_both_draw_the_same_picture(page: Page, drawn_view: View, key: str, tens
     cells = [row.cells[key] for row in rows if isinstance(row.cells[key], list)]
     (panel,) = (panel for cell in cells for panel in cell if panel.tensor == tensor)
     theirs = page.evaluate(DRAW, [key, tensor])
-    canvas = np.uint8(theirs["data"]).reshape(theirs["height"], theirs["width"], 4).astype(int)
-    canvas = np.where(canvas[..., 3:] < 128, 255, canvas[..., :3])  # on a white page
+    canvas = read_picture(theirs["picture"])
 
     sheet = Sheet(4, drawn_view, 2.0, 2.0, np.array(picture()))
     draw(sheet, panel, 0.5, 0.5)
@@ -312,6 +322,13 @@ def test_both_draw_the_same_picture(page: Page, drawn_view: View, key: str, tens
         ours = sampled(image, left, image.shape[0] - bottom - height, width, height)
         differ = np.abs(ours - sampled(canvas, *part["box"])).max(2) > 40
         assert differ.mean() < 0.04, f"{part}: {differ.mean():.0%} of the points differ"
+
+
+def read_picture(address: str) -> np.ndarray:
+    """Colours (h, w, 3) of a canvas on a white page, from its data URL."""
+    content = base64.b64decode(address.partition(",")[2])
+    pixels = np.asarray(Image.open(BytesIO(content)).convert("RGBA")).astype(int)
+    return np.where(pixels[..., 3:] < 128, 255, pixels[..., :3])
 
 
 def sampled(pixels: np.ndarray, left: float, top: float, width: float, height: float) -> np.ndarray:
@@ -362,3 +379,80 @@ def test_the_figure_draws_the_lines_areas_and_bars_of_the_page(page: Page, drawn
     assert {bar["from"] for bar in numbers["bars"]} == {float(baseline)} == {1.0}
     lines = axes_of("stn/input.grid").collections[-1].get_segments()
     assert np.allclose(lines, numbers["grid"], atol=1e-3)
+
+
+@pytest.mark.browser
+def test_a_pointer_is_answered_where_it_means_something(page: Page, drawn_view: View):
+    """A channel in its own panel only, though others draw channels; a place in all pictures of places."""
+    found = page.evaluate(
+        """([key, tensor, width]) => {
+            const all = shown.flatMap(({ cells }) => Object.values(cells).flat()).filter((one) => one.tensor);
+            const given = { view, picture: pixelsOf(record), description, dark: false, width };
+            const name = (panel) => `${panel.key}/${panel.tensor}`;
+            const drawnWith = (panel, hover) => {
+                const canvas = document.createElement("canvas");
+                drawPanel(canvas, panel, { ...given, hover });
+                return canvas.toDataURL();
+            };
+            const pointed = (tensor) => {
+                const canvas = document.body.appendChild(document.createElement("canvas"));
+                drawPanel(canvas, all.find((one) => one.key === key && one.tensor === tensor), given);
+                const { left, top } = canvas.getBoundingClientRect();
+                const at = hit(canvas, { clientX: left + 80.5, clientY: top + 40.5 });
+                canvas.remove();
+                const some = all.filter((panel) => drawnAs(panel) === at.kind);
+                return { at, kinds: Object.fromEntries(all.map((panel) => [name(panel), drawnAs(panel)])),
+                    answers: all.filter((one) => valueAt(one, at)).map(name), asked: some.map(name),
+                    changed: some.filter((one) => drawnWith(one, at) !== drawnWith(one, null)).map(name) };
+            };
+            return [pointed(tensor), pointed(`${view.block}.cam`)];
+        }""",
+        ["cbam", "layer3.1.refine.channel_gate", SIDE],
+    )
+    channel, spot = found
+    own = "cbam/layer3.1.refine.channel_gate"
+    assert len(channel["asked"]) > 1  # so that there is another network's panel
+    assert channel["answers"] == channel["changed"] == [own]
+    values = comparison()[1][EVERY_KIND.index("cbam")].inspection.maps["layer3.1.refine.channel_gate"].values
+    index = channel["at"]["index"]
+    assert index == np.argsort(-values.ravel(), kind="stable")[int(80.5 / SIDE * values.size)]
+    assert channel["at"]["text"] == f"channel {index}: {number(values.ravel()[index])}"
+    assert (spot["at"]["x"], spot["at"]["y"]) == (int(80.5 / SIDE * 32), int(40.5 / SIDE * 32))
+    places = {name for name, drawn in spot["kinds"].items() if drawn == "places"}
+    assert places <= {*spot["answers"]} and own not in spot["answers"]
+    assert spot["changed"] == spot["asked"] != []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("overlay", [0.01, 0.6, 1.0])
+def test_the_photograph_does_not_mix_into_the_colours(page: Page, drawn_view: View, overlay: float):
+    """Away from the contour lines every pixel has exactly the colour of its value."""
+    tensor = "layer3.1.refine.spatial_gate"
+    values = comparison()[1][EVERY_KIND.index("cbam")].inspection.maps[tensor].values[0]
+    picture_of, clear = page.evaluate(
+        """([overlay, tensor]) => {
+            const panel = shown.flatMap(({ cells }) => cells.cbam).find((one) => one.tensor === tensor);
+            const canvas = document.createElement("canvas");
+            const drawnOn = (picture) => {
+                drawPanel(canvas, panel, { view: { ...view, overlay }, picture, description, width: 256 });
+                return canvas.toDataURL();
+            };
+            return [drawnOn(pixelsOf(record)), drawnOn(new Uint8Array(3072))]; // black has no contours
+        }""",
+        [overlay, tensor],
+    )
+    canvas, plain = read_picture(picture_of), read_picture(clear)
+    table = colour_table(drawn_view.colours)
+    expected = table[np.floor(255 * values + 0.5).astype(int)].repeat(32, 0).repeat(32, 1)
+    assert np.abs(plain - expected).max() <= 2  # the values travelled as 16 bits
+    same = (canvas == plain).all(2)
+    assert same.mean() > 0.4 and (overlay < 1 or same.all())
+    assert overlay == 1 or not same.all()  # the contours are there
+
+
+def colour_table(name: str) -> np.ndarray:
+    """256 colours (256, 3) between the anchors of the description."""
+    anchors = description()["colours"][name].split()
+    colours = np.array([[int(anchor[i : i + 2], 16) for i in (0, 2, 4)] for anchor in anchors])
+    at = np.linspace(0, len(anchors) - 1, 256)
+    return np.stack([np.interp(at, np.arange(len(anchors)), colours[:, i]) for i in range(3)], 1)

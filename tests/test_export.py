@@ -130,7 +130,7 @@ def test_a_figure_has_room_for_so_many_networks(tmp_path):
 
 def test_the_numbers_are_the_recorded_ones(tmp_path):
     file = export("npz", picture(), NAMES, "cat", "HiResCAM", View(), tmp_path)
-    assert file == tmp_path / "attnscope-se-danet-stn-layer3.1.npz"
+    assert file == tmp_path / f"attnscope-se-danet-stn-{View().block}.npz"
     with np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
 
@@ -188,7 +188,7 @@ def test_other_pictures_have_other_hashes(tmp_path):
 
 def test_a_network_that_cannot_be_shown_is_named(tmp_path):
     found = read_report(tmp_path, ["eca", "se"])
-    assert found["unavailable"] == {"eca": "There is no checkpoint of eca."}
+    assert found["unavailable"] == {"eca": "eca is not trained yet."}
     assert [entry["id"] for entry in found["networks"]] == ["se"]
 
 
@@ -202,7 +202,7 @@ def test_random_weights_are_labelled(tmp_path):
 @pytest.mark.parametrize("form", FORMS)
 def test_files_are_of_the_kind_that_their_names_say(tmp_path, form):
     file = export(form, picture(), ["plain", "se", "sk", "eca"], "dog", "GradCAM", View(), tmp_path)
-    assert file == tmp_path / f"attnscope-4-networks-layer3.1.{form}"
+    assert file == tmp_path / f"attnscope-4-networks-{View().block}.{form}"
     start = {"png": b"\x89PNG", "pdf": b"%PDF-", "npz": b"PK", "json": b"{"}[form]
     assert file.read_bytes().startswith(start)
     if form == "png":

@@ -15,11 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.text import Text
 
+from models import CLASSES
 from tests.networks import EVERY_KIND, column, picture
 from visualize.export.column import Column
-from visualize.export.figure import figure, save
+from visualize.export.figure import BAND, figure, save
+from visualize.export.sheet import CAPTION, NUMBERS, PATH, TINY
 from visualize.record.display import description
 from visualize.record.kinds import KINDS, kind_of
 from visualize.record.view import View
@@ -83,11 +86,32 @@ def test_maps_are_the_recorded_ones():
     assert np.isclose(top.get_paths()[0].vertices[:, 1].max(), 1)
 
 
-def test_the_photograph_below_a_map_is_its_luminance():
-    """ITU-R BT.601, as Pillow reckons it: what is green looks brighter than what is blue."""
-    below = axes_of(drawn(("plain",), View(overlay=0.5)), "plain/layer3.1.cam").images[0].get_array()
-    grey = np.asarray(picture().convert("L")).astype(int)
-    assert np.abs(below.astype(int) - grey[..., None]).max() <= 1
+@pytest.mark.parametrize("overlay", [0.01, 0.6, 1.0])
+def test_the_photograph_does_not_mix_into_the_colours(overlay):
+    """Away from the contour lines every pixel has exactly the colour of its value."""
+    name, path = "cbam", "layer3.1.refine.spatial_gate"
+    made = drawn((name,), at(overlay=overlay))
+    axes, (image,) = axes_of(made, f"{name}/{path}"), axes_of(made, f"{name}/{path}").images
+    canvas = FigureCanvasAgg(made)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    left, bottom, right, top = (round(x) for x in axes.bbox.extents)
+    x, y = np.arange(left + 2, right - 2), np.arange(len(pixels) - top + 2, len(pixels) - bottom - 2)
+    cells = [
+        ((one + 0.5 - start) * 8 / (end - start))
+        for one, start, end in (
+            (x, axes.bbox.x0, axes.bbox.x1),
+            (y, len(pixels) - axes.bbox.y1, len(pixels) - axes.bbox.y0),
+        )
+    ]
+    inside = [np.abs(cell - np.round(cell)) > 0.05 for cell in cells]  # not on the edge of two cells
+    column_of, row_of = (cell[keep].astype(int) for cell, keep in zip(cells, inside))
+    values = column(name).inspection.maps[path].values[0][row_of][:, column_of]
+    expected = image.get_cmap()(values, bytes=True)[..., :3].astype(int)  # fixed from 0 to 1
+    same = (np.abs(pixels[y[inside[1]]][:, x[inside[0]]] - expected) <= 1).all(2)
+    lines = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
+    assert len(lines) == 2 and all(one.get_alpha() == pytest.approx(0.8 * (1 - overlay)) for one in lines)
+    assert same.all() if overlay == 1 else 0.5 < same.mean() < 1
 
 
 def test_one_head_and_another_site():
@@ -178,24 +202,41 @@ def test_constant_maps_look_constant_on_every_scale(scale):
     assert image_of(made, f"ms_cam/{logit} mean")[1] == (-1, 1)
 
 
-def test_opacity_and_cells():
+def test_lines_and_cells():
     for look in (at(overlay=0.3), at(overlay=0.3, cells="smooth", colours="magma")):
-        photo, image = axes_of(drawn(("plain", "se"), look), "plain/layer3.1.cam").images
-        assert image.get_cmap()(0.7)[3] == 0.3 and image.get_alpha() is None
+        axes = axes_of(drawn(("plain", "se"), look), "plain/layer3.1.cam")
+        (image,) = axes.images
+        assert image.get_cmap()(0.7)[3] == 1 and image.get_alpha() is None
         assert image.get_interpolation() == ("nearest" if look.cells == "true" else "bilinear")
         anchors = WORDS["colours"][look.colours].split()  # 17 of them, as on the page
         assert np.allclose(image.get_cmap()(3 / 16)[:3], to_rgb(f"#{anchors[3]}"), atol=0.01)
-        assert photo.get_interpolation() == "nearest" and np.ptp(photo.get_array(), axis=2).max() == 0
-    photo, _ = axes_of(drawn(("plain", "se"), at(overlay=0)), "plain/layer3.1.cam").images
-    assert np.array_equal(photo.get_array(), np.array(picture()))
+        assert [patch.get_edgecolor()[3] for patch in axes.patches] == pytest.approx([0.8 * 0.7] * 2)
+    alone = axes_of(drawn(("plain", "se"), at(overlay=0)), "plain/layer3.1.cam")
+    assert np.array_equal(alone.images[0].get_array(), np.array(picture())) and not alone.patches
+
+
+def test_the_lines_are_where_the_picture_is_as_bright_as_their_level():
+    """ITU-R BT.601, as Pillow reckons it: what is green looks brighter than what is blue."""
+    axes = axes_of(drawn(("plain",)), "plain/layer3.1.cam")
+    points = axes.patches[0].get_path().vertices - 0.5  # (n, 2): x, y between centres
+    grey = np.asarray(picture().convert("RGB"), float) @ [0.299, 0.587, 0.114]
+    x, y = np.clip(points.round(9), 0, 31).T
+    left, upper = np.floor(x).astype(int), np.floor(y).astype(int)
+    right, lower = np.ceil(x).astype(int), np.ceil(y).astype(int)
+    assert (np.minimum(x % 1, y % 1) == 0).all()  # on lines between two centres
+    found = grey[upper, left] + (x % 1 + y % 1) * (grey[lower, right] - grey[upper, left])
+    levels = np.sort(grey, axis=None)[[int(share * 1023) for share in WORDS["contours"]["levels"]]]
+    assert np.abs(found[:, None] - levels).min(1).max() < 0.02
+    assert np.abs(np.asarray(picture().convert("L")) - grey).max() <= 1
 
 
 def test_the_mark_is_on_the_cell_that_asks():
     made = drawn(("danet", "plain"), at(query=(9, 30)))
     for path in ("danet/stage3.position", "picture"):
         frame = axes_of(made, path).patches[-1]
+        assert isinstance(frame, Rectangle)
         assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (8, 28, 4, 4)
-    assert not axes_of(made, "danet/layer3.1.cam").patches
+    assert not [one for one in axes_of(made, "danet/layer3.1.cam").patches if isinstance(one, Rectangle)]
     assert "row 8, column 3" in words_of(made)
 
 
@@ -205,10 +246,10 @@ def test_no_map_is_invented():
     assert {axes.get_label() for axes in made.axes if axes.get_label().startswith("plain")} == {
         "plain/layer1.0.cam"
     }
-    assert "no attention" in words_of(made) and "no channel matrix" in words_of(made)
+    assert "No attention between places: each place sees only its neighbours." in words_of(made)
     assert not [axes for axes in made.axes if axes.get_label().startswith("global_context/layer2")]
     assert "global" not in words_of(drawn(("plain", "se")))
-    assert "no channel weights here, but at layer4.1" in " ".join(
+    assert "No channel gate here, but at layer4.1." in " ".join(
         words_of(drawn(("se", "global_context"), at(block="layer1.0"))).split()
     )
 
@@ -275,8 +316,42 @@ def test_the_caption_says_what_was_asked_for():
 def test_many_networks_are_wrapped_into_bands():
     made = everything()
     tops = [round(axes_of(made, f"{name}/layer3.1.cam").bbox.y0) for name in EVERY_KIND]
-    assert len(EVERY_KIND) == 14 and len(set(tops[:7])) == len(set(tops[7:])) == 1 and tops[0] > tops[7]
+    half = -(-len(EVERY_KIND) // 2)
+    assert BAND < len(EVERY_KIND) <= 2 * BAND
+    assert len(set(tops[:half])) == len(set(tops[half:])) == 1 and tops[0] > tops[half]
     assert made.get_figwidth() < 18
+    for one in (tops[:half], tops[half:]):  # no band is half empty
+        ends = [axes.bbox.x1 for axes in made.axes if axes.get_label() and axes.bbox.y1 > one[0] - 20]
+        assert max(ends) > 0.85 * made.bbox.width
+
+
+SLIDES = [("danet",), ("plain", "cbam"), SEVEN, (*SEVEN, "scse")]
+
+
+@pytest.mark.parametrize("names", SLIDES, ids=len)
+def test_a_slide_is_16_to_9_and_read_from_the_back_of_a_room(names):
+    made = drawn(names)
+    width, height = made.get_size_inches()
+    assert width / height == pytest.approx(16 / 9)
+    small = {NUMBERS.size, TINY.size, PATH.size, CAPTION.size}  # fine print
+    sizes = {text.get_fontsize(): text.get_text() for text in made.texts}
+    large = {size: text for size, text in sizes.items() if size not in small}
+    assert min(large) >= 72 * height / 60, large
+    words = words_of(made)
+    for name in names:
+        best = np.argsort(-column(name).inspection.probabilities)[:2]
+        assert all(CLASSES[i] in words for i in best)
+    assert words.count("93.0\N{NO-BREAK SPACE}% in the test") == len(names)
+    assert max(axes.bbox.x1 for axes in made.axes if axes.get_label()) > 0.85 * made.bbox.width
+
+
+def test_the_title_names_picture_class_and_method():
+    one = words_of(drawn(("danet",), cam="LayerCAM"))
+    answer = CLASSES[column("danet").inspection.target]
+    assert one.startswith("How DANet looks at this picture LayerCAM for its own answer, " + answer)
+    two = words_of(drawn(("plain", "se"), at(scale="shared"), target="ship"))
+    assert two.startswith("How two networks look at this picture Grad-CAM for ship · block layer3.1")
+    assert "this picture EigenCAM · block layer3.1" in words_of(drawn(("se",), cam="EigenCAM"))
 
 
 def test_a_pdf_has_truetype_fonts_and_nothing_personal(tmp_path):
@@ -316,8 +391,7 @@ def test_words_are_those_of_the_page():
     made, said = drawn(("acblock", "sk")), words_of(drawn(("acblock", "sk")))
     for branch in WORDS["branches"]["acblock"]:
         axes_of(made, f"acblock/layer3.1.conv1.views {branch}")
-    assert f"below: {WORDS['branches']['sk'][-1]}" in said and WORDS["scales"]["fixed"] in said
-    titles = [
-        entry["figure"]["title"] for entry in WORDS["sections"] if {"views", "branch"} & {*entry["kinds"]}
-    ]
+    assert f"from below: {WORDS['branches']['sk'][-1]}" in said
+    assert WORDS["scale_texts"]["fixed"] in said
+    titles = [entry["title"] for entry in WORDS["sections"] if {"views", "branch"} & {*entry["kinds"]}]
     assert len(titles) == 2 and all(title in said for title in titles)

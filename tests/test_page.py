@@ -1,4 +1,4 @@
-"""The page in a real browser, and the API through Gradio's own client.
+"""The page in a real browser.
 
 One server for all tests. Its networks are stand-ins with random weights: what they answer means nothing, but
 every kind of map is there, one checkpoint is missing and one is broken.
@@ -6,8 +6,6 @@ every kind of map is there, one checkpoint is missing and one is broken.
 
 import os
 import re
-import struct
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,27 +14,28 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
 from matplotlib import colormaps
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+from sklearn.datasets import load_sample_image
 
-import app
 from models import CATALOGUE, CheckpointError
 from models.checkpoint import save
 from models.metadata import mechanisms_table
 from tests.health import linked_tree
 from tests.networks import randomised
-from tests.screenshots import ROOT, choose_file, find_chromium, launched, new_record, photograph, running_app
-from visualize import events
+from tests.screenshots import AT_REST, ROOT, find_chromium, launched, photograph, running_app
+from visualize import answers
+from visualize.picture import load_image, to_network
 from visualize.record.encoding import decode
 from visualize.record.kinds import KINDS
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
+SHOWN = ("plain", "se", "non_local", "self_attention", "cbam", "danet")  # the same in the page's order
 PAIRWISE = 3  # of them
 CAT, SHIP = (ROOT / "visualize" / "page" / "examples" / f"{name}.png" for name in ("cat", "ship"))
-MODEL_ROUTES = ("/queue/join", "/run/", "/call/", "/component_server")
 
 
 @pytest.fixture(scope="module")
@@ -72,25 +71,70 @@ class Visit:
 
     def __init__(self, page: Page):
         self.page, self.requests, self.complaints = page, [], []
+        self.rows = []  # names of the tensors that were fetched in parts
         page.on("request", lambda request: self.requests.append(request.url))
+        page.on("request", self.count_row)
         page.on("console", lambda line: self.complaints.append(line.text) if line.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
-    def to_model(self) -> list[str]:
-        self.page.wait_for_timeout(300)  # what is under way shall be seen
-        return [url for url in self.requests if any(route in url for route in MODEL_ROUTES)]
+    def rest(self) -> None:
+        """Waits until everything that is under way is done and drawn."""
+        self.page.wait_for_function(AT_REST, timeout=120_000)
+
+    def asked(self, route: str = "look") -> int:
+        """How often the page has asked the server for something."""
+        return sum(url.split("?")[0].endswith(f"/{route}") for url in self.requests)
+
+    def count_row(self, request: Request) -> None:
+        if request.url.endswith("/row"):
+            self.rows.append(request.post_data_json["tensor"])
 
     def canvases(self, kind: str) -> list[str]:
         """What the maps of a kind show, as one string each."""
         script = "(nodes) => nodes.map((node) => node.toDataURL())"
-        return self.page.locator(f'#grid [data-kind="{kind}"] canvas').evaluate_all(script)
+        return self.page.locator(f'#maps [data-kind="{kind}"] canvas').evaluate_all(script)
 
     def texts(self, selector: str) -> list[str]:
-        return self.page.locator(f"#grid {selector}").all_inner_texts()
+        return self.page.locator(selector).all_inner_texts()
 
-    def scroll_to(self, kind: str) -> None:
-        self.page.locator(f'#grid [data-kind="{kind}"] canvas').first.scroll_into_view_if_needed()
-        self.page.wait_for_timeout(500)  # large maps are fetched once they are in view
+    def block(self, name: str) -> None:
+        self.page.locator(f'#bar input[value="{name}"]').check(force=True)
+        self.rest()
+
+    def set(self, key: str, value: str) -> None:
+        control = self.page.locator(f'[data-view="{key}"]')
+        control.fill(value) if key == "overlay" else control.select_option(value)
+        self.rest()
+
+    def pairwise(self, block: str) -> None:
+        """Which pairwise maps are shown: those of a block, or "" for the nearest to the chosen one."""
+        self.page.locator('#maps [data-section="pairwise"] select').first.select_option(block)
+        self.rest()
+
+    def choose_file(self, file: Path | dict) -> None:
+        self.page.locator("#file").set_input_files(file)
+        self.rest()
+
+    def choose(self, *names: str) -> None:
+        """Opens the chooser and takes these networks alone."""
+        self.page.locator("#open-chooser").click()
+        self.page.locator("#chooser").get_by_role("button", name="None", exact=True).click()
+        for name in names:
+            self.page.locator(f'#chooser [data-key="{name}"]').check()
+        self.page.locator("#chooser").get_by_role("button", name="Done").click()
+        self.rest()
+
+    def example(self, name: str) -> None:
+        self.page.locator(f'#examples [data-name="{name}"]').click()
+        self.rest()
+
+    def pixel(self, x: int, y: int) -> list[int]:
+        """RGB of a pixel of the picture as the networks see it."""
+        return self.page.locator("#seen canvas").evaluate(PIXEL, [x, y])
+
+
+PIXEL = """(canvas, [x, y]) =>
+    [...canvas.getContext("2d").getImageData(8 * x + 4, 8 * y + 4, 1, 1).data].slice(0, 3)"""
 
 
 @pytest.fixture
@@ -98,13 +142,11 @@ def visit(server: str, browser: Browser) -> Iterator[callable]:
     """Opens the page in a window of some size; at the end nothing may have gone wrong in the browser."""
     visits = []
 
-    def open_in(width: int = 1280, height: int = 900, query: str = "") -> Visit:
-        opened = Visit(browser.new_page(viewport={"width": width, "height": height}))
+    def open_in(width: int = 1280, height: int = 900, link: str = "", **settings) -> Visit:
+        opened = Visit(browser.new_page(viewport={"width": width, "height": height}, **settings))
         visits.append(opened)
-        opened.page.goto(server + query)
-        opened.page.wait_for_selector("#grid [data-draws]")
-        opened.page.wait_for_selector("#picture img")
-        opened.page.wait_for_timeout(500)
+        opened.page.goto(server + link)
+        opened.rest()
         return opened
 
     yield open_in
@@ -120,131 +162,6 @@ def assert_plain_sentence(message: str) -> None:
     assert not re.search(r"Error|Exception|Traceback|<|/tmp|\.py\b|site-packages", message), message
 
 
-# ---- the API
-
-
-def test_mechanisms_lists_every_network(client: Client):
-    rows = {row["key"]: row for row in client.predict(api_name="/mechanisms")}
-    assert {*TRAINED, "sk"} <= set(rows)
-    assert rows["plain"]["parameters"] == 11_173_962
-    assert rows["se"]["available"] and rows["se"]["recipe"] == "random"
-    assert rows["se"]["accuracy"]["value"] == 10.0
-    assert not rows["sk"]["available"]
-    assert_plain_sentence(rows["sk"]["reason"])
-
-
-def test_compare_returns_the_record(client: Client):
-    record = client.predict(handle_file(SHIP), ["cbam", "plain"], "frog", "LayerCAM", api_name="/compare")
-    assert (record["version"], record["target"], record["cam"]) == (1, "frog", "LayerCAM")
-    assert [column["key"] for column in record["mechanisms"]] == ["cbam", "plain"]
-    cbam, plain = record["mechanisms"]
-    assert sum(cbam["probabilities"]) == pytest.approx(1, abs=1e-4)
-    assert {found["kind"] for found in plain["maps"]} == {"cam"}
-    gate = next(found for found in cbam["maps"] if found["tensor"] == "layer3.1.refine.spatial_gate")
-    values = decode(gate)
-    assert values.shape == (1, 8, 8) and 0 < values.min() < values.max() < 1
-
-
-def test_compare_names_what_is_broken(client: Client):
-    record = client.predict(handle_file(SHIP), ["sk", "plain", "bam"], api_name="/compare")
-    assert [column["key"] for column in record["mechanisms"]] == ["plain"]
-    broken, untrained = record["unavailable"]
-    assert (broken["key"], untrained["key"]) == ("sk", "bam")
-    assert_plain_sentence(broken["reason"])
-    assert untrained["reason"] == "bam is not trained yet."  # random weights are for the page alone
-
-
-@pytest.mark.parametrize(
-    ("mechanisms", "target", "cam"),
-    [
-        (["plian"], "predicted", "GradCAM"),
-        (["plain", "plain"], "predicted", "GradCAM"),
-        ([], "predicted", "GradCAM"),
-        ("plain", "predicted", "GradCAM"),
-        (None, "predicted", "GradCAM"),
-        ({"plain": 1}, "predicted", "GradCAM"),
-        ([True, None], "predicted", "GradCAM"),
-        (["plain"] * 1000, "predicted", "GradCAM"),
-        (["../../etc/passwd"], "predicted", "GradCAM"),
-        (["plain"], "giraffe", "GradCAM"),
-        (["plain"], 99, "GradCAM"),
-        (["plain"], "predicted", "<b>CAM</b>"),
-        (["plain"], "predicted", None),
-    ],
-)
-def test_bad_arguments_get_one_sentence(client: Client, mechanisms: object, target: object, cam: object):
-    with pytest.raises(AppError) as refused:
-        client.predict(handle_file(SHIP), mechanisms, target, cam, api_name="/compare")
-    assert_plain_sentence(str(refused.value))
-    assert client.predict(handle_file(SHIP), ["plain"], api_name="/compare")["mechanisms"]
-
-
-def bomb() -> bytes:
-    """13,300 x 13,300 pixels in 22 kB."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
-
-    pixels = zlib.compress(bytes(13_300 * (13_300 // 8 + 2)), 9)
-    header = struct.pack(">IIBBBBB", 13_300, 13_300, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
-BAD_FILES = {
-    "text.png": b"This is text.",
-    "empty.png": b"",
-    "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
-    "bomb.png": bomb(),
-    "truncated.jpg": None,  # half of a photograph
-}
-
-
-@pytest.fixture
-def bad_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    content = BAD_FILES[request.param]
-    if content is None:
-        photograph(tmp_path / "whole.jpg")
-        content = (tmp_path / "whole.jpg").read_bytes()
-        content = content[: len(content) // 2]
-    file = tmp_path / request.param
-    file.write_bytes(content)
-    return file
-
-
-@pytest.mark.parametrize("bad_file", BAD_FILES, indirect=True)
-def test_bad_files_get_one_sentence(client: Client, bad_file: Path):
-    with pytest.raises(AppError) as refused:
-        client.predict(handle_file(bad_file), ["plain"], api_name="/compare")
-    assert_plain_sentence(str(refused.value))
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        None,
-        "/etc/passwd",
-        {"path": "/etc/passwd"},
-        {"path": "http://127.0.0.1:9/ship.png", "meta": {"_type": "gradio.FileData"}},
-        {"path": "data:image/png;base64,iVBORw0KGgo="},
-        {"path": "\0"},
-        7,
-        [],
-    ],
-)
-def test_only_uploaded_files_are_opened(client: Client, image: object):
-    with pytest.raises(AppError) as refused:
-        client.predict(image, ["plain"], api_name="/compare")
-    assert_plain_sentence(str(refused.value))
-
-
-def test_only_two_endpoints_are_public(client: Client):
-    endpoints = client.view_api(return_format="dict", print_info=False)
-    assert set(endpoints["named_endpoints"]) == {"/compare", "/mechanisms"}
-    assert endpoints["unnamed_endpoints"] == {}
-
-
 def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Without any checkpoint the first screen is empty, and says why."""
 
@@ -253,119 +170,127 @@ def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp
 
     monkeypatch.setattr("visualize.inspection.engine.load_with_facts", read)
     monkeypatch.setattr("visualize.inspection.engine.is_trained", lambda name: False)
-    record = events.first_record(app.first_networks(mechanisms_table(tmp_path)))
+    monkeypatch.setattr(answers, "mechanisms_table", lambda: mechanisms_table(tmp_path))
+    record = answers.start_value()["record"]
     assert record["mechanisms"] == []
-    assert {entry["key"] for entry in record["unavailable"]} == {*app.FIRST_MECHANISMS}
+    assert {entry["key"] for entry in record["unavailable"]} == {*answers.FIRST_MECHANISMS}
 
     (tmp_path / "se.json").write_text("{}")  # broken, and the only one that there is
-    record = events.first_record(app.first_networks(mechanisms_table(tmp_path)))
+    record = answers.start_value()["record"]
     assert [entry["key"] for entry in record["unavailable"]] == ["se"]
-
-
-@pytest.mark.parametrize(("size", "said"), [((31, 80), True), ((80, 31), True), ((32, 32), False)])
-def test_says_that_a_small_picture_was_enlarged(tmp_path: Path, size: tuple[int, int], said: bool):
-    Image.new("RGB", size).save(tmp_path / "small.png")
-    first = next(events.look(events.View(file=str(tmp_path / "small.png")), ["plain"]))
-    assert ("enlarged" in " ".join(first["notes"])) == said
 
 
 # ---- the browser
 
 
 @pytest.mark.browser
-def test_first_screen_is_there_without_a_request(visit: callable):
-    seen = visit()
-    names = seen.texts('[data-kind="cam"] .name')
-    assert len(names) == len(TRAINED) and names[0] == "Plain ResNet18"
+def test_first_screen_is_there_without_a_computation(visit: callable):
+    seen = visit(1024, 768)
+    assert seen.texts("#glance .row .name") == [CATALOGUE[name].title for name in SHOWN]
+    assert seen.page.locator("#glance .row", has_text="Plain").locator("button.thumb").count() == 0
+    assert seen.page.locator("#glance .row", has_text="CBAM").locator("button.thumb canvas").count() == 16
+    top = seen.page.locator("#glance .row", has_text="CBAM").locator("canvas").first.bounding_box()
+    assert top["y"] + top["height"] < 768  # attention on the first screen
     for kind, count in {"cam": 6, "spatial": 1, "pairwise": PAIRWISE, "channel": 2, "matrix": 1}.items():
-        assert len(seen.texts(f'[data-kind="{kind}"] .name')) == count, kind
-    assert seen.texts('[data-kind="cam"] .path')[0] == "layer4.1.cam"
-    picture = seen.page.locator("#grid .picture").evaluate(
-        "(c) => [...c.getContext('2d').getImageData(0, 0, 256, 256).data]"
-    )
-    example = np.asarray(Image.open(CAT).convert("RGB"))
-    shown = np.array(picture, np.uint8).reshape(256, 256, 4)[4::8, 4::8, :3]
-    assert (shown == example).all(axis=2).mean() > 0.95  # all but the mark
-    assert "sk" in seen.texts(".status")[0]  # the broken checkpoint is named
-    assert seen.to_model() == []
+        assert len(seen.texts(f'#maps [data-kind="{kind}"] .name')) == count, kind
+    assert seen.texts('#maps [data-kind="cam"] .tensor')[0] == "layer2.1.cam"
+    example = Image.open(CAT).convert("RGB")
+    assert [seen.pixel(x, y) for x, y in ((0, 0), (31, 31))] == [
+        list(example.getpixel(place)) for place in ((0, 0), (31, 31))
+    ]
+    assert "sk" in seen.texts("#status")[0]  # the broken checkpoint is named
+    assert seen.asked() == 0
 
 
 @pytest.mark.browser
-def test_block_slider_and_looks_need_no_request(visit: callable):
+def test_block_and_looks_need_no_computation(visit: callable):
     seen = visit()
-    slider = seen.page.locator("#scope-block")
     before = seen.canvases("cam")
-    slider.focus()
-    for _ in range(7):
-        slider.press("ArrowLeft")
-    seen.page.wait_for_timeout(200)
-    assert seen.texts('[data-kind="cam"] .path') == ["layer1.0.cam"] * 6
-    assert "layer1.0" in seen.texts(".block-name")[0] and "32 × 32" in seen.texts(".block-name")[0]
+    seen.block("layer1.0")
+    assert seen.texts('#maps [data-kind="cam"] .tensor') == ["layer1.0.cam"] * 6
     coarse = seen.canvases("cam")
     assert all(old != new for old, new in zip(before, coarse))
     for key, value in {"colours": "magma", "cells": "smooth"}.items():
-        seen.page.locator(f'#grid [data-set="{key}"]').select_option(value)
-        seen.page.wait_for_timeout(200)
+        seen.set(key, value)
         assert seen.canvases("cam") != coarse
         coarse = seen.canvases("cam")
-    seen.page.locator('#grid [data-set="overlay"]').fill("0")
-    seen.page.wait_for_timeout(200)
+    seen.set("overlay", "0")
     assert len(set(seen.canvases("cam"))) == 1  # without overlay, the picture alone
-    assert seen.to_model() == []
+    assert seen.asked() == 0
 
 
 @pytest.mark.browser
-def test_click_moves_the_question(visit: callable):
+def test_a_click_at_a_glance_opens_that_block(visit: callable):
     seen = visit()
-    seen.page.get_by_role("button", name="after layer3").click()
-    seen.scroll_to("pairwise")
-    seen.requests.clear()
-    before, answers = seen.canvases("pairwise"), seen.texts('[data-kind="pairwise"] .numbers')
-    map_ = seen.page.locator('#grid [data-kind="pairwise"] canvas').first
+    seen.page.locator('#glance [data-key="cbam"] [data-block="layer3.1"]').click()
+    seen.rest()
+    assert seen.page.locator('#bar input[value="layer3.1"]').is_checked()
+    assert seen.texts('#maps [data-kind="spatial"] .tensor') == ["layer3.1.refine.spatial_gate"]
+    assert seen.texts('#maps [data-kind="pairwise"] .tensor')[0].startswith("stage3.")  # it follows the block
+    pressed = seen.page.locator('#glance [aria-pressed="true"]')
+    assert {*pressed.evaluate_all("(all) => all.map((one) => one.dataset.block)")} == {"layer3.1"}
+
+
+@pytest.mark.browser
+def test_at_a_glance_shows_the_true_values(visit: callable, client: Client):
+    record = client.predict(handle_file(CAT), ["cbam"], api_name="/compare")
+    maps = {found["tensor"]: found for found in record["mechanisms"][0]["maps"]}
+    gate = decode(maps["layer3.1.refine.spatial_gate"])[0]
+    seen = visit()
+    shown = seen.page.locator('#glance [data-key="cbam"] [data-block="layer3.1"] canvas').first.evaluate(
+        "(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    )
+    expected = 255 * colormaps["viridis"](gate)[..., :3]
+    assert np.abs(np.array(shown).reshape(8, 8, 4)[..., :3] - expected).max() < 8
+
+
+@pytest.mark.browser
+def test_click_moves_the_mark(visit: callable):
+    seen = visit()
+    seen.pairwise("layer3.1")
+    before, answers = seen.canvases("pairwise"), seen.texts('#maps [data-kind="pairwise"] .range')
+    map_ = seen.page.locator('#maps [data-kind="pairwise"] canvas').first
     map_.click(position={"x": 20, "y": 20})
     seen.page.mouse.move(0, 0)
-    seen.page.wait_for_timeout(200)
+    seen.rest()
     after = seen.canvases("pairwise")
     assert len(after) == PAIRWISE and all(old != new for old, new in zip(before, after))
-    assert seen.texts('[data-kind="pairwise"] .numbers') != answers  # other numbers, not only another mark
-    assert seen.to_model() == []  # 8 x 8: everything is in the record
-
+    assert seen.texts('#maps [data-kind="pairwise"] .range') != answers  # not only another mark
     map_.focus()
     map_.press("ArrowRight")
-    seen.page.wait_for_timeout(200)
+    seen.rest()
     assert all(old != new for old, new in zip(after, seen.canvases("pairwise")))
-    assert seen.to_model() == []
+    assert "stage3.affinity" not in seen.rows and "stage3.position" not in seen.rows  # 8 x 8: in the record
 
-    seen.page.get_by_role("button", name="after layer2").click()  # 16 x 16: a row for each of the mechanisms
-    seen.page.wait_for_timeout(700)
-    assert seen.page.locator("#grid .fetching").count() == 0
-    assert seen.texts('[data-kind="pairwise"] .path')[0].startswith("stage2.")
-    assert sum("component_server" in url for url in seen.to_model()) == PAIRWISE
+    seen.pairwise("")  # nearest to layer2.1: 16 x 16, a row for each of the mechanisms
+    seen.page.wait_for_function("() => !document.querySelector('#maps .fetching')")
+    assert seen.texts('#maps [data-kind="pairwise"] .tensor')[0].startswith("stage2.")
     before = seen.canvases("pairwise")
-    map_ = seen.page.locator('#grid [data-kind="pairwise"] canvas').first
     map_.click(position={"x": 100, "y": 100})
-    seen.page.wait_for_timeout(700)
+    seen.page.wait_for_function("() => !document.querySelector('#maps .fetching')")
+    seen.rest()
     assert all(old != new for old, new in zip(before, seen.canvases("pairwise")))
 
 
 @pytest.mark.browser
-def test_large_map_comes_into_view_and_stays(visit: callable):
+def test_large_map_is_fetched_once_and_old_pictures_stay(visit: callable):
     seen = visit()
-    seen.page.get_by_role("button", name="after layer3").click()  # small enough to be in the record
-    assert seen.to_model() == []
-    seen.scroll_to("matrix")
-    assert len(seen.to_model()) == 1
-    drawn = seen.canvases("matrix")
+    matrix = seen.page.locator('#maps [data-kind="matrix"] canvas').first
+    matrix.scroll_into_view_if_needed()
+    seen.page.wait_for_function("() => !document.querySelector('#maps [data-kind=matrix].fetching')")
+    seen.rest()
+    drawn, asked = seen.canvases("matrix"), seen.asked("row")
     seen.page.evaluate("scrollTo(0, 0)")
-    seen.page.wait_for_timeout(300)
-    assert seen.canvases("matrix") == drawn and seen.page.locator("#grid .fetching").count() == 0
-    seen.scroll_to("matrix")
-    assert len(seen.to_model()) == 1  # kept
-    old = seen.page.locator('#grid [data-kind="matrix"] canvas').first.element_handle()
-    with new_record(seen.page):
-        seen.page.locator('#examples [data-name="ship"]').click()
+    matrix.scroll_into_view_if_needed()
+    seen.rest()
+    assert seen.canvases("matrix") == drawn and seen.asked("row") == asked  # kept
+    old = matrix.element_handle()
+    seen.page.evaluate("scrollTo(0, 0)")
+    seen.example("ship")
     assert old.evaluate("(canvas) => canvas.isConnected")  # the old picture stays until the new one is there
-    seen.scroll_to("matrix")
+    matrix.scroll_into_view_if_needed()
+    seen.page.wait_for_function("() => !document.querySelector('#maps [data-kind=matrix].fetching')")
+    seen.rest()
     assert seen.canvases("matrix") != drawn
 
 
@@ -378,98 +303,317 @@ def test_colours_tell_the_true_values(visit: callable, client: Client):
     gate = decode(maps["layer3.1.refine.spatial_gate"])[0]
     share = decode(maps["stage3.affinity"])[query] * 64
     seen = visit()
-    seen.page.locator("#scope-block").fill("5")
-    seen.page.get_by_role("button", name="after layer3").click()
-    seen.page.locator('#grid [data-set="overlay"]').fill("1")
-    seen.page.mouse.move(0, 0)
-    seen.page.wait_for_timeout(200)
+    seen.block("layer3.1")
+    seen.set("overlay", "1")
     for kind, position in {"spatial": gate, "pairwise": (np.log2(share) + 4) / 8}.items():
-        pixels = seen.page.locator(f'#grid [data-kind="{kind}"] canvas').first.evaluate(
-            "(c) => [...c.getContext('2d').getImageData(0, 0, 320, 320).data]"
-        )
-        shown = np.array(pixels).reshape(320, 320, 4)[20::40, 20::40, :3]
+        pixels = seen.page.locator(f'#maps [data-kind="{kind}"] canvas').first.evaluate(SAMPLED, 8)
+        shown = np.array(pixels).reshape(8, 8, 3)
         expected = 255 * colormaps["viridis"](np.clip(position, 0, 1))[..., :3]
         assert np.abs(shown - expected).max() < 8, kind
+
+
+SAMPLED = """(canvas, count) => { // the middle of each cell
+    const context = canvas.getContext("2d"), cell = canvas.width / count, found = [];
+    for (let y = 0; y < count; y++)
+        for (let x = 0; x < count; x++)
+            found.push(...context.getImageData((x + 0.5) * cell, (y + 0.5) * cell, 1, 1).data.slice(0, 3));
+    return found;
+}"""
 
 
 @pytest.mark.browser
 def test_hover_reads_the_same_place_everywhere(visit: callable):
     seen = visit()
-    seen.page.get_by_role("button", name="after layer3").click()  # small enough to be in the record
-    seen.page.locator('#grid [data-kind="cam"] canvas').nth(2).hover(position={"x": 50, "y": 50})
-    seen.page.wait_for_timeout(200)
-    read = seen.texts(".value.here")
-    assert len(read) == len(TRAINED) + 1 + PAIRWISE  # CAMs, the spatial gate, the pairwise maps
-    assert all(re.match(r"[\d.e-]+×?$", text) for text in read)
-    assert seen.to_model() == []
+    seen.block("layer3.1")
+    seen.page.locator('#maps [data-kind="cam"] canvas').nth(2).hover(position={"x": 50, "y": 50})
+    seen.page.wait_for_function(
+        """(count) => [...document.querySelectorAll("#maps .value")].filter((one) => one.textContent).length
+            === count""",
+        arg=len(TRAINED) + 1 + PAIRWISE,  # CAMs, the spatial gate, the pairwise maps
+    )
+    read = [text for text in seen.texts("#maps .value") if text]
+    assert all(re.fullmatch(r"(< )?[\d.]+×?", text) for text in read), read
+    assert seen.asked() == 0
 
 
 @pytest.mark.browser
-def test_upload_gives_a_new_comparison(visit: callable, tmp_path: Path):
+def test_a_channel_has_a_meaning_in_its_own_network_only(visit: callable):
+    seen = visit()
+    curve = seen.page.locator('#maps [data-kind="channel"][data-mechanism="se"] canvas')
+    curve.hover(position={"x": 60, "y": 30})
+    seen.rest()
+    read = [text for text in seen.texts("#maps .value") if text]
+    assert len(read) == 1 and re.fullmatch(r"channel \d+: [\d.]+", read[0])
+
+
+# ---- a picture
+
+
+@pytest.mark.browser
+def test_a_picture_is_made_small_as_pillow_does(blank: Page, tmp_path: Path):
+    """The examples pixel by pixel, and two real photographs in odd sizes."""
+    files = [*CAT.parent.glob("*.png")]
+    for name in ("china.jpg", "flower.jpg"):
+        whole = Image.fromarray(load_sample_image(name))  # 640 x 427
+        for size in ((640, 427), (607, 395), (133, 426), (17, 40), (33, 31)):
+            files.append(tmp_path / f"{name}-{size[0]}.png")
+            whole.crop((0, 0, *size)).save(files[-1])
+        files.append(tmp_path / f"{name}-large.png")
+        whole.resize((1023, 683)).save(files[-1])
+    crops = ["centre", "squeeze", [2, 7, 19]]
+    for file in files:
+        expected = [
+            to_network(load_image(file), crop if isinstance(crop, str) else tuple(crop)) for crop in crops
+        ]
+        shown = blank.evaluate(MADE_SMALL, [list(file.read_bytes()), crops])
+        for one, other in zip(shown, expected):
+            distance = np.array(one).reshape(32, 32, 3) - np.asarray(other).astype(int)
+            assert np.abs(distance).max() <= 1, file.name
+
+
+MADE_SMALL = """async ([bytes, crops]) => {
+    const { open, toNetwork, toLink, fromLink } = await import("./page/picture.js");
+    const { picture } = await open(new Blob([new Uint8Array(bytes)])), made = [];
+    for (const crop of crops) {
+        const pixels = toNetwork(picture, crop), again = await fromLink(await toLink(pixels));
+        if (again.join() !== pixels.join()) throw new Error("the link lost a pixel");
+        made.push([...pixels]);
+    }
+    return made;
+}"""
+
+
+@pytest.fixture
+def blank(server: str, browser: Browser) -> Iterator[Page]:
+    """A page of the server on which nothing happens: for trying modules."""
+    page = browser.new_page()
+    page.route("**/*", lambda route: route.fulfill(body="", content_type="text/html"), times=1)
+    page.goto(server)
+    yield page
+    page.close()
+
+
+@pytest.mark.browser
+def test_what_a_camera_and_a_designer_leave_in_a_file(visit: callable, tmp_path: Path):
+    seen = visit()
+    picture = Image.new("RGB", (60, 40), "red")
+    picture.paste("blue", (0, 0, 60, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    picture.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    seen.choose_file(tmp_path / "turned.jpg")
+    assert "turned upright" in seen.texts("#status")[0]
+    red, blue = seen.pixel(16, 4), seen.pixel(16, 28)
+    assert red[0] > 200 > red[2] and blue[2] > 200 > blue[0]
+
+    Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    seen.choose_file(tmp_path / "clear.png")
+    assert seen.pixel(0, 0) == [255, 255, 255]
+    assert "on white" in seen.texts("#status")[0] and "enlarged" in seen.texts("#status")[0]
+
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:], duration=100)
+    seen.choose_file(tmp_path / "moves.gif")
+    assert "animation" in seen.texts("#status")[0]
+
+
+@pytest.mark.browser
+def test_an_own_picture_gives_a_new_comparison(visit: callable, tmp_path: Path):
     seen = visit()
     before = seen.canvases("cam")
     photograph(tmp_path / "photograph.jpg")
-    seen.page.locator("#picture button").first.click()  # removes the old picture
-    seen.page.wait_for_timeout(1500)
-    assert seen.canvases("cam") == before and seen.page.locator('#grid [data-kind="cam"]').is_visible()
-    assert seen.page.locator("#grid [data-records='1']").count() == 1  # nothing was computed
-    with new_record(seen.page):
-        seen.page.locator("#picture input[type=file]").set_input_files(tmp_path / "photograph.jpg")
+    seen.choose_file(tmp_path / "photograph.jpg")
     centre = seen.canvases("cam")
     assert len(centre) == len(TRAINED) and all(old != new for old, new in zip(before, centre))
     assert seen.page.locator('#examples [aria-pressed="true"]').count() == 0
-
-    with new_record(seen.page):
-        seen.page.locator('#grid [data-ask="crop"]').select_option("squeeze")
+    seen.page.locator("#crop-choice select").select_option("squeeze")
+    seen.rest()
     assert all(old != new for old, new in zip(centre, seen.canvases("cam")))
+    cam = seen.page.locator('#maps [data-section="cam"]')
+    cam.locator("select").first.select_option("dog")
+    seen.rest()
+    assert all("dog" in text for text in seen.texts('#maps [data-kind="cam"] .said'))
+    cam.locator("select").nth(1).select_option("EigenCAM")
+    seen.rest()
+    assert "knows no class" in cam.locator("header p").inner_text()
 
-    with new_record(seen.page):
-        seen.page.locator('#grid [data-kind="cam"] select').first.select_option("dog")
-    assert all(text.startswith("dog") for text in seen.texts('[data-kind="cam"] .value'))
-    with new_record(seen.page):
-        seen.page.locator('#grid [data-kind="cam"] select').nth(1).select_option("EigenCAM")
-    assert "knows no class" in seen.texts('[data-kind="cam"] header p')[0]
+    seen.page.get_by_role("button", name="Remove", exact=True).click()
+    seen.rest()
+    assert "removed" in seen.texts("#status")[0]
+    assert seen.page.locator('#examples [aria-pressed="true"]').get_attribute("data-name") == "cat"
+    assert seen.pixel(0, 0) == list(Image.open(CAT).convert("RGB").getpixel((0, 0)))
+
+
+DROP = """([selector, bytes, name]) => {
+    const data = new DataTransfer(), node = document.querySelector(selector);
+    data.items.add(new File([new Uint8Array(bytes)], name));
+    const settings = {dataTransfer: data, bubbles: true, cancelable: true};
+    for (const type of ["dragenter", "dragover", "drop"])
+        if (node.dispatchEvent(new DragEvent(type, settings)))
+            throw new Error(`${type}: the browser would open the file`);
+}"""
 
 
 @pytest.mark.browser
-def test_full_box_takes_another_picture(visit: callable, tmp_path: Path):
-    """By its button, by a click on the picture, and by paste; nothing is lost when no file is chosen."""
+@pytest.mark.parametrize(
+    "selector", ["#seen canvas", '#maps [data-kind="cam"] canvas', "#glance .thumb", "body"]
+)
+def test_a_file_is_taken_wherever_it_is_dropped(visit: callable, selector: str):
     seen = visit()
-    photograph(tmp_path / "photograph.jpg")
-    with seen.page.expect_file_chooser():
-        seen.page.locator("#picture img").click()
-    assert seen.page.locator("#picture img").is_visible()
-    with seen.page.expect_file_chooser() as chooser, new_record(seen.page):
-        seen.page.locator('#picture [aria-label="Upload file"]').first.click()
-        chooser.value.set_files(tmp_path / "photograph.jpg")
-    assert seen.page.locator('#examples [aria-pressed="true"]').count() == 0
-    with new_record(seen.page):
-        seen.page.evaluate(PASTE, list(SHIP.read_bytes()))
-    assert seen.page.evaluate(SEEN_PIXEL, [0, 0]) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+    seen.page.evaluate(DROP, [selector, list(SHIP.read_bytes()), "no_extension"])
+    seen.rest()
+    assert seen.pixel(0, 0) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+    assert "6 networks have answered" in seen.texts("#status")[0] and seen.asked() == 1
+    assert not seen.page.locator("#drop").is_visible()
 
 
 PASTE = """(bytes) => {
     const data = new DataTransfer();
     data.items.add(new File([new Uint8Array(bytes)], "ship.png", {type: "image/png"}));
-    document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data}));
+    document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));
 }"""
 
 
 @pytest.mark.browser
-def test_example_and_choice_of_mechanisms(visit: callable):
+def test_a_picture_can_be_pasted_or_chosen(visit: callable):
     seen = visit()
-    with new_record(seen.page):
-        seen.page.locator('#examples [data-name="ship"]').click()
-    picture = seen.page.locator("#grid .picture").evaluate(
-        "(c) => [...c.getContext('2d').getImageData(4, 4, 1, 1).data]"
+    seen.page.evaluate(PASTE, list(SHIP.read_bytes()))
+    seen.rest()
+    assert seen.pixel(0, 0) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+    for _ in range(2):  # the same file twice
+        with seen.page.expect_file_chooser() as chooser:
+            seen.page.get_by_role("button", name="Choose a photo").click()
+        chooser.value.set_files(CAT)
+        seen.rest()
+        assert seen.pixel(0, 0) == list(Image.open(CAT).convert("RGB").getpixel((0, 0)))
+        assert seen.page.locator('#examples [aria-pressed="true"]').count() == 0
+
+
+@pytest.mark.browser
+def test_what_needs_https_is_not_offered_without(server: str, browser: Browser):
+    """Camera and clipboard; a phone has a camera of its own."""
+    context = browser.new_context()
+    context.add_init_script("Object.defineProperty(window, 'isSecureContext', {value: false})")
+    page = context.new_page()
+    page.goto(server)
+    page.wait_for_function(AT_REST)
+    assert page.locator("#choose").is_visible()
+    assert not page.locator("#paste").is_visible() and not page.locator("#camera").is_visible()
+    context.close()
+
+
+@pytest.mark.browser
+def test_bad_file_says_so_and_the_page_goes_on(visit: callable, tmp_path: Path):
+    seen = visit()
+    before = seen.canvases("cam")
+    (tmp_path / "notes.png").write_text("This is text.")
+    seen.choose_file(tmp_path / "notes.png")
+    assert_plain_sentence(seen.texts("#status p")[0])
+    seen.complaints.clear()  # Chromium reports that the server refused the file
+    assert seen.canvases("cam") == before
+    seen.example("ship")
+    assert seen.canvases("cam") != before
+
+
+@pytest.mark.browser
+def test_crop_is_a_square_to_drag(visit: callable, tmp_path: Path):
+    seen = visit()
+    photograph(tmp_path / "photograph.jpg")  # 900 x 600: shown at a third of its size
+    seen.choose_file(tmp_path / "photograph.jpg")
+    seen.page.locator("#crop-choice select").select_option("own")
+    seen.rest()
+    square = seen.page.locator("#crop .square")
+    box, whole = square.bounding_box(), seen.page.locator("#crop canvas").bounding_box()
+    assert (round(whole["width"]), round(whole["height"])) == (300, 200)
+    assert (round(box["width"]), round(box["height"])) == (150, 150)
+    seen.page.mouse.move(box["x"] + 40, box["y"] + 40)
+    seen.page.mouse.down()
+    seen.page.mouse.move(box["x"] - 300, box["y"] - 300, steps=3)
+    seen.page.mouse.up()
+    seen.rest()
+    assert seen.pixel(31, 0) == seen.pixel(0, 0)  # sky on both sides
+    corner = square.bounding_box()
+    assert (round(corner["x"]), round(corner["y"])) == (round(whole["x"]), round(whole["y"]))
+    asked = seen.asked()
+    square.evaluate(PRESS, ["ArrowRight", "ArrowDown", "-", "-"])  # faster than any hand
+    seen.rest()
+    assert seen.asked() == asked + 1  # gathered
+    moved = square.bounding_box()
+    assert moved["x"] > corner["x"] and moved["y"] > corner["y"] and moved["width"] < corner["width"]
+    seen.page.locator("#crop").get_by_role("button", name="Done").click()
+    assert not square.is_visible()
+    seen.example("ship")  # another picture, another crop
+    assert seen.page.locator("#crop-choice select").input_value() == "centre"
+    assert seen.pixel(0, 0) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+
+
+PRESS = """(node, keys) => {
+    for (const key of keys) node.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+}"""
+
+
+# ---- networks
+
+
+@pytest.mark.browser
+def test_two_networks_take_three_clicks_and_no_new_computation(visit: callable):
+    seen = visit()
+    seen.page.locator("#open-chooser").click()
+    seen.page.get_by_role("button", name=f"only {CATALOGUE['se'].title}").click()
+    seen.page.locator('#chooser [data-key="cbam"]').check()
+    seen.rest()
+    assert seen.texts("#glance .row .name") == [CATALOGUE[name].title for name in ("se", "cbam")]
+    assert seen.asked() == 0  # both were there already
+    assert "no spatial gate" in seen.texts('#maps [data-section="spatial"] .none-here')[0]
+    differ = seen.texts("#differ")[0]
+    assert re.search(r"Channel weights: Squeeze.* 0\.\d+ to .*; CBAM (< )?0\.\d+ to", differ)
+    figures = seen.page.locator('#maps [data-kind="channel"]')
+    widths = [figures.nth(index).bounding_box()["width"] for index in (0, 1)]
+    assert min(widths) > 300  # few columns are larger
+
+
+@pytest.mark.browser
+def test_only_missing_networks_are_asked_for(visit: callable):
+    seen = visit()
+    seen.choose("se", "cbam")
+    seen.example("ship")
+    bodies = []
+    seen.page.on(
+        "request", lambda one: bodies.append(one.post_data_json) if one.url.endswith("/look") else None
     )
-    assert picture[:3] == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
-    seen.page.get_by_role("button", name="Mechanisms").click()
-    for name in ("Squeeze-and-Excitation", "DANet"):
-        seen.page.get_by_label(name, exact=True).uncheck()
-    seen.page.wait_for_function("() => document.querySelectorAll('#grid [data-kind=cam] .map').length === 4")
-    assert seen.texts('[data-kind="cam"] .name') == ["Plain ResNet18", "Non-local", "Self-attention", "CBAM"]
-    assert seen.page.locator('#grid [data-kind="matrix"]').count() == 0  # none of these has one
+    old = seen.page.locator('#maps [data-kind="cam"] canvas').first.element_handle()
+    seen.page.locator("#open-chooser").click()
+    search = seen.page.get_by_label("Search networks")
+    search.fill("danet")
+    assert seen.texts("#chooser .line:visible") != []
+    search.press("Enter")  # takes the first that is left
+    search.fill("non-local")
+    seen.page.locator('#chooser [data-key="non_local"]').check()
+    search.fill("nothing of this name")
+    assert seen.page.get_by_text("No network is called that").is_visible()
+    seen.rest()
+    assert [sorted(body["mechanisms"]) for body in bodies] == [["danet", "non_local"]]  # gathered, once
+    assert old.evaluate("(canvas) => canvas.isConnected && !canvas.closest('.pending')")
+    seen.page.get_by_role("button", name="Done").click()
+    seen.page.locator("#glance .row", has_text="CBAM").hover()
+    seen.page.get_by_role("button", name="Remove CBAM").click()
+    seen.rest()
+    assert len(bodies) == 1 and "CBAM" not in seen.texts("#glance .row .name")
+
+
+@pytest.mark.browser
+def test_all_none_and_pairs(visit: callable):
+    seen = visit()
+    seen.page.locator("#open-chooser").click()
+    chooser = seen.page.locator("#chooser")
+    chooser.get_by_role("button", name="None", exact=True).click()
+    assert chooser.get_by_text("Choose at least one network").is_visible()
+    chooser.get_by_role("button", name="All trained").click()
+    seen.rest()
+    assert len(seen.texts("#glance .row .name")) == len(TRAINED)
+    chooser.get_by_role("button", name="SE and CBAM").click()
+    seen.rest()
+    assert len(seen.texts("#glance .row .name")) == 2
 
 
 @pytest.mark.browser
@@ -477,23 +621,51 @@ def test_of_quick_wishes_the_last_one_counts(visit: callable):
     seen = visit()
     for name in ("dog", "frog", "airplane", "ship"):
         seen.page.locator(f'#examples [data-name="{name}"]').click()
-    seen.page.wait_for_function(SHOWS, arg=["ship", "predicted", "GradCAM"])
-    target, method = (seen.page.locator('#grid [data-kind="cam"] select').nth(i) for i in (0, 1))
+    seen.page.wait_for_function(
+        "() => document.querySelector('#examples [aria-pressed=true]').dataset.name === 'ship'"
+    )
+    target, method = (seen.page.locator('#maps [data-section="cam"] select').nth(i) for i in (0, 1))
     target.select_option("dog")
     method.select_option("LayerCAM")
-    seen.page.wait_for_function(SHOWS, arg=["ship", "dog", "LayerCAM"])
-    seen.page.wait_for_timeout(1500)  # nothing older comes after it
-    assert seen.page.evaluate(SHOWS, ["ship", "dog", "LayerCAM"])
-    assert seen.page.evaluate(SEEN_PIXEL, [0, 0]) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+    seen.rest()
+    assert (target.input_value(), method.input_value()) == ("dog", "LayerCAM")
+    assert seen.page.locator(".pending").count() == 0
+    assert all("dog" in text for text in seen.texts('#maps [data-kind="cam"] .said'))
+    assert seen.pixel(0, 0) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
 
 
-SHOWS = """([example, target, method]) => {
-    const chosen = [...document.querySelectorAll("#grid [data-kind=cam] select")].map((one) => one.value);
-    const pressed = document.querySelector("#examples [aria-pressed=true]")?.dataset.name;
-    const status = document.querySelector("#grid .status").textContent;
-    return pressed === example && chosen.join() === [target, method].join() && !status.includes("…")
-        && !document.querySelector("#grid .pending");
-}"""
+@pytest.mark.browser
+def test_a_server_that_is_gone_is_named_and_asked_again(visit: callable):
+    seen = visit()
+    before = seen.canvases("cam")
+    seen.page.route("**/look", lambda route: route.abort())
+    seen.example("ship")
+    assert_plain_sentence(seen.texts("#status p")[0].split(": ")[0] + ".")
+    assert seen.canvases("cam") == before  # what was there stays
+    assert seen.pixel(0, 0) == list(
+        Image.open(SHIP).convert("RGB").getpixel((0, 0))
+    )  # and the page's own picture
+    seen.page.unroute("**/look")
+    seen.page.get_by_role("button", name="Try again").click()
+    seen.rest()
+    assert seen.canvases("cam") != before and "have answered" in seen.texts("#status p")[0]
+    seen.complaints.clear()
+
+
+@pytest.mark.browser
+def test_the_place_in_the_queue_is_said(visit: callable):
+    seen = visit()
+    told = '{"waiting": {"place": 3, "seconds": 12}}\n{"error": "The line is too long."}\n'
+    seen.page.evaluate("""() => {
+        const line = document.querySelector("#status p");
+        window.said = [];
+        new MutationObserver(() => window.said.push(line.textContent)).observe(line, {childList: true});
+    }""")
+    seen.page.route("**/look", lambda route: route.fulfill(body=told, content_type="application/x-ndjson"))
+    seen.example("ship")
+    said = seen.page.evaluate("window.said")
+    assert any("Place 3" in line and "12 seconds" in line for line in said)
+    assert said[-1] == "The line is too long."
 
 
 UNTRAINED = ["aspp", "stn", "sge", "ccnet", "san_pairwise", "apnb", "bam", "coord_attention"]
@@ -504,187 +676,112 @@ UNTRAINED += ["dynamic_conv", "dgc", "dwsep_conv", "spconv"]
 def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
     """A handful of networks that have every kind of map between them, most of them untrained."""
     seen = visit()
-    seen.page.locator("#scope-block").fill("5")
-    seen.page.get_by_role("button", name="after layer3").click()  # small enough to be in the record
-    box = seen.page.locator("#mechanisms")
-    seen.page.get_by_role("button", name="Mechanisms").click()
-    label = seen.page.get_by_label(CATALOGUE["bam"].title, exact=True)
-    assert label.is_disabled()  # listed, but greyed
-    seen.page.get_by_label("Show untrained networks").check()
+    seen.page.locator("#open-chooser").click()
+    seen.page.locator("#chooser summary").click()
     for name in UNTRAINED:
-        box.get_by_label(CATALOGUE[name].title, exact=True).check()
-    script = "(count) => document.querySelectorAll('#grid .answer.random').length === count"
-    seen.page.wait_for_function(script, arg=len(UNTRAINED))
-    assert seen.texts(".answer.random .facts") == ["random weights, not trained"] * len(UNTRAINED)
-    assert seen.texts(".answer:not(.random) .facts") == ["10.0 % right in the test"] * len(TRAINED)
-    assert {*seen.texts(".map.random .line i")} == {"random weights"}
-
+        seen.page.locator(f'#chooser [data-key="{name}"]').check()
+    seen.page.get_by_role("button", name="Done").click()
+    seen.rest()
+    seen.block("layer3.1")
+    assert seen.page.locator("#glance .row.random").count() == len(UNTRAINED)
+    assert {*seen.texts("#glance .random .facts")} == {"random weights, not trained"}
+    assert {*seen.texts("#maps .map.random .heading i")} == {"random weights"}
     drawn = set()
-    for figure in seen.page.locator("#grid .map").all():
+    for figure in seen.page.locator("#maps .map").all():
         figure.scroll_into_view_if_needed()
-        kind = figure.get_attribute("data-figure")
-        canvas = figure.locator("canvas")
-        canvas.wait_for()
+        kind, canvas = figure.get_attribute("data-kind"), figure.locator("canvas")
         seen.page.wait_for_function(
             "(node) => !node.classList.contains('fetching')", arg=figure.element_handle()
         )
-        colours = canvas.evaluate(COUNT_COLOURS)
-        assert colours > 1, (kind, figure.inner_text())
-        assert re.search(r"\d", figure.locator(".numbers").inner_text()), kind
-        assert canvas.get_attribute("aria-label"), kind
+        seen.rest()
+        assert canvas.evaluate(COUNT_COLOURS) > 1, (kind, figure.inner_text())
+        assert kind == "grid" or re.search(r"\d", figure.locator(".said").inner_text()), kind
+        assert canvas.get_attribute("aria-label") not in (None, "on its way"), kind
         drawn.add(kind)
     assert drawn == {*KINDS.values()}
 
-    tiles = seen.page.locator('#grid [data-figure="volume"]').first
+    tiles = seen.page.locator('#maps [data-kind="volume"][data-mechanism="bam"]').first
     before = tiles.locator("canvas").evaluate("(c) => c.toDataURL()")
-    tiles.get_by_label("next").click()
-    seen.page.wait_for_timeout(200)
+    tiles.get_by_label("next page").click()
+    seen.rest()
     assert tiles.locator("canvas").evaluate("(c) => c.toDataURL()") != before
-    assert tiles.locator(".pager").inner_text().split("\n")[1] == "page 2 of 33"
-
+    assert tiles.locator(".pager span").inner_text() == "page 2 of 33"
     tiles.locator("canvas").hover(position={"x": 20, "y": 20})  # a place in the first of them
-    seen.page.wait_for_timeout(200)
-    assert re.fullmatch(r"channel \d+: 1\.\d+", tiles.locator(".value.here").inner_text())  # BAM: 1 + sigmoid
-    cross = seen.page.locator('#grid [data-figure="cross"] canvas').first
+    seen.rest()
+    assert re.fullmatch(r"channel \d+: 1\.\d+", tiles.locator(".value").inner_text())  # BAM: 1 + sigmoid
+    cross = seen.page.locator('#maps [data-kind="cross"] canvas').first
     before = cross.evaluate("(c) => c.toDataURL()")
     tiles.locator("canvas").click(position={"x": 20, "y": 20})
-    seen.page.wait_for_timeout(200)
+    seen.rest()
     assert cross.evaluate("(c) => c.toDataURL()") != before  # it reads from there
-
-    seen.page.evaluate("scrollTo(0, 0)")
-    seen.page.get_by_label("Show untrained networks").uncheck()
-    seen.page.wait_for_function(script, arg=0)
-    assert label.is_disabled()
 
 
 COUNT_COLOURS = """(canvas) => new Set(new Uint32Array(
     canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
 
 
-@pytest.mark.browser
-def test_cards(visit: callable):
-    seen = visit()
-    seen.page.locator('#grid [data-kind="cam"] .name').nth(1).click()  # a name opens its card
-    card = seen.page.locator("#cards")
-    card.get_by_role("heading", name="Squeeze-and-Excitation").wait_for()
-    assert card.locator(".katex").count() > 0
-    assert card.get_by_role("link").first.get_attribute("href").startswith("https://arxiv.org/")
-    card.locator("input").click()
-    card.locator("input").fill("BorderAl")
-    card.locator("input").press("Enter")
-    card.get_by_role("heading", name="BorderAlign").wait_for()  # it makes no network
-    assert "models/modules/border_align.py" in card.inner_text()
-
-
-# ---- what else a visitor can do
-
-
-@pytest.mark.browser
-def test_crop_is_a_square_to_drag(visit: callable, tmp_path: Path):
-    seen = visit()
-    photograph(tmp_path / "photograph.jpg")  # 900 x 600: shown at a third of its size
-    with new_record(seen.page):
-        choose_file(seen.page, tmp_path / "photograph.jpg")
-    with new_record(seen.page):
-        seen.page.locator('#grid [data-ask="crop"]').select_option("own")
-    square = seen.page.locator("#grid .square")
-    box, whole = square.bounding_box(), seen.page.locator("#grid .crop img").bounding_box()
-    assert (round(whole["width"]), round(whole["height"])) == (300, 200)
-    assert (round(box["width"]), round(box["height"])) == (150, 150)
-    with new_record(seen.page):
-        seen.page.mouse.move(box["x"] + 40, box["y"] + 40)
-        seen.page.mouse.down()
-        seen.page.mouse.move(box["x"] - 300, box["y"] - 300, steps=3)
-        seen.page.mouse.up()
-    assert seen.page.evaluate(SEEN_PIXEL, [31, 0]) == seen.page.evaluate(
-        SEEN_PIXEL, [0, 0]
-    )  # sky on both sides
-    corner = square.bounding_box()
-    assert (round(corner["x"]), round(corner["y"])) == (round(whole["x"]), round(whole["y"]))
-    square.focus()
-    with new_record(seen.page):
-        for key in ("ArrowRight", "ArrowDown", "-", "-"):
-            square.press(key)
-    moved = square.bounding_box()
-    assert moved["x"] > corner["x"] and moved["y"] > corner["y"] and moved["width"] < corner["width"]
-    seen.page.get_by_role("button", name="Done").click()
-    assert not square.is_visible()
-    with new_record(seen.page):
-        seen.page.locator('#examples [data-name="ship"]').click()  # another picture, another crop
-    assert seen.page.locator('#grid [data-ask="crop"]').input_value() == "centre"
-    assert seen.page.evaluate(SEEN_PIXEL, [0, 0]) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
-
-
-SEEN_PIXEL = """([x, y]) => [...document.querySelector("#grid .picture").getContext("2d")
-    .getImageData(8 * x + 4, 8 * y + 4, 1, 1).data].slice(0, 3)"""
-
-
-@pytest.mark.browser
-def test_scale_is_fixed_or_shared_or_own(visit: callable):
-    seen = visit()
-    seen.page.get_by_role("button", name="after layer3").click()  # small enough to be in the record
-
-    def ends() -> list[str]:
-        legends = seen.texts('[data-kind="pairwise"] .legend')
-        return [" to ".join(legend.split()) for legend in legends]
-
-    def has(colour: str) -> bool:  # every map, somewhere
-        return seen.page.locator('#grid [data-kind="pairwise"] canvas').evaluate_all(HAVE_COLOUR, colour)
-
-    number = r"[\d.]+(?:e-\d+)?"
-    seen.page.locator('#grid [data-set="overlay"]').fill("1")
-    seen.page.wait_for_timeout(200)
-    cams = seen.canvases("cam")
-    assert ends() == ["¹⁄₁₆× to 16×"] * PAIRWISE
-    seen.page.locator('#grid [data-set="scale"]').select_option("shared")
-    seen.page.wait_for_timeout(200)
-    ranges = [re.findall(number, text)[:2] for text in seen.texts('[data-kind="pairwise"] .numbers')]
-    least, most = min(float(low) for low, _ in ranges), max(float(high) for _, high in ranges)
-    assert len({*ends()}) == 1 and [float(x) for x in re.findall(number, ends()[0])] == [
-        max(least, 0.004),  # 1/256 of an equal share
-        most,
-    ]
-    seen.page.locator('#grid [data-set="scale"]').select_option("own")
-    seen.page.wait_for_timeout(200)
-    own = [[float(x) for x in re.findall(number, text)] for text in ends()]
-    assert own == [[max(float(low), 0.004), float(high)] for low, high in ranges]
-    assert has("68,1,84") and has("253,231,37")  # both ends of viridis
-    assert seen.canvases("cam") == cams  # always its own
-    assert seen.to_model() == []
-
-
-HAVE_COLOUR = """(canvases, colour) => canvases.every((canvas) => {
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    for (let i = 0; i < data.length; i += 4) if (data.slice(i, i + 3).join() === colour) return true;
-    return false;
-})"""
+# ---- one mechanism, results, words
 
 
 @pytest.mark.browser
 def test_one_mechanism_in_detail(visit: callable):
     seen = visit()
-    seen.page.locator('#grid [data-kind="cam"] .name', has_text="CBAM").click()
-    detail = seen.page.locator("#grid .detail")
-    assert "CBAM" in detail.locator("h2").inner_text()
-    rows = {row.locator("h3").inner_text(): row for row in detail.locator(".blocks").all()}
-    assert len(rows) == 3  # Grad-CAM, places, channels
-    for title, row in rows.items():
-        assert row.locator(".map").count() == 8, title
-        assert row.locator(".name").all_inner_texts() == [
-            f"layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)
+    name = seen.page.locator("#glance .name", has_text="CBAM")
+    top = seen.page.evaluate("scrollY")
+    name.click()
+    detail = seen.page.locator("#detail")
+    seen.rest()
+    assert seen.page.evaluate("scrollY") == top  # nothing jumps away
+    assert detail.locator("h2").inner_text() == "CBAM"
+    rows = detail.locator(".section")
+    assert rows.count() == 3  # places, channels, Grad-CAM
+    for row in rows.all():
+        row.scroll_into_view_if_needed()
+        assert row.locator(".map").count() == 8
+        assert row.locator(".heading").all_inner_texts() == [
+            f"at layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)
         ]
-        assert all(path.startswith("layer") for path in row.locator(".path").all_inner_texts())
-    deep = rows["How much each place passes"].locator("canvas").last
+    seen.rest()
+    assert detail.locator("math").count() > 0
+    assert (
+        detail.locator(".placement").count() == 1 and "Parameters" in detail.locator(".numbers").inner_text()
+    )
+    assert detail.get_by_role("link").first.get_attribute("href").startswith("https://arxiv.org/")
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 1280
+    deep = rows.first.locator("canvas").last
     before = deep.evaluate("(c) => c.toDataURL()")
-    deep.hover(position={"x": 10, "y": 10})  # the same place in the maps above
-    seen.page.wait_for_timeout(200)
-    assert deep.evaluate("(c) => c.toDataURL()") != before and len(seen.texts(".value.here")) > 10
-    seen.page.locator("#cards").get_by_role("heading", name="CBAM").wait_for()
-    with new_record(seen.page):  # it stays open for the next picture
-        seen.page.locator('#examples [data-name="ship"]').click()
+    deep.hover(position={"x": 10, "y": 10})
+    seen.rest()
     assert deep.evaluate("(c) => c.toDataURL()") != before
-    detail.get_by_role("button", name="close").click()
+    detail.locator("select").select_option("border_align")  # it makes no network
+    seen.page.wait_for_function(
+        "() => document.querySelector('#detail').textContent.includes('models/modules/border_align.py')"
+    )
+    assert "not among the networks" in detail.inner_text()
+    detail.get_by_role("button", name="Close").click()
     assert not detail.is_visible()
+    assert name.evaluate("(node) => node === document.activeElement")
+
+
+@pytest.mark.browser
+def test_cards_of_all_mechanisms_are_on_the_page(visit: callable):
+    seen = visit()
+    assert seen.page.locator("#cards option").count() == 1 + len(CATALOGUE)
+    assert "No network is measured yet" in seen.page.locator("#results").inner_text()  # of these stand-ins
+    seen.page.locator("#cards select").select_option("se")
+    seen.page.locator("#detail h2", has_text="Squeeze-and-Excitation").wait_for()
+
+
+@pytest.mark.browser
+def test_reading_is_one_click_away(visit: callable):
+    seen = visit()
+    seen.page.get_by_role("button", name="How to read this").first.click()
+    assert seen.page.get_by_text("not an explanation").first.is_visible()
+    seen.page.keyboard.press("Escape")
+    assert not seen.page.locator("#reading").is_visible()
+
+
+# ---- links and files
 
 
 @pytest.mark.browser
@@ -693,76 +790,72 @@ def test_link_restores_the_view(visit: callable, server: str, tmp_path: Path, ow
     seen = visit()
     if own_picture:
         photograph(tmp_path / "photograph.jpg")
-        with new_record(seen.page):
-            choose_file(seen.page, tmp_path / "photograph.jpg")
-    with new_record(seen.page):
-        seen.page.locator('#grid [data-ask="crop"]').select_option("own")
-    seen.page.get_by_role("button", name="Done").click()
-    with new_record(seen.page):
-        seen.page.locator('#grid [data-kind="cam"] select').first.select_option("dog")
-    seen.page.get_by_role("button", name="Mechanisms").click()
-    with new_record(seen.page):
-        seen.page.get_by_label("Squeeze-and-Excitation", exact=True).uncheck()
-    seen.page.get_by_role("button", name="Mechanisms").click()
-    seen.page.locator("#scope-block").fill("3")
-    seen.page.locator('#grid [data-set="overlay"]').fill("0.8")
-    for key, value in {"colours": "magma", "cells": "smooth", "scale": "own"}.items():
-        seen.page.locator(f'#grid [data-set="{key}"]').select_option(value)
-    seen.page.locator("#grid .picture").click(position={"x": 10, "y": 70})
-    seen.page.locator('#grid [data-kind="cam"] .name', has_text="CBAM").click()
-    seen.page.wait_for_timeout(1000)
-    seen.page.locator("#grid").get_by_role("button", name="Copy link").click()
-    seen.page.wait_for_function("() => location.search.includes('view=1')")
+        seen.choose_file(tmp_path / "photograph.jpg")
+    seen.page.locator("#crop-choice select").select_option("own")
+    seen.page.locator("#crop").get_by_role("button", name="Done").click()
+    seen.page.locator('#maps [data-section="cam"] select').first.select_option("dog")
+    seen.choose("cbam", "plain", "non_local")
+    seen.block("layer3.1")
+    for key, value in {"overlay": "0.8", "colours": "magma", "cells": "smooth", "scale": "own"}.items():
+        seen.set(key, value)
+    seen.page.locator("#seen canvas").click(position={"x": 10, "y": 70})
+    seen.page.locator("#glance .name", has_text="CBAM").click()
+    seen.rest()
+    seen.page.evaluate("document.querySelector('#copy').click()")
+    seen.page.wait_for_function("() => location.hash.startsWith('#view=2')")
+    link = seen.page.evaluate("location.hash")
+    assert len(link) < (2953 if own_picture else 300)  # a QR code holds it
+    if own_picture:
+        assert "pixels:" in link
     seen.page.mouse.move(0, 0)
+    seen.rest()
 
-    other = visit(query=seen.page.url.removeprefix(server))
-    other.page.wait_for_function("() => document.querySelector('#grid [data-records]').dataset.records > 1")
-    other.page.wait_for_timeout(1000)
+    other = visit(link=link)
     for kind in ("cam", "spatial", "channel"):
         assert other.canvases(kind) == seen.canvases(kind), kind
-    script = "(nodes) => nodes.map((node) => node.toDataURL())"
-    blocks = [one.page.locator("#grid .detail canvas").evaluate_all(script) for one in (seen, other)]
-    assert blocks[0] == blocks[1] and len(blocks[0]) == 24
-    controls = "[data-set], .controls select"
-    values = "(nodes) => nodes.map((node) => node.value)"
-    chosen = [one.page.locator("#grid").locator(controls).evaluate_all(values) for one in (seen, other)]
+    assert other.page.locator("#detail h2").inner_text() == "CBAM"
+    values = "(nodes) => nodes.map((node) => [node.value, node.checked])"
+    controls = "[data-view], #bar input, #maps .controls select, #chooser input"
+    chosen = [one.page.locator(controls).evaluate_all(values) for one in (seen, other)]
     assert chosen[0] == chosen[1]
-    assert other.page.locator("#cards").get_by_role("heading", name="CBAM").is_visible()
-    other.page.get_by_role("button", name="Mechanisms").click()
-    boxes = other.page.locator("#mechanisms input[type=checkbox]:checked")
-    boxes.first.wait_for()
-    assert boxes.count() == len(TRAINED) - 1
+    assert other.pixel(20, 3) == seen.pixel(20, 3)
+
+
+CUT = "#view=2&picture=cat&networks=plain,se&class=predicted&cam=GradCAM&block=layer2.1&query=14,20"
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    "query",
+    "link",
     [
-        "?view=1",
-        "?view=1&picture=cat&mechanisms=plain,nonsense",
-        "?view=1&picture=AAAA&mechanisms=plain",
-        "?view=1&picture=cat&mechanisms=plain&crop=1,2,nan&block=layer9.9&place=a,b&overlay=NaN&detail=<b>",
-        "?view=1&picture=/etc/passwd&mechanisms=plain",
-        "?view=1&picture=cat&mechanisms=plain&class=goat",
-        "?view=1&picture=cat&mechanisms=plain&crop=foo",
+        CUT,  # it lost its end
+        "#view=2&end",
+        "#view=1&picture=cat&networks=plain&end",
+        "#view=2&picture=cat&networks=plain,nonsense&end",
+        "#view=2&picture=pixels:eJwDAAAAAAE&networks=plain&end",
+        "#view=2&picture=/etc/passwd&networks=plain&end",
+        "#view=2&picture=cat&networks=plain&class=goat&end",
+        "#view=2&picture=cat&networks=plain&crop=1,2,nan&end",
+        "#view=2&picture=cat&networks=plain&query=14,40&end",
+        "#view=2&picture=cat&networks=plain&block=%3Cb%3E&end",
     ],
 )
-def test_damaged_link_says_so(visit: callable, query: str):
-    seen = visit(query=query)
-    assert_plain_sentence(seen.page.locator(".toast-body").first.inner_text().strip().splitlines()[-1])
-    assert len(seen.texts('[data-kind="cam"] .name')) == len(TRAINED)  # the first view stays
-    assert seen.page.locator("#scope-block").input_value() == "7"
-    with new_record(seen.page):  # and nothing of the link is left behind
-        seen.page.locator('#examples [data-name="ship"]').click()
-    assert seen.page.evaluate(SEEN_PIXEL, [0, 0]) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
+def test_damaged_link_says_so(visit: callable, link: str):
+    seen = visit(link=link)
+    said = seen.texts("#status p")[0]
+    assert "damaged or was cut off" in said and "<" not in said
+    assert len(seen.texts("#glance .row .name")) == len(TRAINED)  # the first view stays
+    assert seen.page.locator('#bar input[value="layer2.1"]').is_checked()
+    assert seen.page.evaluate("location.hash") == "" and seen.asked() == 0
 
 
 @pytest.mark.browser
 def test_files_to_take_along(visit: callable, tmp_path: Path):
     seen = visit()
     for form, start in {"png": b"\x89PNG", "pdf": b"%PDF", "npz": b"PK", "json": b"{"}.items():
+        seen.page.locator("#take").click()
         with seen.page.expect_download() as download:
-            seen.page.locator(f'#grid [data-form="{form}"]').click()
+            seen.page.locator(f'#files [data-form="{form}"]').click()
         assert download.value.suggested_filename.endswith(f".{form}")
         file = tmp_path / download.value.suggested_filename
         download.value.save_as(file)
@@ -771,71 +864,125 @@ def test_files_to_take_along(visit: callable, tmp_path: Path):
             with np.load(file) as arrays:
                 assert arrays["se/layer3.1.refine.gate"].shape == (256, 1, 1)
                 assert (arrays["pixels"] == np.asarray(Image.open(CAT).convert("RGB"))).all()
-    seen.page.wait_for_timeout(200)
-    assert "sk" in seen.texts(".status")[0]  # no longer that a file is being made
+    seen.rest()
+    assert "sk" in seen.texts("#status")[0]  # no longer that a file is being made
+
+
+# ---- for everybody
 
 
 @pytest.mark.browser
-def test_keys_and_words_for_who_cannot_see(visit: callable):
+@pytest.mark.parametrize("scale", ["fixed", "shared", "own"])
+def test_scale_is_fixed_or_shared_or_own(visit: callable, scale: str):
     seen = visit()
-    seen.page.keyboard.press("ArrowLeft")
-    seen.page.wait_for_timeout(200)
-    assert seen.texts('[data-kind="cam"] .path')[0] == "layer4.0.cam"
+    seen.block("layer3.1")
+    cams = seen.canvases("cam")
+    seen.set("scale", scale)
+    ends = [
+        tuple(re.findall(r"[\d.]+×|¹⁄₁₆×", text))
+        for text in seen.texts('#maps [data-kind="pairwise"] .legend')
+    ]
+    ranges = [re.findall(r"[\d.]+", text)[:2] for text in seen.texts('#maps [data-kind="pairwise"] .range')]
+    assert len(ends) == len(ranges) == PAIRWISE
+    if scale == "fixed":
+        assert {*ends} == {("¹⁄₁₆×", "16×")}
+    elif scale == "shared":
+        least, most = min(float(low) for low, _ in ranges), max(float(high) for _, high in ranges)
+        assert len({*ends}) == 1
+        low, high = (float(end[:-1]) for end in ends[0])
+        assert low == max(least, 0.004) and high == most  # 1/256 of an equal share
+    else:
+        for (low, high), (least, most) in zip(ends, ranges):
+            assert float(low[:-1]) == max(float(least), 0.004) and float(high[:-1]) == float(most)
+    assert seen.canvases("cam") == cams  # always its own
+
+
+@pytest.mark.browser
+def test_keys_and_words_for_who_cannot_see(visit: callable, client: Client):
+    seen = visit()
     seen.page.keyboard.press("ArrowRight")
-    labels = seen.page.locator("#grid .sections canvas").evaluate_all(
-        "(nodes) => nodes.map((node) => node.getAttribute('aria-label'))"
+    seen.rest()
+    assert seen.texts('#maps [data-kind="cam"] .tensor')[0] == "layer3.0.cam"
+    label = seen.page.locator('#maps [data-kind="spatial"] canvas').first.get_attribute("aria-label")
+    found = re.search(
+        r"CBAM.*layer3.0.refine.spatial_gate.*strongest at row (\d), column (\d): ([\d.]+)", label
     )
-    seen.page.wait_for_timeout(200)
-    spatial = seen.page.locator('#grid [data-kind="spatial"] canvas').first.get_attribute("aria-label")
-    found = re.fullmatch(
-        r"CBAM, How much each place passes, layer4.1.refine.spatial_gate: "
-        r"strongest at row (\d), column (\d): ([\d.]+); the top fifth of the cells holds ([\d.]+) %",
-        spatial,
-    )
-    assert found, spatial
-    record = Client(seen.page.url, verbose=False).predict(handle_file(CAT), ["cbam"], api_name="/compare")
+    assert found, label
+    record = client.predict(handle_file(CAT), ["cbam"], api_name="/compare")
     maps = {one["tensor"]: one for one in record["mechanisms"][0]["maps"]}
-    gate = decode(maps["layer4.1.refine.spatial_gate"])[0]
+    gate = decode(maps["layer3.0.refine.spatial_gate"])[0]
     row, column = np.unravel_index(gate.argmax(), gate.shape)
     assert (int(found[1]), int(found[2])) == (row + 1, column + 1)
-    top = np.sort(gate.ravel())[::-1][:4].sum() / gate.sum()
-    assert abs(float(found[4]) - 100 * top) < 1
+    labels = seen.page.locator("main canvas:not([aria-hidden])").evaluate_all(
+        "(nodes) => nodes.map((node) => node.getAttribute('aria-label'))"
+    )
     assert all(labels)
-
-    seen.page.locator("#scope-block").focus()
-    reached = set()
-    for _ in range(24):  # every control can be reached by Tab
-        seen.page.keyboard.press("Tab")
-        reached.add(seen.page.evaluate("document.activeElement.textContent.trim().slice(0, 12)"))
-    assert {"Copy link", "Figure PNG", "Report JSON"} <= reached
-
-
-SHIFT_ON_ARRIVAL = """() => new Promise((resolve) => {
-    const sum = (list) => list.getEntries().reduce((all, entry) => all + entry.value, 0);
-    new PerformanceObserver((list) => resolve(sum(list))).observe({type: "layout-shift", buffered: true});
-    setTimeout(() => resolve(0), 1000);  // none at all
-})"""
+    assert (
+        seen.page.locator("input:visible, select:visible").evaluate_all(
+            """(nodes) => nodes.filter((node) => !node.labels?.length && !node.getAttribute("aria-label"))
+                .length"""
+        )
+        == 0
+    )
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [390, 1280, 1440])
-def test_nothing_jumps_on_arrival(visit: callable, width: int):
-    assert visit(width).page.evaluate(SHIFT_ON_ARRIVAL) < 0.01
-
-
-@pytest.mark.browser
-def test_nothing_jumps(visit: callable):
+def test_few_tabs_to_the_first_map(visit: callable):
     seen = visit()
-    seen.page.evaluate("""() => {
-        window.shift = 0;
-        const add = (list) => list.getEntries().forEach((entry) => { window.shift += entry.value; });
-        new PerformanceObserver(add).observe({type: "layout-shift"});
-    }""")
-    with new_record(seen.page):
-        seen.page.locator('#examples [data-name="ship"]').click()
-    for block in ("0", "7", "3"):
-        seen.page.locator("#scope-block").fill(block)
-        seen.page.wait_for_timeout(150)
+    seen.page.keyboard.press("Tab")
+    skip = seen.page.get_by_role("link", name="Skip to the maps")
+    assert skip.evaluate("(node) => node === document.activeElement") and skip.is_visible()
+    tabs = 1
+    while not seen.page.evaluate("document.activeElement.matches('#glance .thumb')"):
+        seen.page.keyboard.press("Tab")
+        tabs += 1
+        assert tabs < 20
+    seen.page.keyboard.press("ArrowRight")
+    assert seen.page.evaluate("document.activeElement.dataset.block") == "layer1.1"
+    seen.page.keyboard.press("Enter")
+    seen.rest()
+    assert seen.page.locator('#bar input[value="layer1.1"]').is_checked()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_nothing_is_barred_to_anybody(visit: callable, width: int, scheme: str):
+    """No serious violation that axe-core finds, on the page, in the chooser, and in a single view."""
+    seen = visit(width, 844, color_scheme=scheme)
+
+    def violations() -> list[str]:
+        found = Axe().run(seen.page).response["violations"]
+        return [
+            f"{one['id']}: {one['nodes'][0]['html']}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+
+    assert violations() == []
+    seen.page.locator("#open-chooser").click()
+    assert violations() == []
+    seen.page.get_by_role("button", name="Done").click()
+    seen.page.locator("#glance .name", has_text="CBAM").click()
+    seen.rest()
+    assert violations() == []
+
+
+SHIFT = """() => {
+    window.shift = 0;
+    const add = (list) => list.getEntries().forEach((entry) => { window.shift += entry.value; });
+    new PerformanceObserver(add).observe({type: "layout-shift", buffered: true});
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1024, 1440])
+def test_nothing_jumps(visit: callable, width: int):
+    """On arrival, and while another picture is computed."""
+    seen = visit(width)
+    seen.page.evaluate(SHIFT)
+    seen.example("ship")
+    seen.block("layer4.1")
+    seen.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert seen.page.evaluate("window.shift") < 0.01
 
 
@@ -848,64 +995,98 @@ def test_works_in_a_frame_of_another_site(server: str, browser: Browser, tmp_pat
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"http://127.0.0.1:{hub.server_port}/")
     frame = page.frame_locator("iframe")
-    frame.locator("#grid [data-draws]").wait_for()
-    before = frame.locator('#grid [data-kind="cam"] canvas').first.evaluate("(c) => c.toDataURL()")
+    frame.locator("[data-ready]").wait_for()
+    first = frame.locator('#maps [data-kind="cam"] canvas').first
+    before = first.evaluate("(c) => c.toDataURL()")
     frame.locator('#examples [data-name="ship"]').click()
-    frame.locator('#grid [data-records="2"]').wait_for()
-    assert frame.locator('#grid [data-kind="cam"] canvas').first.evaluate("(c) => c.toDataURL()") != before
+    frame.locator("html:not([data-busy])").wait_for()
+    assert first.evaluate("(c) => c.toDataURL()") != before
     page.close()
     hub.shutdown()
 
 
 @pytest.mark.browser
-def test_reading_is_one_click_away(visit: callable):
-    seen = visit()
-    seen.page.get_by_role("link", name="How to read this").click()
-    seen.page.get_by_text("not an explanation").first.wait_for()
-
-
-@pytest.mark.browser
-def test_bad_file_says_so_and_the_page_goes_on(visit: callable, tmp_path: Path):
-    seen = visit()
-    before = seen.canvases("cam")
-    (tmp_path / "notes.png").write_text("This is text.")
-    choose_file(seen.page, tmp_path / "notes.png")
-    message = seen.page.locator(".toast-body").first.inner_text()
-    assert_plain_sentence(message.strip().splitlines()[-1])
-    assert seen.canvases("cam") == before and seen.page.locator('#grid [data-kind="cam"]').is_visible()
-    seen.page.wait_for_function("() => document.querySelector('#picture img')?.src.includes('cat')")
-    with new_record(seen.page):
-        seen.page.locator('#examples [data-name="ship"]').click()
-    assert seen.canvases("cam") != before
-
-
-@pytest.mark.browser
 def test_phone(visit: callable):
-    seen = visit(390, 844)
-    assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
-    first = seen.page.locator('#grid [data-kind="cam"] canvas').first.bounding_box()
-    assert first["y"] + first["height"] < 844  # the first map is above the fold
-    cut = "(names) => names.filter((name) => name.scrollWidth > name.clientWidth).length"
-    assert seen.page.locator('#grid [data-kind="cam"] .name').evaluate_all(cut) == 0
-    for tab in seen.page.locator("#grid .tabs button").all():  # one kind at a time
+    seen = visit(390, 844, has_touch=True, is_mobile=True)
+    wide = "document.documentElement.scrollWidth"
+    assert seen.page.evaluate(wide) == 390
+    top = seen.page.locator("#glance .thumb canvas").first.bounding_box()
+    assert top["y"] + top["height"] < 844  # the first map is on the first screen
+    for tab in seen.page.locator("#bar .tabs button").all():  # one kind at a time
         tab.click()
-        assert seen.page.locator("#grid .section").filter(visible=True).count() >= 1
-        assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
-    assert not seen.page.locator('#grid [data-kind="cam"]').is_visible()
-    seen.page.get_by_role("button", name="Mechanisms").click()  # 73 of them, in a box of their own
-    seen.page.get_by_label("Show untrained networks").wait_for()
-    assert seen.page.locator("#mechanisms").bounding_box()["height"] < 600
-    assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
+        assert seen.page.locator("#maps .section").filter(visible=True).count() >= 1
+        assert seen.page.evaluate(wide) == 390
+    seen.page.evaluate("scrollTo(0, document.querySelector('#maps').offsetTop + 300)")
+    assert seen.page.locator("#bar .blocks").bounding_box()["y"] < 100  # the bar stays at hand
+    assert not seen.page.locator("#looks").is_visible()
+    seen.page.get_by_role("button", name="Display").click()
+    assert seen.page.get_by_label("Overlay").is_visible()
+    low = seen.page.locator("button:visible, select:visible, input:not([type=radio]):visible").evaluate_all(
+        """(nodes) => nodes.filter((node) => node.getBoundingClientRect().height < 32
+            && !node.closest("#results, label")).map((node) => node.outerHTML)"""
+    )
+    assert low == []
+    seen.page.evaluate("scrollTo(0, 0)")
+    seen.page.locator("#open-chooser").click()
+    seen.page.locator("#chooser summary").click()
+    assert seen.page.evaluate(wide) == 390
+    assert seen.page.locator("#chooser").bounding_box()["height"] <= 844
 
 
 @pytest.mark.browser
-def test_dark_mode(visit: callable):
+@pytest.mark.parametrize("width", [1920, 2560])
+def test_a_wide_window_has_the_page_in_its_middle(visit: callable, width: int):
+    seen = visit(width, 1080)
+    box = seen.page.locator("main").bounding_box()
+    shown = seen.page.evaluate("document.documentElement.clientWidth")
+    assert abs(box["x"] - (shown - box["x"] - box["width"])) <= 1
+    assert box["width"] > 1500
+
+
+@pytest.mark.browser
+def test_every_text_can_be_read(visit: callable):
+    seen = visit(1024, 768)
+    small = seen.page.evaluate("""() => [...document.querySelectorAll("body *")].filter((node) =>
+        [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim())
+        && node.getClientRects().length && !node.closest("script, math, .placement")
+        && parseFloat(getComputedStyle(node).fontSize) < 13)
+        .map((node) => node.outerHTML.slice(0, 100))""")
+    assert small == []
+
+
+@pytest.mark.browser
+def test_light_and_dark(visit: callable):
     def brightness(seen: Visit, selector: str, what: str) -> float:
         colour = seen.page.locator(selector).first.evaluate(f"(node) => getComputedStyle(node).{what}")
         return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3
 
-    for query, text_is_lighter in (("?__theme=dark", True), ("?__theme=light", False)):
-        seen = visit(query=query)
-        text = brightness(seen, "#grid h2", "color")
-        ground = brightness(seen, "#grid .tools", "backgroundColor")
-        assert (text > ground) == text_is_lighter and abs(text - ground) > 150
+    for scheme, text_is_lighter in (("dark", True), ("light", False)):
+        seen = visit(color_scheme=scheme)
+        curve = seen.canvases("channel")
+        for switched in (False, True):
+            text, ground = brightness(seen, "h2", "color"), brightness(seen, "body", "backgroundColor")
+            assert (text > ground) == (text_is_lighter != switched) and abs(text - ground) > 150
+            seen.page.get_by_role("button", name="Dark").click()
+            seen.rest()
+        assert seen.canvases("channel") == curve  # drawn again for each
+    assert brightness(visit(link="?__theme=dark"), "body", "backgroundColor") < 60
+
+
+@pytest.mark.browser
+def test_paper_collides_nowhere(visit: callable):
+    seen = visit(794, 1123)  # A4 at 96 dpi
+    seen.page.emulate_media(media="print")
+    boxes = seen.page.locator("#glance .row .who, #glance .row .answer, #glance .row .thumbs").evaluate_all(
+        """(nodes) => nodes.map((node) => node.getBoundingClientRect())
+            .map(({left, top, right, bottom}) => [left, top, right, bottom])"""
+    )
+    assert len(boxes) == 3 * len(TRAINED) + 3
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        for other in boxes[i + 1 :]:
+            apart = (
+                right <= other[0] + 1 or other[2] <= left + 1 or bottom <= other[1] + 1 or other[3] <= top + 1
+            )
+            assert apart, (boxes[i], other)
+    cut = "(nodes) => nodes.filter((node) => node.scrollWidth > node.clientWidth + 1).length"
+    assert seen.page.locator("#glance .bars li").evaluate_all(cut) == 0
+    assert seen.page.locator("#maps .section").filter(visible=True).count() > 4  # all kinds

@@ -6,7 +6,6 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +21,11 @@ from visualize.inspection.network import Map, NotFiniteError
 from visualize.inspection.network import inspect as inspect_network
 from visualize.record import compare as record
 from visualize.record.compare import affinity_row, compare_record, stream_record
+from visualize.record.display import description
 from visualize.record.encoding import decode, pack, pack_map, picture_of
 from visualize.record.kinds import KINDS, kind_of, scale_of, sharers, stays
 from visualize.record.requests import RequestError
 
-ROOT = Path(__file__).parent.parent
-ASSETS = ROOT / "visualize" / "page"
 SEVEN = ["plain", "se", "cbam", "sk", "self_attention", "non_local", "danet"]
 FACTS = {"accuracy": 93.0, "recipe": "cpu"}
 
@@ -158,12 +156,10 @@ def test_axes_that_nobody_draws_are_refused():
         pack_map("layer1.0.refine.gate", Map("w h", np.zeros((2, 2), np.float32), "gate"))
 
 
-def test_kinds_are_those_that_the_grid_draws():
-    sections = json.loads((ROOT / "visualize" / "texts" / "words.json").read_text(encoding="utf-8"))[
-        "sections"
-    ]
-    drawn = {kind for section in sections for kind in section["kinds"]}
-    assert drawn == {*KINDS.values()}
+def test_kinds_are_those_that_have_a_section_and_a_way_of_drawing():
+    sections = [kind for section in description()["sections"] for kind in section["kinds"]]
+    assert {*sections} == {*description()["kinds"]} == {*KINDS.values(), "filters"}
+    assert len(sections) == len({*sections})
     square = np.zeros((3, 3), np.float32)
     assert kind_of(Map("k k", square, "static")) == "filters"
     assert kind_of(Map("k k", square, "features")) == kind_of(Map("k k", square, "share", "k")) == "matrix"

@@ -1,6 +1,7 @@
 """The results on the page: their value, and what a browser makes of it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,24 +12,9 @@ from models.checkpoint import write_facts
 from models.results import predictions
 from models.results.table import results
 from tests.screenshots import find_chromium, launched
-from visualize.events import ASSETS
+from visualize.answers import PAGE
 
 LABELS = np.arange(10_000) % 10
-LIGHT = {
-    "body-text-color": "#27272a",
-    "body-text-color-subdued": "#71717a",
-    "body-background-fill": "#fff",
-    "background-fill-secondary": "#fafafa",
-    "border-color-primary": "#e4e4e7",
-    "color-accent": "#6366f1",
-}
-DARK = LIGHT | {
-    "body-text-color": "#f4f4f5",
-    "body-text-color-subdued": "#a1a1aa",
-    "body-background-fill": "#09090b",
-    "background-fill-secondary": "#18181b",
-    "border-color-primary": "#3f3f46",
-}
 
 
 def made_up(folder, count: int = 40):
@@ -66,24 +52,16 @@ def made_up(folder, count: int = 40):
     return folder
 
 
-def test_gradio_can_read_the_templates():
-    """It makes JavaScript template strings of them, in which a backslash or a backtick means something."""
-    for kind in ("html", "css"):
-        assert not set("\\`") & set((ASSETS / f"results.{kind}").read_text())
+# In a browser, without a server: the part of the page that holds them, its style and its script.
 
 
-# In a browser, without Gradio: the component needs an element, its value, and colours.
-
-
-def document(value: dict, colours: dict[str, str] = LIGHT) -> str:
-    html, css, script = ((ASSETS / f"results.{kind}").read_text() for kind in ("html", "css", "js"))
-    variables = "".join(f"--{key}: {colour};" for key, colour in colours.items())
-    return f"""<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<style>:root {{ {variables} }}
-body {{ margin: 16px; background: var(--body-background-fill); font-family: sans-serif; }} {css}</style>
-<div id="results">{html}</div>
-<script>(function (element, props, trigger) {{ {script} }})
-(document.querySelector("#results"), {{ value: {json.dumps(value)} }}, () => {{}});</script>"""
+def document(value: dict, theme: str = "light") -> str:
+    style = "".join((PAGE / f"{name}.css").read_text() for name in ("page", "leaderboard"))
+    html = re.search(r'<section id="results".*?</section>', (PAGE / "index.html").read_text(), re.DOTALL)[0]
+    script = (PAGE / "leaderboard.js").read_text().replace("export function", "function")
+    return f"""<!doctype html><html data-theme="{theme}"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><style>{style}</style><main>{html}</main>
+<script>{script} leaderboard(document.querySelector("#results"), {json.dumps(value)});</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -228,10 +206,10 @@ def test_numbers_show_on_hover_and_for_the_keyboard(page, forty):
 @pytest.mark.browser
 def test_on_a_phone_nothing_scrolls_sideways(page, forty):
     page.set_viewport_size({"width": 390, "height": 844})
-    page.set_content(document(forty, DARK))
+    page.set_content(document(forty, "dark"))
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     right = "(all) => Math.max(...all.map((one) => one.getBoundingClientRect().right))"
-    assert page.locator(".results *").evaluate_all(right) <= 390
+    assert page.locator("#results *").evaluate_all(right) <= 390
     assert "Plain ResNet18" in page.locator("figure > svg .label").all_text_contents()
     page.locator("thead").first.get_by_role("button", name="Parameters").click()
     assert page.locator("th[aria-sort]").inner_text() == "Parameters"

@@ -1,33 +1,47 @@
 """A public server: what it takes in, what it refuses, what it leaves behind; broken networks at its start."""
 
+import base64
 import hashlib
+import io
 import json
 import os
 import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import gradio as gr
 import httpx
+import numpy as np
 import pytest
 import torch
-from gradio_client import handle_file
+from gradio.routes import App
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as safetensors_bytes
 
+from models import CLASSES
 from models.checkpoint import save
-from tests.health import EXAMPLE, check, client_of, linked_tree, start, stop
+from tests.health import EXAMPLE, ROOT, check, client_of, linked_tree, start, stop
 from tests.hostile import wrong_files
-from tests.networks import randomised
-from tests.screenshots import ROOT
-from visualize.picture import ImageError, load_image
-from visualize.serving import FOLDER, refusal, sweep, temporary_folder
+from tests.networks import picture, randomised
+from visualize.record.encoding import decode
 
 MB = 2**20
-SENTENCE = re.compile(r"[A-Z][^\n/\\<>]{10,160}\.")
+SENTENCE = re.compile(r"[A-Z0-9][^\n/\\<>]{10,240}\.")
 NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+web = httpx.Client(timeout=60, verify=False)  # one for all: making one takes longer than a request
+PIXELS = base64.b64encode(picture().tobytes()).decode()
 
 
 # Networks that cannot be used.
@@ -46,13 +60,14 @@ def with_nan(content: bytes) -> bytes:
     return safetensors_bytes(stored)
 
 
+SOUND = ("plain", "non_local", "cbam")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 11386776\n"
 FAULTS: dict[str, tuple[Callable[[Path, bytes], None], str]] = {  # network: what is done to it, what is said
     "se": (lambda folder, sound: damaged(folder, "se", None), "missing"),
-    "cbam": (lambda folder, sound: damaged(folder, "cbam", b""), "empty"),
+    "gsop": (lambda folder, sound: damaged(folder, "gsop", b""), "empty"),
     "sk": (lambda folder, sound: damaged(folder, "sk", sound[:5000]), "damaged"),
     "danet": (lambda folder, sound: damaged(folder, "danet", LFS), "Git LFS pointer"),
-    "non_local": (lambda folder, sound: damaged(folder, "non_local", b"<!DOCTYPE html>"), "web page"),
+    "ccnet": (lambda folder, sound: damaged(folder, "ccnet", b"<!DOCTYPE html>"), "web page"),
     "eca": (lambda folder, sound: damaged(folder, "eca", sound[:-1] + b"!"), "damaged"),
     "bam": (lambda folder, sound: damaged(folder, "bam", sound, right_sum=True), "another version"),
     "sge": (lambda folder, sound: damaged(folder, "sge", with_nan(sound), right_sum=True), "not finite"),
@@ -62,10 +77,11 @@ FAULTS: dict[str, tuple[Callable[[Path, bytes], None], str]] = {  # network: wha
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This source tree with other checkpoints: one sound network, and one for each fault of a file."""
+    """This source tree with other checkpoints: some sound networks, and one for each fault of a file."""
     tree = tmp_path_factory.mktemp("tree")
     folder = linked_tree(tree)
-    save(randomised("plain"), "plain", {"name": "plain", "recipe": "random", "accuracy": 10.0}, folder)
+    for name in SOUND:
+        save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, folder)
     sound = (folder / "plain.safetensors").read_bytes()
     for spoil, _ in FAULTS.values():
         spoil(folder, sound)
@@ -84,23 +100,200 @@ def server(tree: Path, scratch: Path) -> Iterator[str]:
     stop(app, scratch)
 
 
-def test_broken_networks_are_listed_with_the_reason_and_the_rest_works(server: str):
-    client = client_of(server)
+@pytest.fixture(scope="module")
+def client(server: str) -> Client:
+    """Gradio's own client, with its own defaults."""
+    return client_of(server)
+
+
+@pytest.fixture
+def log(scratch: Path) -> Iterator[Callable[[], str]]:
+    """What the server has written since the test began; at the end there may be no traceback in it."""
+    file = scratch / "output.txt"
+    before = file.stat().st_size
+    yield lambda: file.read_text()[before:]
+    assert "Traceback" not in file.read_text()[before:]
+
+
+def asked(server: str, names: list, **more: object) -> dict:
+    """A comparison as the page asks for it: its lines by their kind."""
+    found: dict[str, list] = {}
+    with web.stream(
+        "POST", f"{server}look", json={"image": PIXELS, "mechanisms": names, **more}, timeout=60
+    ) as answer:
+        for line in answer.iter_lines():
+            ((kind, value),) = json.loads(line).items()
+            found.setdefault(kind, []).append(value)
+    return found
+
+
+def test_broken_networks_are_listed_with_the_reason_and_the_rest_works(server: str, client: Client):
     record = client.predict(handle_file(EXAMPLE), [*FAULTS, "plain"], api_name="/compare")
-    rows = {
-        row["key"]: row for row in client.predict(api_name="/mechanisms")
-    }  # some faults show when loading
-    assert [name for name, row in rows.items() if row["available"]] == ["plain"]
-    assert {name for name, row in rows.items() if row["trained"]} == {"plain", *FAULTS}
+    rows = {row["key"]: row for row in client.predict(api_name="/mechanisms")}  # some show when loading
+    assert {name for name, row in rows.items() if row["available"]} == {*SOUND}
+    assert {name for name, row in rows.items() if row["trained"]} == {*SOUND, *FAULTS}
     reasons = {entry["key"]: entry["reason"] for entry in record["unavailable"]}
     for name, (_, expected) in FAULTS.items():
         assert expected in rows[name]["reason"] and rows[name]["reason"] == reasons.pop(name)
         assert name in rows[name]["reason"] and rows[name]["reason"].endswith((".", "`."))
     assert not reasons
     check(record, ["plain"])
-    page = httpx.get(server).text  # it names those that were known at the start; others show when loading
-    late = {"eca", "bam", "sge"}
-    assert all(json.dumps(rows[name]["reason"])[1:-1] in page for name in FAULTS.keys() - late)
+    first = start_of(server)
+    assert {entry["key"] for entry in first["record"]["unavailable"]} == {"se", "sk", "danet"}
+    late = {"eca", "bam", "sge"}  # whose fault shows when they are loaded
+    assert all(row == rows[row["key"]] for row in first["mechanisms"] if row["key"] not in late)
+
+
+def start_of(server: str) -> dict:
+    """What the page starts with."""
+    text = web.get(server).text
+    return json.loads(re.search(r'<script type="application/json" id="start">(.*?)</script>', text)[1])
+
+
+# The public API, as the README shows it.
+
+
+def test_compare_returns_the_record_with_the_clients_own_defaults(client: Client):
+    record = client.predict(handle_file(EXAMPLE), ["cbam", "plain"], "frog", "LayerCAM", api_name="/compare")
+    assert (record["version"], record["target"], record["cam"]) == (1, "frog", "LayerCAM")
+    check(record, ["cbam", "plain"])
+    cbam, plain = record["mechanisms"]
+    assert {found["kind"] for found in plain["maps"]} == {"cam"}
+    gate = next(found for found in cbam["maps"] if found["tensor"] == "layer3.1.refine.spatial_gate")
+    values = decode(gate)
+    assert values.shape == (1, 8, 8) and 0 < values.min() < values.max() < 1
+    record = client.predict(handle_file(EXAMPLE), ["plain"], api_name="/compare")
+    assert (record["target"], record["cam"]) == ("predicted", "GradCAM")
+
+
+def readme(language: str, holds: str) -> str:
+    """A block of code of the README."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if holds in block)
+
+
+@pytest.mark.parametrize("language", ["python", "bash"])
+def test_the_readmes_calls_work(server: str, tmp_path: Path, language: str):
+    code = readme(language, "gradio_client" if language == "python" else "curl")
+    code = code.replace("http://127.0.0.1:7860/", server).replace("http://127.0.0.1:7860", server.rstrip("/"))
+    shutil.copy(EXAMPLE, tmp_path / "dog.jpg")
+    command = (
+        [sys.executable, "-c", code + "\nprint(record)"] if language == "python" else ["bash", "-euc", code]
+    )
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for python3
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and "probabilities" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("optional", [[], ["dog"], ["dog", "EigenCAM"]])
+def test_curl_may_leave_out_what_is_optional(server: str, optional: list):
+    (path,) = upload(server, EXAMPLE.read_bytes()).json()
+    kind, answer = called(server, "compare", [{"path": path}, ["plain"], *optional])
+    assert kind == "complete"
+    expected = [*optional, *["predicted", "GradCAM"][len(optional) :]]
+    assert [answer[0]["target"], answer[0]["cam"]] == expected
+
+
+def called(server: str, name: str, data: object) -> tuple[str, object]:
+    """A call by hand, as with curl: the kind of the last event, and what it says."""
+    sent = web.post(f"{server}gradio_api/call/{name}", json={"data": data}, timeout=60)
+    if sent.status_code != 200:
+        return "refused", sent.json()
+    event = sent.json()["event_id"]
+    answer = web.get(f"{server}gradio_api/call/{name}/{event}", timeout=60).text
+    kind, said = re.findall(r"event: (\w+)\ndata: (.*)", answer)[-1]
+    return kind, json.loads(said)
+
+
+def test_only_two_functions_are_public(client: Client):
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert set(endpoints["named_endpoints"]) == {"/compare", "/mechanisms"}
+    assert endpoints["unnamed_endpoints"] == {}
+    names = [one["parameter_name"] for one in endpoints["named_endpoints"]["/compare"]["parameters"]]
+    assert names == ["image", "mechanisms", "target", "cam"]
+
+
+def test_nobody_sees_random_weights_unasked(client: Client, server: str):
+    record = client.predict(handle_file(EXAMPLE), ["eca", "triplet_attention"], api_name="/compare")
+    assert record["mechanisms"] == []
+    assert record["unavailable"][1]["reason"] == "triplet_attention is not trained yet."
+    assert asked(server, ["triplet_attention"])["unavailable"][0]["key"] == "triplet_attention"
+    (column,) = asked(server, ["triplet_attention"], random=True)["column"]
+    assert column["random"] is True
+
+
+# The page's own requests.
+
+
+def test_the_page_starts_with_a_comparison_and_asks_for_nothing(server: str):
+    first = start_of(server)
+    check(first["record"], ["plain", "non_local", "cbam"])
+    assert first["examples"] == list(CLASSES) and set(first["families"]) >= {"channel", "pairwise"}
+    assert "<p>" in first["reading"] and first["results"] == {"blocks": []} and first["description"]
+
+
+def test_the_page_works_under_any_path(server: str):
+    """Nothing in its own files starts at the root of the host."""
+    for file in sorted((ROOT / "visualize" / "page").glob("*.*")):
+        if file.suffix in (".html", ".css", ".js"):
+            found = re.findall(r"""(?:src=|href=|url\(|fetch\(|from |import )["']/[^/]""", file.read_text())
+            assert not found, file
+
+
+def test_files_are_asked_for_again_only_if_they_changed(server: str):
+    page = web.get(server)
+    assert page.headers["content-encoding"] == "gzip" and page.headers["cache-control"] == "no-cache"
+    for address in (server, f"{server}page/engine.js"):
+        tag = web.get(address).headers["etag"]
+        again = web.get(address, headers={"If-None-Match": tag})
+        assert again.status_code == 304 and again.headers["cache-control"] == "no-cache" and not again.content
+    script = web.get(f"{server}page/engine.js")
+    assert "javascript" in script.headers["content-type"] and "content-encoding" in script.headers
+    assert web.get(f"{server}page/../../app.py").status_code == 404
+
+
+def test_columns_come_one_by_one_in_the_order_asked(server: str):
+    found = asked(server, ["cbam", "sk", "plain"], target="dog", cam="EigenCAM")
+    assert [column["key"] for column in found["column"]] == ["cbam", "plain"]
+    assert [entry["key"] for entry in found["unavailable"]] == ["sk"]
+    assert found["done"] == [{"unlike": None}] and "error" not in found
+
+
+def test_a_row_of_a_large_map_is_the_one_that_was_recorded(server: str):
+    (column,) = asked(server, ["non_local"])["column"]
+    left = next(found for found in column["maps"] if found["tensor"] == "stage2.affinity")
+    assert left["data"] == "" and left["shape"] == [256, 16, 16]
+    wanted = {"image": PIXELS, "mechanism": "non_local", "tensor": "stage2.affinity", "query": 7}
+    row = decode(web.post(f"{server}row", json=wanted, timeout=60).json())
+    assert row.shape == (16, 16) and row.sum() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("npz", b"PK"), ("json", b"{")]
+)
+def test_a_file_to_take_along(server: str, form: str, begins: bytes):
+    wanted = {"form": form, "image": PIXELS, "mechanisms": ["plain", "cbam", "sk"], "target": "predicted"}
+    wanted |= {"cam": "GradCAM", "view": {"block": "layer2.1"}}
+    answer = web.post(f"{server}file", json=wanted, timeout=60)
+    assert answer.status_code == 200 and answer.content.startswith(begins)
+    assert answer.headers["content-disposition"].endswith(f'plain-cbam-sk-layer2.1.{form}"')
+
+
+def test_a_picture_that_the_browser_cannot_read(server: str):
+    answer = web.post(f"{server}decode", content=EXAMPLE.read_bytes(), timeout=60)
+    assert answer.headers["content-type"] == "image/png" and answer.headers["notes"] == "%5B%5D"
+    assert answer.content.startswith(b"\x89PNG")
+    refused = web.post(f"{server}decode", content=b"This is text.", timeout=60)
+    assert refused.status_code == 400 and SENTENCE.fullmatch(refused.json()["error"])
+
+
+def test_a_card(server: str):
+    found = web.get(f"{server}card/cbam").json()
+    assert (
+        "<math" in found["html"] and found["placement"].startswith("<svg") and "<table>" in found["measured"]
+    )
 
 
 # What comes in.
@@ -117,50 +310,128 @@ def chunks(megabytes: float) -> Iterator[bytes]:
 @pytest.mark.parametrize(
     ("route", "megabytes", "sentence"),
     [
-        ("upload", 22, "This file is larger than 20 MB."),
-        ("queue/join", 2, "This request is too large."),
-        ("component_server", 2, "This request is too large."),
-        ("call/compare", 2, "This request is too large."),
+        ("gradio_api/upload", 22, "This file is larger than 20 MB."),
+        ("decode", 22, "This file is larger than 20 MB."),
+        ("gradio_api/queue/join", 2, "This request is too large."),
+        ("gradio_api/call/compare", 2, "This request is too large."),
+        ("look", 2, "This request is too large."),
+        ("file", 2, "This request is too large."),
     ],
 )
-def test_a_body_that_is_too_large(server: str, route: str, megabytes: int, sentence: str, declared: bool):
+def test_a_body_that_is_too_large(
+    server: str, log: Callable, route: str, megabytes: int, sentence: str, declared: bool
+):
     content = bytes(megabytes * MB) if declared else chunks(megabytes)
-    kind = "multipart/form-data; boundary=b" if route == "upload" else "application/json"
-    answer = httpx.post(f"{server}gradio_api/{route}", content=content, headers={"Content-Type": kind})
-    assert (answer.status_code, answer.text) == (413, sentence)
+    kind = "multipart/form-data; boundary=b" if route.endswith("upload") else "application/json"
+    answer = web.post(server + route, content=content, headers={"Content-Type": kind}, timeout=60)
+    assert (answer.status_code, answer.json()) == (413, {"error": sentence})
 
 
 def upload(server: str, content: bytes) -> httpx.Response:
-    return httpx.post(f"{server}gradio_api/upload", files={"files": ("picture.png", content)}, timeout=30)
+    return web.post(f"{server}gradio_api/upload", files={"files": ("picture.png", content)}, timeout=30)
 
 
 def test_a_file_of_20_mb_comes_in_and_one_byte_more_does_not(server: str):
     assert upload(server, bytes(20 * MB)).status_code == 200
     answer = upload(server, bytes(20 * MB + 1))
-    assert (answer.status_code, answer.text) == (413, "This file is larger than 20 MB.")
+    assert (answer.status_code, answer.json()) == (413, {"error": "This file is larger than 20 MB."})
 
 
-@pytest.mark.parametrize(
-    "route",
-    ["file=http://127.0.0.1:9/cat.png", "file=HTTPS://example.com/", "deep_link?session_hash=a"],
+class Listener(HTTPServer):
+    """A server that counts who comes."""
+
+    def __init__(self):
+        visits = self.visits = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                visits.append(self.path)
+                self.send_error(404)
+
+            do_HEAD = do_POST = do_GET
+            log_message = lambda *_: None  # noqa: E731
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listening = Listener()
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    yield listening
+    listening.shutdown()
+    listening.server_close()
+
+
+def routes() -> list[str]:
+    """The paths of Gradio's routes, whether they are closed or not, and of our own."""
+    with gr.Blocks(mode="server", analytics_enabled=False) as blocks:
+        pass
+    app, gradios = App.create_app(blocks), []
+    for route in app.routes:
+        gradios += [
+            one.path for one in getattr(route, "original_router", app.router).routes if hasattr(one, "path")
+        ]
+    gradios = {*gradios}
+    assert len(gradios) > 60 and {"/gradio_api/upload", "/config"} <= gradios
+    return [*gradios, "/", "/look", "/row", "/file", "/decode", "/card/{name}", "/page/{path}"]
+
+
+def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
+    server: str, client: Client, log: Callable, listener: Listener
+):
+    url = f"http://127.0.0.1:{listener.server_port}/cat.png"
+    file = {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}, "orig_name": url}
+    sound = {"image": PIXELS, "mechanisms": ["plain"], "target": "predicted", "cam": "GradCAM"}
+    for route in {re.sub(r"\{[^}]*\}", url, route) for route in routes()} | {f"/gradio_api/file/{url}"}:
+        for spelling in (route, route.replace("=", "%3D"), route.upper() if "file" in route else route):
+            web.get(server.rstrip("/") + spelling, timeout=30)
+            web.post(
+                server.rstrip("/") + spelling, json={"data": [file], "url": url, "path": url}, timeout=30
+            )
+    for value in (url, file, [file]):
+        for key in (*sound, "random", "view", "form", "mechanism", "tensor", "query"):
+            for route in ("look", "row", "file"):
+                wanted = {**sound, "form": "json", "view": {}, "mechanism": "plain", key: value}
+                web.post(server + route, json=wanted, timeout=60)
+        for place in range(4):
+            data = [*sound.values()]
+            data[place] = value
+            called(server, "compare", data)
+            with suppress(AppError, ValueError):
+                client.predict(*data, api_name="/compare")
+        for key in ("session_hash", "event_data", "trigger_id", "fn_index", "request", "batched"):
+            body = {"data": [file, ["plain"]], "fn_index": 0, "session_hash": "walk", key: value}
+            web.post(f"{server}gradio_api/queue/join", json=body, timeout=30)
+    web.post(f"{server}decode", content=url.encode(), timeout=30)
+    web.get(f"{server}card/{url}", timeout=30)
+    assert listener.visits == []
+
+
+CLOSED = (
+    *("file=/etc/passwd", "file/etc/passwd", "proxy=x", "run/compare", "api/compare", "call/v2/compare"),
+    *("component_server", "process_recording", "custom_component/1/2/3/4", "stream/a", "openapi.json"),
+    *("upload_progress?upload_id=a", "queue/status", "runs", "theme.css", "cancel", "reset"),
+    *(f"../{path}" for path in ("monitoring", "theme.css", "login", "logout", "svelte/a", "static/a")),
+    *(f"../{path}" for path in ("assets/a", "manifest.json", "robots.txt", "docs", "openapi.json")),
 )
-def test_routes_that_the_page_does_not_use_are_closed(server: str, route: str):
-    assert httpx.get(f"{server}gradio_api/{route}").status_code == 404
-    assert httpx.post(f"{server}gradio_api/process_recording").status_code == 404
 
 
-def test_the_queue_cannot_be_passed(server: str):
+@pytest.mark.parametrize("route", CLOSED)
+def test_routes_that_are_not_used_are_closed(server: str, route: str):
     body = {"data": [{"path": str(EXAMPLE)}, ["plain"], "predicted", "GradCAM"]}
-    assert httpx.post(f"{server}gradio_api/run/compare", json=body).status_code == 404
+    there = f"{server}gradio_api/{route}".replace("gradio_api/../", "")
+    for answer in (web.get(there), web.post(there, json=body)):
+        assert (answer.status_code, answer.json()) == (404, {"error": "There is nothing here."})
 
 
 def test_headers_of_every_answer(server: str):
     answers = [
-        httpx.get(server),
-        httpx.get(f"{server}no/such/page"),
-        httpx.get(f"{server}gradio_api/info"),
-        httpx.post(f"{server}gradio_api/call/compare", content=bytes(2 * MB)),
-        httpx.get(f"{server}gradio_api/file={upload(server, EXAMPLE.read_bytes()).json()[0]}"),
+        web.get(server),
+        web.get(f"{server}no/such/page"),
+        web.get(f"{server}gradio_api/info"),
+        web.post(f"{server}gradio_api/call/compare", content=bytes(2 * MB)),
+        web.get(f"{server}page/engine.js"),
     ]
     assert [answer.status_code for answer in answers] == [200, 404, 200, 413, 200]
     for answer in answers:
@@ -170,84 +441,326 @@ def test_headers_of_every_answer(server: str):
         assert "frame-ancestors" not in answer.headers.get("content-security-policy", "")
 
 
-def test_a_picture_that_was_deleted_is_told_so(server: str):
+# What is refused.
+
+MARK = "<b>mark</b>"
+ODD = [
+    None,
+    True,
+    7,
+    -1.5,
+    "",
+    MARK,
+    [],
+    [MARK],
+    [[MARK]],
+    {},
+    {MARK: MARK},
+    "x" * 5000,
+    ["plain"] * 1000,
+    "\0",
+]
+
+
+def assert_refused(answer: object) -> None:
+    """One plain sentence, with nothing from the request."""
+    assert isinstance(answer, dict) and isinstance(answer.get("error"), str), answer
+    assert SENTENCE.fullmatch(answer["error"]) and "mark" not in answer["error"], answer
+    assert not re.search(r"Error|Exception|Traceback|\.py\b", answer["error"]), answer
+
+
+def test_wrong_calls_of_the_public_api_get_one_sentence_each(server: str, log: Callable):
+    sound = [{"path": upload(server, EXAMPLE.read_bytes()).json()[0]}, ["plain"], "predicted", "GradCAM"]
+    wrong = [[], sound[:1], [*sound, 1], [*sound, *sound]]
+    for place, fits in enumerate([(), (), (), ()]):
+        wrong += [[*sound[:place], value, *sound[place + 1 :]] for value in ODD if value not in fits]
+    wrong += [
+        [{"path": path}, ["plain"]] for path in ("/etc/passwd", "../app.py", str(EXAMPLE), "\0", None, 7)
+    ]
+    wrong += [[sound[0], ["plian"]], [sound[0], ["plain", "plain"]], [sound[0], ["plain", MARK]]]
+    for data in wrong:
+        kind, answer = called(server, "compare", data)
+        assert kind in ("refused", "error"), data
+        assert_refused(answer)
+    for data in ([1], [None], [sound]):
+        assert_refused(called(server, "mechanisms", data)[1])
+    kind, answer = called(server, "compare", sound)
+    assert kind == "complete"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"7", b'{"data": 7}', b'{"data": {}}', b'{"data": null}', b"{}"]
+    + [b"\xff\xfe", b"[" * 100_000, b'{"data": [NaN]}', b'{"data": ["' + b"\\ud800" + b'"]}'],
+)
+@pytest.mark.parametrize("route", ["call/compare", "call/mechanisms", "call/nothing", "queue/join"])
+def test_malformed_calls_get_one_sentence(server: str, log: Callable, route: str, content: bytes):
+    answer = web.post(f"{server}gradio_api/{route}", content=content, timeout=30)
+    assert answer.status_code in (400, 404)
+    assert_refused(answer.json())
+
+
+@pytest.mark.parametrize("index", [None, -1, 2, 99, True, "0", MARK, [], {}, 1e400, 0.5])
+def test_unknown_functions_get_one_sentence(server: str, log: Callable, index: object):
+    body = json.dumps({"data": [], "fn_index": index, "session_hash": "a"})
+    answer = web.post(f"{server}gradio_api/queue/join", content=body)
+    assert answer.status_code == 404
+    assert_refused(answer.json())
+
+
+@pytest.mark.parametrize("session", [None, 7, "", MARK, "x" * 100, [], {}])
+def test_odd_sessions_get_one_sentence(server: str, log: Callable, session: object):
+    body = {"data": [], "fn_index": 1, "session_hash": session}
+    assert_refused(web.post(f"{server}gradio_api/queue/join", json=body).json())
+    for query in ("", "?session_hash=nobody", "?session_hash=a&b=c", f"?session_hash={'x' * 1000}"):
+        assert_refused(web.get(f"{server}gradio_api/queue/data{query}").json())
+    assert_refused(web.get(f"{server}gradio_api/call/compare/nobody").json())
+
+
+@pytest.mark.parametrize("route", ["look", "row", "file"])
+def test_wrong_requests_of_the_page_get_one_sentence_each(server: str, log: Callable, route: str):
+    sound = {
+        "image": PIXELS,
+        "mechanisms": ["plain"],
+        "target": "predicted",
+        "cam": "GradCAM",
+        "form": "json",
+    }
+    sound |= {"view": {}, "mechanism": "non_local", "tensor": "stage2.affinity", "query": 3}
+    needed = {
+        "look": ("image", "mechanisms", "target", "cam"),
+        "row": ("image", "mechanism", "tensor", "query"),
+        "file": ("image", "mechanisms", "target", "cam", "form", "view"),
+    }[route]
+    for key in needed:
+        for value in ODD:
+            if (key, value) in (("view", {}), ("query", 7), ("view", {MARK: MARK})):
+                continue
+            answer = web.post(server + route, json=sound | {key: value}, timeout=60)
+            assert answer.status_code == 400, (key, value)
+            assert_refused(answer.json())
+    for content in (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000):
+        assert_refused(web.post(server + route, content=content).json())
+    assert_refused(web.get(f"{server}card/{'mark'}").json())
+
+
+def test_too_many_networks_at_once_get_a_sentence(server: str, client: Client):
+    names = [row["key"] for row in client.predict(api_name="/mechanisms")]
+    refused = web.post(f"{server}look", json={"image": PIXELS, "mechanisms": names})
+    assert refused.status_code == 400 and "at most 32 networks" in refused.json()["error"]
+    with pytest.raises(AppError, match="at most 32 networks"):
+        client.predict(handle_file(EXAMPLE), names, api_name="/compare")
+
+
+def test_a_picture_that_was_deleted_is_told_so(server: str, client: Client):
     (path,) = upload(server, EXAMPLE.read_bytes() + b"deleted").json()
     os.remove(path)
     with pytest.raises(AppError) as refused:
-        client_of(server).predict({"path": path}, ["plain"], api_name="/compare")
+        client.predict({"path": path}, ["plain"], api_name="/compare")
     assert "deleted" in str(refused.value) and SENTENCE.fullmatch(str(refused.value))
-
-
-def test_refusals_keep_their_own_words(tmp_path: Path):
-    (tmp_path / "text.png").write_text("This is text.")
-    with pytest.raises(ImageError) as caught:
-        load_image(tmp_path / "text.png")
-    assert refusal(caught.value).message == str(caught.value) != ""
 
 
 def test_hostile_files_give_the_right_picture_or_a_sentence(tmp_path: Path):
     assert wrong_files(tmp_path) == []
 
 
+# What the process sets.
+
+
+def python(code: str, *arguments: str, **environment: str) -> str:
+    """What a program prints, in this source tree."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+HEAPS = """
+import ctypes, re, sys, threading
+if sys.argv[1] == "flat":
+    from visualize.server import flatten_memory
+    flatten_memory()
+libc = ctypes.CDLL(None)
+libc.open_memstream.restype = ctypes.c_void_p
+barrier = threading.Barrier(17)
+def work():
+    kept = [bytes(1000) for _ in range(1000)]
+    barrier.wait()
+threads = [threading.Thread(target=work) for _ in range(16)]
+[thread.start() for thread in threads]
+barrier.wait()
+large = [bytes(400_000) for _ in range(50)]
+del large  # glibc would now raise its threshold and keep blocks of this size
+kept = [bytes(400_000) for _ in range(50)]
+text, size = ctypes.c_char_p(), ctypes.c_size_t()
+file = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
+libc.malloc_info(0, file)
+libc.fclose(file)
+report = text.value.decode()
+print(len(re.findall("<heap nr", report)), re.search(r'type="mmap" count="(\\d+)"', report)[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another allocator than glibc's")
+def test_memory_is_taken_from_few_arenas_and_large_blocks_are_given_back():
+    usual, usual_blocks = map(int, python(HEAPS, "usual").split())
+    heaps, blocks = map(int, python(HEAPS, "flat").split())
+    assert heaps <= 2 < usual
+    assert blocks >= 50 > usual_blocks  # each is given back to the system when it is freed
+
+
+PREPARED = """
+import logging, resource, sys, torch
+from visualize.server import prepare
+prepare()
+print(torch.get_num_threads(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+for _ in range(100):
+    logging.getLogger("asyncio").error("socket.accept() out of system resource")
+logging.getLogger("asyncio").error("something else")
+"""
+
+
+def test_threads_open_files_and_the_log_are_set_however_it_is_started(tmp_path: Path):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))\n" + PREPARED
+    first, *logged = python(code, TMPDIR=str(tmp_path), OMP_NUM_THREADS="4").strip().split("\n")
+    assert first == f"1 {min(4096, hard if hard > 0 else 4096)}"
+    assert logged == ["something else"]  # and not the other hundred
+
+
+SILENT = """
+import asyncio, logging, socket, sys, threading, time, urllib.request
+import uvicorn
+from visualize import server
+server.FIRST_REQUEST = 0.5
+def received(one):
+    try:
+        return one.recv(1)
+    except ConnectionResetError:
+        return b""
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"here"})
+config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off")
+config.load()
+server.bound_connections(config, most=5)
+running = uvicorn.Server(config)
+threading.Thread(target=running.run, daemon=True).start()
+while not running.started:
+    time.sleep(0.01)
+port = running.servers[0].sockets[0].getsockname()[1]
+silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(9)]
+for one in silent:
+    one.settimeout(10)
+ended = [received(one) for one in silent[5:]]  # hung up on at once
+print(len(ended), all(part == b"" for part in ended))
+print(all(received(one) == b"" for one in silent[:5]))  # and these when they had said nothing
+print(urllib.request.urlopen(f"http://127.0.0.1:{port}/").read())
+"""
+
+
+def test_silent_connections_are_hung_up_on_and_so_are_too_many():
+    told = python(SILENT)
+    assert told.split("\n")[:3] == ["4 True", "True", "b'here'"]
+
+
+def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tree: Path, tmp_path: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        environment = {**os.environ, "GRADIO_SERVER_PORT": port, "TMPDIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "app.py"], cwd=tree, env=environment, capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 1 and list(tmp_path.iterdir()) == []
+    assert done.stderr == f"Port {port} of 127.0.0.1 is taken: set GRADIO_SERVER_PORT to a free one.\n"
+
+
 # What stays behind.
 
+FOLDERS = """
+import os, sys, time
+from pathlib import Path
+from visualize.server import FOLDER, TemporaryFolder, prepare
+parent = Path(os.environ["TMPDIR"])
+"""
 
-def test_sweep_deletes_what_is_old_and_not_kept(tmp_path: Path):
-    ours = tmp_path / f"{FOLDER}ours"
-    for name in ("kept/cat.png", "loose/dog.png", "empty"):
-        (ours / name).mkdir(parents=True) if "." not in name else (ours / name).parent.mkdir(parents=True)
-        if "." in name:
-            (ours / name).write_text("picture")
-    (ours / "tmp1234").write_text("half a picture")
-    abandoned, used, foreign = (tmp_path / name for name in (f"{FOLDER}old", f"{FOLDER}new", "other"))
-    for folder in (abandoned, used, foreign):
+
+def test_a_lock_says_whose_folder_it_is(tmp_path: Path):
+    """Another server's start deletes what is left of killed servers, however young, and nothing else."""
+    abandoned, foreign = tmp_path / "attnscope-killed", tmp_path / "other"
+    for folder in (abandoned, foreign):
         folder.mkdir()
         (folder / "cat.png").write_text("picture")
-    for folder in (abandoned, foreign, ours):
-        os.utime(folder, (0, 0))
-    kept = {ours / "kept", ours / "kept" / "cat.png"}
+    first = FOLDERS + "print(prepare(), flush=True); sys.stdin.read()"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", first], cwd=ROOT, env=environment, text=True, stdin=-1, stdout=-1
+    ) as running:
+        ours = Path(running.stdout.readline().strip())
+        assert ours.parent == tmp_path.resolve() and not abandoned.exists() and (foreign / "cat.png").exists()
+        os.utime(ours, (0, 0))  # nobody has used it for years
+        python(FOLDERS + "prepare()", TMPDIR=str(tmp_path))
+        assert ours.exists()
+        running.stdin.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
-    sweep(ours, kept)  # nothing is an hour old but the folders dated back
-    assert len(list(ours.rglob("*"))) == 6
-    assert not abandoned.exists() and (used / "cat.png").exists() and (foreign / "cat.png").exists()
-    assert ours.stat().st_mtime > time.time() - 60  # no other server takes it for abandoned
 
-    sweep(ours, kept, age=-1)
-    sweep(ours, kept, age=-1)  # the folders that were emptied
-    assert {*ours.rglob("*")} == kept
-
-
-def test_the_temporary_folder_is_gone_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "another")
-    with pytest.raises(SystemExit), temporary_folder() as folder:
-        assert folder.parent == tmp_path.resolve() and os.environ["GRADIO_TEMP_DIR"] == str(folder)
-        (folder / "deep" / "er").mkdir(parents=True)
-        (folder / "deep" / "er" / "cat.png").write_text("picture")
-        raise SystemExit
+def test_sweep_deletes_what_is_old(tmp_path: Path):
+    code = (
+        FOLDERS
+        + """
+folder = TemporaryFolder()
+for name in ("hash/cat.png", "empty/x", "matplotlib/fonts.json"):
+    (folder.path / name).parent.mkdir()
+    (folder.path / name).write_text("picture")
+folder.sweep()
+print(len(list(folder.path.rglob("*"))))
+folder.sweep(age=-1)
+folder.sweep(age=-1)  # the folders that were emptied
+print(sorted(path.name for path in folder.path.rglob("*")))
+"""
+    )
+    assert python(code, TMPDIR=str(tmp_path)).split("\n")[:2] == ["6", "['fonts.json', 'matplotlib']"]
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_temporary_folder_is_made_again(server: str, scratch: Path, client: Client, log: Callable):
+    for folder in (scratch / "temporary").iterdir():
+        shutil.rmtree(folder)
+    assert upload(server, EXAMPLE.read_bytes()).status_code == 200
+    check(client.predict(handle_file(EXAMPLE), ["plain"], api_name="/compare"), ["plain"])
+    for folder in (scratch / "temporary").iterdir():
+        shutil.rmtree(folder)
+    assert web.post(f"{server}decode", content=EXAMPLE.read_bytes(), timeout=60).status_code == 200
+
+
 def test_stopped_under_load_it_ends_within_five_seconds_and_leaves_nothing(tree: Path, tmp_path: Path):
-    """Nothing is written outside the folder for temporary files, but for matplotlib's list of fonts."""
+    """Nothing is written outside the folder for temporary files."""
     before = {path: path.lstat().st_mtime_ns for path in written_in(tree)}
     home = tmp_path / "home"
     home.mkdir()
     app, address = start(tree, tmp_path / "scratch", NO_BYTECODE | {"HOME": str(home)})
-    clients = [client_of(address) for _ in range(4)]
     answers = []
 
-    def ask(client) -> None:
-        try:
+    def ask() -> None:
+        with suppress(httpx.HTTPError):  # once the server is gone
+            while True:
+                answers.append(asked(address, ["plain", "cbam"]))
+
+    client = client_of(address)
+
+    def ask_publicly() -> None:
+        with suppress(Exception):  # of many kinds, once the server is gone
             while True:
                 answers.append(client.predict(handle_file(EXAMPLE), ["plain"], api_name="/compare"))
-        except Exception:  # of many kinds, once the server is gone
-            pass
 
-    threads = [threading.Thread(target=ask, args=[client], daemon=True) for client in clients]
-    for thread in threads:
-        thread.start()
+    for work in (ask, ask, ask, ask_publicly):
+        threading.Thread(target=work, daemon=True).start()
     give_up = time.monotonic() + 30
     while len(answers) < 8 and time.monotonic() < give_up:
         time.sleep(0.05)
@@ -255,7 +768,7 @@ def test_stopped_under_load_it_ends_within_five_seconds_and_leaves_nothing(tree:
     assert stop(app, tmp_path / "scratch") < 5
     assert "Traceback" not in (tmp_path / "scratch" / "output.txt").read_text()
     assert {path: path.lstat().st_mtime_ns for path in written_in(tree)} == before
-    assert {path.parent.name for path in home.rglob("*") if path.is_file()} <= {"matplotlib"}
+    assert [path for path in home.rglob("*") if path.is_file()] == []
 
 
 def written_in(tree: Path) -> list[Path]:
@@ -264,6 +777,118 @@ def written_in(tree: Path) -> list[Path]:
         path for folder in (tree, *(tree / name for name in os.listdir(tree))) for path in folder.rglob("*")
     ]
     return [path for path in found if "__pycache__" not in path.parts]
+
+
+# In other places.
+
+ELSEWHERE = """
+import sys, threading, time
+import fastapi, uvicorn
+import app
+
+parent = fastapi.FastAPI()
+parent.mount("/deep/attnscope", app.make_app())
+mounted = uvicorn.Server(uvicorn.Config(parent, port=0, log_level="warning"))
+threading.Thread(target=mounted.run, daemon=True).start()
+threading.Thread(target=app.main, daemon=True).start()  # as in a notebook
+while not mounted.started:
+    time.sleep(0.05)
+print("mounted", mounted.servers[0].sockets[0].getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The app inside another one, and in a thread of the same process: where -> address.
+
+    Its temporary files go where the operator says; in the usual place is something of another user's.
+    """
+    usual, chosen = (tmp_path_factory.mktemp(name) for name in ("usual", "chosen"))
+    (usual / "gradio").write_text("somebody else's")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "TMPDIR": str(usual), "GRADIO_TEMP_DIR": str(chosen)}
+    environment["GRADIO_SERVER_PORT"] = str(port)
+    with subprocess.Popen(
+        [sys.executable, "-c", ELSEWHERE], cwd=tree, env=environment, text=True, stdin=-1, stdout=-1
+    ) as running:
+        told = ""
+        while "mounted" not in told or "Running" not in told:
+            line = running.stdout.readline()
+            assert line, "it has ended"
+            told += line
+        assert [path.name[:10] for path in chosen.iterdir()] == ["attnscope-"]
+        inside = re.search(r"mounted (\d+)", told)[1]
+        yield {
+            "mounted": f"http://127.0.0.1:{inside}/deep/attnscope/",
+            "thread": f"http://127.0.0.1:{port}/",
+        }
+        running.stdin.close()
+    assert list(chosen.iterdir()) == [] and [path.name for path in usual.iterdir()] == ["gradio"]
+
+
+@pytest.mark.parametrize("where", ["mounted", "thread"])
+def test_it_works_inside_another_app_and_in_a_thread(elsewhere: dict[str, str], where: str):
+    address = elsewhere[where]
+    assert goes_through(address) == ["plain", "cbam"]
+    check(client_of(address).predict(handle_file(EXAMPLE), ["plain"], api_name="/compare"), ["plain"])
+
+
+def goes_through(address: str) -> list[str]:
+    """What a visitor's browser asks for: page, script, a comparison; the networks that answered."""
+    assert start_of(address)["record"]["mechanisms"]
+    assert "EngineError" in web.get(f"{address}page/engine.js").text
+    assert "<svg" in web.get(f"{address}card/se").json()["placement"]
+    return [column["key"] for column in asked(address, ["plain", "cbam"])["column"]]
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx: apt install nginx")
+def test_behind_nginx_under_a_path_with_the_readmes_lines(server: str, tmp_path: Path, client: Client):
+    lines = readme("nginx", "proxy_pass").replace("http://127.0.0.1:7860/", server)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "nginx.conf").write_text(
+        f"""daemon off; pid {tmp_path}/pid; error_log {tmp_path}/errors; worker_processes 1;
+        events {{ worker_connections 64; }}
+        http {{
+            access_log off;
+            client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;
+            fastcgi_temp_path {tmp_path}/1; uwsgi_temp_path {tmp_path}/2; scgi_temp_path {tmp_path}/3;
+            server {{ listen 127.0.0.1:{port}; {lines} }}
+        }}"""
+    )
+    address = f"http://127.0.0.1:{port}/attnscope/"
+    with subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]) as nginx:
+        try:
+            give_up = time.monotonic() + 20
+            while time.monotonic() < give_up:
+                with suppress(httpx.TransportError):
+                    web.get(address)
+                    break
+            assert goes_through(address) == ["plain", "cbam"]
+            sent = web.post(f"{address}decode", content=photograph_of(3 * MB), timeout=60)
+            assert sent.status_code == 200 and sent.content.startswith(b"\x89PNG")
+            too_large = web.post(f"{address}decode", content=bytes(20 * MB + 1), timeout=60)
+            assert too_large.json() == {"error": "This file is larger than 20 MB."}
+            (tmp_path / "photograph.jpg").write_bytes(photograph_of(3 * MB))
+            public = client_of(address).predict(
+                handle_file(tmp_path / "photograph.jpg"), ["plain"], api_name="/compare"
+            )
+            assert public["mechanisms"]
+        finally:
+            nginx.terminate()
+
+
+def photograph_of(size: int) -> bytes:
+    """A JPEG of about so many bytes."""
+    file, side = io.BytesIO(), int((size / 1.2) ** 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, "JPEG", quality=95)
+    assert 0.9 * size < len(file.getvalue()) < 1.2 * size
+    return file.getvalue()
 
 
 # A Hugging Face Space.

@@ -322,7 +322,8 @@ def place(
     """
     if folder is None and (recipe not in SHIPPED or dataset != "cifar10"):
         raise TrainingError(
-            f"A network by the recipe {recipe} on {dataset} does not ship: say where it is to go with --folder."
+            f"A network by the recipe {recipe} on {dataset} does not ship: "
+            "say where it is to go with --folder."
         )
     folder = CHECKPOINTS if folder is None else folder
     if replace or not (folder / f"{name}.json").exists():

@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch, Rectangle
 
 from ..record.display import description, number
 from .panels import Panel, query_of, tiles
-from .sheet import ACCENT, GREY, INK, INKS, NUMBERS, PATH, TINY, Sheet, text_width, wrapped
+from .sheet import ACCENT, GREY, INK, INKS, NUMBERS, PATH, TINY, Sheet, fitting, text_width, wrapped
 
 TALL, STRIP = 0.5, 0.08  # of a side: the height of curves, areas and bars; of the strip below a curve
 TILE_GAP, TILE_NAME = 0.06, 0.17  # in inches
@@ -119,7 +119,7 @@ def draw_tiles(sheet: Sheet, panel: Panel, x: float, y: float) -> float:
             left = x + i * (side + TILE_GAP)
             axes = sheet.axes(left, y, side, side, f"{panel.name} {name}")
             paint(sheet, axes, panel, values, over_picture=over)
-            sheet.write(left, y + side - 0.01, name, TINY)
+            sheet.write(left, y + side - 0.01, name, fitting(TINY, name, side))
         y += side + TILE_NAME
     return y
 

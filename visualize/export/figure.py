@@ -33,6 +33,8 @@ from .sheet import (
     SUBTITLE,
     TITLE,
     Sheet,
+    fitting,
+    text_width,
     wrapped,
 )
 
@@ -46,8 +48,8 @@ WINNER, UNTRAINED = BODY._replace(colour=INK), NOTE._replace(colour="#b45309")
 ABSENT = NOTE._replace(colour="#7d8590")
 BAND = 8  # networks side by side at most; more go on in a second band below
 FEW_MAPS = 6  # stand in one row, more in two
-MOST_LANES = 12  # maps side by side; more would be too small to read
-SIDES = np.arange(4.0, 1.04, -0.05).round(2).tolist()  # of a map, in inches, the largest that fits
+MOST_LANES = 9  # maps side by side; with more, words would be too small to read
+SIDES = np.arange(4.0, 0.84, -0.05).round(2).tolist()  # of a map, in inches, the largest that fits
 
 
 class Block(NamedTuple):
@@ -205,18 +207,18 @@ def draw_band(sheet: Sheet, band: list[Block], y: float) -> float:
             x += step
         top = max(end + UNDER_MAP, first + rows[0]) if len(lane) == 1 else end + UNDER_MAP
         for line in block.absent:  # as far as there is room
-            if top + len(wrapped(line, sheet.lane, ABSENT)) * ABSENT.leading <= first + sum(rows):
+            if top + len(wrapped(line, sheet.lane, ABSENT)) * ABSENT.leading <= first + sum(rows) - UNDER_MAP:
                 top = sheet.write(x - step, top, line, ABSENT, sheet.lane) + 0.06
     return first + sum(rows)
 
 
 def header_height(band: list[Block], lane: float) -> float:
-    names = max(len(wrapped(block.column.title, name_width(block, lane), NAME)) for block in band)
-    facts = max(len(wrapped(facts_of(block.column), lane, NOTE)) for block in band)
+    names = max(len(wrapped(block.column.title, width_of(block, lane), NAME)) for block in band)
+    facts = max(len(wrapped(facts_of(block.column), width_of(block, lane), NOTE)) for block in band)
     return names * NAME.leading + facts * NOTE.leading + 0.06 + ANSWERS * ANSWER + UNDER_HEADER
 
 
-def name_width(block: Block, lane: float) -> float:
+def width_of(block: Block, lane: float) -> float:
     return len(block.lanes) * (lane + GAP) - GAP
 
 
@@ -229,17 +231,18 @@ def facts_of(column: Column) -> str:
 
 def header(sheet: Sheet, block: Block, x: float, top: float, bottom: float) -> None:
     """Name, accuracy, and the most probable classes of a network; the answers end at `bottom`."""
-    column, lane = block.column, sheet.lane
-    sheet.write(x, top, column.title, NAME, name_width(block, lane))
+    column, width = block.column, width_of(block, sheet.lane)
+    sheet.write(x, top, column.title, NAME, width)
     y, style = bottom - ANSWERS * ANSWER, UNTRAINED if column.random else NOTE
     facts = facts_of(column)
-    sheet.write(x, y - 0.06 - len(wrapped(facts, lane, style)) * style.leading, facts, style, lane)
+    sheet.write(x, y - 0.06 - len(wrapped(facts, width, style)) * style.leading, facts, style, width)
     ranked = np.argsort(-column.inspection.probabilities, kind="stable")[:ANSWERS]
     styles = ((HEADING._replace(size=BODY.size), WINNER, ACCENT), (BODY, BODY, "#9ca3af"))
     for index, (name, number, colour) in zip(ranked, styles):
         share = float(column.inspection.probabilities[index])
-        sheet.write(x, y, CLASSES[index], name)
-        sheet.write(x + lane, y, percent(share), number, align="right")
-        sheet.bar(x, y + ANSWER - 0.045, lane, "#e5e7eb")
-        sheet.bar(x, y + ANSWER - 0.045, lane * share, colour)
+        room = width - text_width(f"  {percent(share)}", number)
+        sheet.write(x, y, CLASSES[index], fitting(name, CLASSES[index], room))
+        sheet.write(x + width, y, percent(share), number, align="right")
+        sheet.bar(x, y + ANSWER - 0.045, width, "#e5e7eb")
+        sheet.bar(x, y + ANSWER - 0.045, width * share, colour)
         y += ANSWER

@@ -53,27 +53,59 @@ def export(
     Raises:
         RequestError: any other argument, or none of the networks can be shown.
     """
+    check_file(form, picture, mechanisms, target, cam)
+    found = {name: column_or_reason(name, picture, target, cam, random_weights) for name in mechanisms}
+    return write(form, picture, found, target, cam, view, folder)
+
+
+def check_file(form: str, picture: Image.Image, mechanisms: list[str], target: str, cam: str) -> None:
+    """What a file is asked for.
+
+    Raises:
+        RequestError: one of the arguments makes no sense.
+    """
     check_choice(form, FORMS, "form of a file")
     check_request(picture, mechanisms, target, cam)
     if form in ("png", "pdf") and len(mechanisms) > MOST_IN_FIGURE:
         raise RequestError(f"A figure has room for {MOST_IN_FIGURE} networks: choose fewer of them.")
 
-    columns, missing = [], {}
-    for name in mechanisms:
-        try:
-            columns.append(inspect_column(name, picture, target, cam, random_weights))
-        except (CheckpointError, NotFiniteError) as error:
-            missing[name] = str(error)
+
+def column_or_reason(
+    name: str, picture: Image.Image, target: str, cam: str, random_weights: bool
+) -> Column | str:
+    """One network on the picture, or a sentence that says why it cannot be shown."""
+    try:
+        return inspect_column(name, picture, target, cam, random_weights)
+    except (CheckpointError, NotFiniteError) as error:
+        return str(error)
+
+
+def write(
+    form: str,
+    picture: Image.Image,
+    found: dict[str, Column | str],
+    target: str,
+    cam: str,
+    view: View,
+    folder: Path,
+) -> Path:
+    """The file about what was found: name -> `column_or_reason`. The other arguments are those of `export`.
+
+    Raises:
+        RequestError: none of the networks can be shown.
+    """
+    columns = [column for column in found.values() if isinstance(column, Column)]
+    missing = {name: reason for name, reason in found.items() if isinstance(reason, str)}
     if not columns:
         raise RequestError("None of these networks can be shown: train them, or allow random weights.")
 
-    names = "-".join(mechanisms) if len(mechanisms) <= 3 else f"{len(mechanisms)}-networks"
+    names = "-".join(found) if len(found) <= 3 else f"{len(found)}-networks"
     file = Path(folder) / f"attnscope-{names}-{view.block}.{form}"
     if form == "npz":
         np.savez_compressed(file, **arrays(columns))
     elif form == "json":
-        found = report(columns, missing, picture, target, cam, view)
-        file.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        content = report(columns, missing, picture, target, cam, view)
+        file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     else:
         from .figure import figure, save  # matplotlib takes a second, so not before the first figure
 

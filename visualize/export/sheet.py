@@ -43,9 +43,9 @@ class Style(NamedTuple):
 
 
 TITLE, SUBTITLE = Style(20.0, bold=True), Style(13.0, GREY)
-NAME, HEADING, BODY = Style(12.0, bold=True), Style(10.0, bold=True), Style(11.0, GREY)
-NOTE, NUMBERS, TINY, PATH = Style(9.5, GREY), Style(8.5), Style(8.0, GREY), Style(7.0, GREY, mono=True)
-CAPTION = Style(7.5, GREY)
+NAME, HEADING, BODY = Style(13.0, bold=True), Style(11.0, bold=True), Style(11.5, GREY)
+NOTE = Style(10.9, GREY)  # a sixtieth of the height of the largest usual sheet, for the back of a room
+NUMBERS, TINY, PATH, CAPTION = Style(9.0), Style(8.5, GREY), Style(7.0, GREY, mono=True), Style(7.5, GREY)
 
 
 def font(style: Style) -> FontProperties:
@@ -56,6 +56,11 @@ def font(style: Style) -> FontProperties:
 @lru_cache(maxsize=8192)
 def text_width(text: str, style: Style) -> float:
     return text_to_path.get_text_width_height_descent(text, font(style), ismath=False)[0] / 72
+
+
+def fitting(style: Style, text: str, width: float) -> Style:
+    """The style, or a smaller one of its kind in which the text fits into one line of a width."""
+    return style._replace(size=style.size * min(1.0, width / text_width(text, style)))
 
 
 @lru_cache(maxsize=8192)

@@ -86,22 +86,40 @@ def stream_record(
 def _stream(
     image: Image.Image, mechanisms: list[str], target: str, cam: str, random_weights: bool, on_gpu: bool
 ) -> Iterator[dict]:
-    columns, unavailable = [], []
-    start = {
+    answers = []
+    for name in mechanisms:
+        answers.append(answer(name, image, target, cam, random_weights, on_gpu))
+        yield record_of(image, target, cam, answers, pending=len(mechanisms) - len(answers))
+
+
+def record_of(image: Image.Image, target: str, cam: str, answers: list[dict], pending: int = 0) -> dict:
+    """The record of what some networks answered (`answer`), while `pending` others have not."""
+    columns = [found for found in answers if "maps" in found]
+    return {
         "version": 1,
         "classes": list(CLASSES),
         "image": base64.b64encode(image.tobytes()).decode(),
         "target": target,
         "cam": cam,
+        "mechanisms": columns,
+        "unavailable": [found for found in answers if "maps" not in found],
+        "unlike": sentence([shown["unusual"] for shown in columns], pending),
     }
-    for done, name in enumerate(mechanisms, start=1):
-        try:
-            columns.append(column(name, image, target, cam, random_weights, on_gpu))
-        except (CheckpointError, NotFiniteError) as error:
-            unavailable.append({"key": name, "name": CATALOGUE[name].title, "reason": str(error)})
-        unlike = sentence([shown["unusual"] for shown in columns], pending=len(mechanisms) - done)
-        grown = {"mechanisms": list(columns), "unavailable": list(unavailable), "unlike": unlike}
-        yield start | grown
+
+
+def answer(
+    name: str,
+    image: Image.Image,
+    target: str = "predicted",
+    cam: str = "GradCAM",
+    random_weights: bool = False,
+    on_gpu: bool = True,
+) -> dict:
+    """The network's `column`, or {"key", "name", "reason"} where it cannot be shown."""
+    try:
+        return column(name, image, target, cam, random_weights, on_gpu)
+    except (CheckpointError, NotFiniteError) as error:
+        return {"key": name, "name": CATALOGUE[name].title, "reason": str(error)}
 
 
 def column(

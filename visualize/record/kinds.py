@@ -11,7 +11,7 @@ MAX_QUERIES = 64  # 8x8
 MAX_VALUES = 16_384
 MAX_PICTURES = 4_096  # of a map that is one picture for each channel: there are many of those
 
-# What the page draws, by axes; the kinds are those of the sections in texts/words.json.
+# What the page draws, by axes; the kinds are those of the sections in display.json.
 KINDS = {
     "h w": "cam",
     "1 h w": "spatial",  # one picture

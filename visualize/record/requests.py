@@ -1,6 +1,5 @@
 """What a comparison may be asked for; everything else is refused in one sentence."""
 
-import re
 from difflib import get_close_matches
 
 from PIL import Image
@@ -48,18 +47,11 @@ def check_mechanisms(names: object) -> None:
     for name in names:
         if not isinstance(name, str) or name not in known:
             near = get_close_matches(str(name)[:40], known) or ["plain", "se"]
-            raise RequestError(f"There is no mechanism {shown_safely(name)}: try {' or '.join(near)}.")
+            raise RequestError(f"One of the mechanisms does not exist: try {' or '.join(near)}.")
     if len(set(names)) < len(names):
         raise RequestError("Each mechanism may be chosen once.")
 
 
 def check_choice(value: object, choices: tuple[str, ...], what: str) -> None:
     if not isinstance(value, str) or value not in choices:
-        raise RequestError(f"There is no {what} {shown_safely(value)}: choose from {', '.join(choices)}.")
-
-
-def shown_safely(value: object) -> str:
-    """A request's value as a page may print it: short plain words in quotes, anything else described."""
-    if isinstance(value, str) and re.fullmatch(r"[\w .+-]{1,40}", value, re.ASCII):
-        return f'"{value}"'
-    return "of this kind"
+        raise RequestError(f"There is no such {what}: choose from {', '.join(choices)}.")

@@ -1,6 +1,5 @@
-// The results: per recipe a picture of accuracy against cost, and a table that sorts. `element` and `props` come
-// from Gradio; the value is {blocks: [...]} as models/results/table.py makes them. Recipes are never mixed: every block
-// has its own picture, its own table and its own plain network to compare with.
+// The results: per recipe a picture of accuracy against cost, and a table that sorts. Recipes are never mixed: every
+// block has its own picture, its own table and its own plain network to compare with.
 
 const SVG = "http://www.w3.org/2000/svg";
 const COSTS = [ // key in a row, name, number as text
@@ -234,7 +233,7 @@ function labels(rows, plain, x, y, right, bottom) {
   const first = (row) => (row === plain ? 2 : differs(row) ? 1 : 0);
   const placed = [];
   for (const row of [...rows].sort((a, b) => first(b) - first(a) || b.accuracy.value - a.accuracy.value)) {
-    const words = label(row), wide = 6.1 * words.length, [px, py] = [x(row), y(row.accuracy.value)];
+    const words = label(row), wide = 6.9 * words.length, [px, py] = [x(row), y(row.accuracy.value)];
     const places = [[px + 9, py, "start"], [px - 9 - wide, py, "end"], [px + 6, py - 13, "start"], [px + 6, py + 13, "start"]];
     const place = places.find(([left, middle]) => free([left, middle - 7, left + wide, middle + 7]))
       || (row === plain && places.at(-1)); // plain is always named
@@ -309,6 +308,7 @@ function worth(row, key) {
   return row[key]?.value ?? row[key];
 }
 
-const blocks = props.value?.blocks || [];
-element.querySelector(".none").hidden = blocks.length > 0;
-element.querySelector(".blocks").replaceChildren(...blocks.map(blockOf));
+export function leaderboard(root, { blocks }) { // blocks: as models/results/table.py makes them
+  root.querySelector(".none").hidden = blocks.length > 0;
+  root.querySelector(".recipes").replaceChildren(...blocks.map(blockOf));
+}

@@ -1,0 +1,191 @@
+"""Whose turn it is: order, places, fairness, and what happens when a visitor leaves."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import pytest
+
+from visualize.answers import Lines
+from visualize.record.requests import RequestError
+from visualize.turns import Line, Waiting
+
+
+class Work:
+    """Jobs that start when they are computed and end when the test says so."""
+
+    def __init__(self):
+        self.started: list[str] = []
+        self.ends: dict[str, threading.Event] = {}
+
+    def job(self, name: str) -> Callable[[], str]:
+        end = self.ends[name] = threading.Event()
+
+        def run() -> str:
+            self.started.append(name)
+            assert end.wait(10)
+            return name
+
+        return run
+
+    def jobs(self, *names: str) -> list[Callable[[], str]]:
+        return [self.job(name) for name in names]
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.002)
+
+
+def visit(line: Line, jobs: list[Callable], heard: list, quick: bool = False) -> asyncio.Task:
+    """A visitor who listens to the end; what is heard goes into a list."""
+
+    async def listen() -> None:
+        async with aclosing(line.ask(jobs, quick)) as news:
+            async for one in news:
+                heard.append(one)
+
+    return asyncio.ensure_future(listen())
+
+
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[[Work], None]:
+    def run(work: Work) -> None:
+        asyncio.run(test(work))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+@in_loop
+async def test_one_visitor_has_both_threads_and_gets_answers_in_order(work: Work):
+    line, heard = Line(), []
+    asked = visit(line, work.jobs("a", "b", "c"), heard)
+    await until(lambda: work.started == ["a", "b"])
+    work.ends["b"].set()
+    await until(lambda: "c" in work.started)
+    assert heard == []  # b is done, but a comes first
+    work.ends["a"].set(), work.ends["c"].set()
+    await asked
+    assert heard == ["a", "b", "c"]
+
+
+@in_loop
+async def test_who_comes_first_is_served_first_and_the_others_see_their_place(work: Work):
+    line, heard = Line(), [[], [], []]
+    line.seconds = 3.0
+    asked = [visit(line, work.jobs(f"{who}1", f"{who}2"), heard[index]) for index, who in enumerate("abc")]
+    await until(lambda: work.started == ["a1", "a2"])
+    await until(lambda: heard[1] and heard[2])
+    assert heard[1] == [Waiting(place=1, seconds=3)]  # two jobs of 3 s run, on two threads
+    assert heard[2] == [Waiting(place=2, seconds=6)]
+    work.ends["a1"].set(), work.ends["a2"].set()
+    await until(lambda: work.started[2:] == ["b1", "b2"])
+    for end in work.ends.values():
+        end.set()
+    await asyncio.gather(*asked)
+    assert work.started[4:] == ["c1", "c2"] and heard[2][-2:] == ["c1", "c2"]
+
+
+@in_loop
+async def test_nothing_is_computed_for_who_has_left(work: Work):
+    line, heard = Line(), []
+    first = visit(line, work.jobs("a", "b", "c", "d"), [])
+    left = visit(line, work.jobs("x", "y"), [])
+    last = visit(line, work.jobs("z"), heard)
+    await until(lambda: work.started == ["a", "b"])
+    left.cancel(), first.cancel()
+    await until(lambda: left.done() and first.done())
+    assert work.started == ["a", "b"]
+    for end in work.ends.values():
+        end.set()
+    await last
+    assert work.started == ["a", "b", "z"] and heard[-1] == "z"
+
+
+@in_loop
+async def test_a_long_request_goes_behind_those_who_wait(work: Work):
+    line = Line(at_once=1, turn=0.0)
+    for name in ("a1", "a2", "a3", "b1"):
+        work.job(name)
+    long = visit(line, work.jobs("a1", "a2", "a3"), [])
+    short = visit(line, work.jobs("b1"), [])
+    for end in work.ends.values():
+        end.set()
+    await asyncio.gather(long, short)
+    assert work.started.index("b1") == 1
+
+
+@in_loop
+async def test_small_jobs_need_not_wait_and_leave_one_thread_to_the_others(work: Work):
+    line, row = Line(), []
+    asked = [visit(line, work.jobs(f"{number}"), []) for number in range(4)]
+    asked += [visit(line, work.jobs("row1"), row, quick=True), visit(line, work.jobs("row2"), [], quick=True)]
+    await until(lambda: work.started == ["0", "1"])
+    work.ends["0"].set()
+    await until(lambda: work.started[2:] == ["row1"])
+    work.ends["1"].set()
+    await until(lambda: len(work.started) == 4)
+    assert work.started[3] == "2"
+    for end in work.ends.values():
+        end.set()
+    await asyncio.gather(*asked)
+    assert row[-1] == "row1"
+
+
+@in_loop
+async def test_two_hundred_may_wait_and_one_more_gets_a_sentence(work: Work):
+    line = Line()
+    asked = [visit(line, work.jobs(f"{number}"), []) for number in range(202)]
+    await until(lambda: len(line.waiting) == 200)
+    with pytest.raises(RequestError, match="200 visitors are waiting"):
+        await line.run(work.job("more"))
+    for end in work.ends.values():
+        end.set()
+    await asyncio.gather(*asked)
+    assert len(work.started) == 202
+
+
+@in_loop
+async def test_a_job_that_fails_tells_its_visitor_and_the_line_goes_on(work: Work):
+    line = Line(at_once=1)
+
+    def fail() -> None:
+        raise RequestError("It cannot be done.")
+
+    with pytest.raises(RequestError, match="cannot be done"):
+        await line.run(fail)
+    assert await line.run(lambda: 7) == 7
+
+
+@in_loop
+async def test_a_stream_whose_listener_hangs_up_stops_its_work(work: Work):
+    line, sent, hung_up = Line(at_once=1), [], asyncio.Event()
+
+    async def lines():
+        async with aclosing(line.ask(work.jobs("a", "b", "c"))) as news:
+            async for one in news:
+                yield f"{one}\n"
+
+    async def receive() -> dict:
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    answering = asyncio.ensure_future(Lines(lines())({"type": "http", "asgi": {}}, receive, send))
+    await until(lambda: work.started == ["a"])
+    work.ends["a"].set()
+    await until(lambda: work.started == ["a", "b"])
+    hung_up.set()
+    await answering
+    work.ends["b"].set()
+    assert await line.run(lambda: "next") == "next"
+    assert work.started == ["a", "b"] and [m["body"] for m in sent[1:]] == [b"a\n"]

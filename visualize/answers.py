@@ -1,0 +1,289 @@
+"""What the server answers: the page with its first comparison, comparisons, rows of maps, files, cards.
+
+A request may come from anybody: whatever is wrong with it becomes one sentence, by one of `REFUSALS`.
+"""
+
+import asyncio
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import gradio as gr
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from gradio.context import LocalContext
+from PIL import Image
+
+from models import CATALOGUE, CLASSES, CheckpointError
+from models.metadata import mechanisms_table
+from models.results.table import results
+
+from .export.files import check_file, column_or_reason, write
+from .gate import check_room, log, uploaded
+from .inspection.network import NotFiniteError
+from .picture import ImageError, load_image, load_with_notes, to_network
+from .record.compare import affinity_row, answer, record_of
+from .record.display import description
+from .record.encoding import picture_of
+from .record.requests import RequestError, check_request
+from .record.view import view_of
+from .texts.cards import card, measured
+from .texts.markup import to_html
+from .texts.placement import placement
+from .turns import Line, Waiting
+
+PAGE = Path(__file__).parent / "page"
+START = '<script type="application/json" id="start">'  # of index.html, which the value follows
+FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
+FIRST_EXAMPLE = "cat"
+FAMILIES = {  # family: what its mechanisms weigh
+    "module": "Control and modules",
+    "channel": "Channels",
+    "spatial": "Places",
+    "pairwise": "Pairs of places",
+    "hybrid": "Channels and places",
+    "kernel": "Windows",
+}
+MOST_NETWORKS = 32  # in one request
+REFUSALS = (RequestError, ImageError, CheckpointError, NotFiniteError)
+TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip", "json": "application/json"}
+
+
+def start_value() -> dict:
+    """What is in the page before any request: networks, the first picture and what they make of it, texts."""
+    picture = Image.open(PAGE / "examples" / f"{FIRST_EXAMPLE}.png").convert("RGB")
+    asked = picture, "predicted", "GradCAM"
+    shown = [answer(name, *asked, on_gpu=False) for name in first_networks(mechanisms_table())]
+    return {
+        "mechanisms": mechanisms_table(),  # some faults show when a network is loaded
+        "families": FAMILIES,
+        "record": record_of(*asked, shown) | {"example": FIRST_EXAMPLE},
+        "examples": list(CLASSES),
+        "most": MOST_NETWORKS,
+        "description": description(),
+        "cards": [{"key": name, "name": entry.title} for name, entry in CATALOGUE.items()],
+        "results": {"blocks": results()},
+        "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
+    }
+
+
+def first_networks(table: list[dict]) -> list[str]:
+    """Those of the first screen that are trained, broken ones too: the page says what is wrong with them."""
+    first = [row["key"] for row in table if row["key"] in FIRST_MECHANISMS]
+    return [row["key"] for row in table if row["key"] in first and row["trained"]] or first
+
+
+def page_with(start: dict) -> bytes:
+    """The page's HTML, with the value that it starts with inside."""
+    text = json.dumps(start, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    before, mark, after = (PAGE / "index.html").read_text(encoding="utf-8").partition(START)
+    return (before + mark + text + after).encode()
+
+
+class Answers:
+    """The answers of one running server. What comes from a request is checked here, or by what is called."""
+
+    def __init__(self):
+        self.line = Line()
+        self.asking: dict[str, set[asyncio.Task]] = {}  # session of Gradio -> its comparisons under way
+
+    # The public API.
+
+    async def compare(
+        self,
+        image: dict,
+        mechanisms: list[str],
+        target: str = "predicted",
+        cam: str = "GradCAM",
+        request: gr.Request = None,
+    ) -> dict:
+        """Shows one picture to several networks and returns everything that the page draws of it.
+
+        Args:
+            image: an uploaded file: PNG, JPEG, WebP, AVIF, GIF or BMP, at most 20 MB.
+            mechanisms: ids of networks, such as ["plain", "se"]; `/mechanisms` lists them.
+            target: the class to explain, or "predicted" for each network's own answer.
+            cam: GradCAM, GradCAM++, HiResCAM, LayerCAM, XGradCAM or EigenCAM.
+        """
+        task = asyncio.create_task(self._compare(image, mechanisms, target, cam))
+        session = self.asking.setdefault(request.session_hash, set())
+        session.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # the server ends
+                raise
+            raise gr.Error("The visitor has left.", print_exception=False) from None
+        except REFUSALS as error:
+            log.warning("refused: %s", error)
+            raise gr.Error(str(error), print_exception=False) from None
+        finally:
+            session.discard(task)
+            if not session:
+                self.asking.pop(request.session_hash, None)
+
+    async def _compare(self, image: object, mechanisms: object, target: object, cam: object) -> dict:
+        file = uploaded(image)
+        picture = await self.line.run(lambda: to_network(load_image(file)), quick=True)
+        check_comparison(picture, mechanisms, target, cam)
+        asked = picture, target, cam
+        async with aclosing(self.line.ask([partial(answer, name, *asked) for name in mechanisms])) as news:
+            return record_of(*asked, [one async for one in news if not isinstance(one, Waiting)])
+
+    def gone(self, session: str) -> None:
+        """Nobody listens any more to a session of Gradio."""
+        for task in self.asking.get(session, ()):
+            task.cancel()
+
+    async def mechanisms(self) -> list[dict]:
+        """Lists the networks: key, name, family, parameters, accuracy, recipe, trained, available, reason."""
+        return await asyncio.to_thread(mechanisms_table)
+
+    # The page's own.
+
+    async def look(self, request: Request) -> Response:
+        """A comparison, line by line: waiting, column or unavailable for each network, done; or error."""
+        asked = await asked_in(request)
+        picture, names = picture_of(asked), asked.get("mechanisms")
+        target, cam = asked.get("target", "predicted"), asked.get("cam", "GradCAM")
+        check_comparison(picture, names, target, cam)
+        random = asked.get("random") is True
+        LocalContext.request.set(gr.Request(request))  # whose GPU time it is, on a Space that lends one
+        jobs = [partial(answer, name, picture, target, cam, random) for name in names]
+        return Lines(self._look(jobs, partial(record_of, picture, target, cam)))
+
+    async def _look(self, jobs: list[Callable], record: Callable[[list], dict]) -> AsyncGenerator[str, None]:
+        found = []
+        try:
+            async with aclosing(self.line.ask(jobs)) as news:
+                async for one in news:
+                    if isinstance(one, Waiting):
+                        yield line_of(waiting={"place": one.place, "seconds": one.seconds})
+                    else:
+                        found.append(one)
+                        yield line_of(**{"column" if "maps" in one else "unavailable": one})
+            yield line_of(done={"unlike": record(found)["unlike"]})
+        except REFUSALS as error:
+            log.warning("refused: %s", error)
+            yield line_of(error=str(error))
+
+    async def row(self, request: Request) -> dict:
+        """A part of a map too large to travel with the record."""
+        asked = await asked_in(request)
+        wanted = picture_of(asked), asked.get("mechanism"), asked.get("tensor"), asked.get("query")
+        return await while_there(request, self.line.run(partial(affinity_row, *wanted), quick=True))
+
+    async def file(self, request: Request) -> Response:
+        """What the page shows, as a figure, as numbers or as a report."""
+        asked = await asked_in(request)
+        picture, view = picture_of(asked), view_of(asked.get("view"))
+        form, names, target, cam = (asked.get(key) for key in ("form", "mechanisms", "target", "cam"))
+        check_file(form, picture, names, target, cam)
+        check_comparison(picture, names, target, cam)
+        check_room()
+        jobs = [partial(column_or_reason, name, picture, target, cam, True) for name in names]
+        name, content = await while_there(
+            request, self._file(form, picture, dict(zip(names, jobs)), target, cam, view)
+        )
+        disposition = f'attachment; filename="{name}"'
+        return Response(content, media_type=TYPES[form], headers={"Content-Disposition": disposition})
+
+    async def _file(self, form, picture, jobs: dict[str, Callable], *settings) -> tuple[str, bytes]:
+        async with aclosing(self.line.ask(list(jobs.values()))) as news:
+            found = [one async for one in news if not isinstance(one, Waiting)]
+
+        def written() -> tuple[str, bytes]:
+            folder = Path(tempfile.mkdtemp())
+            try:
+                file = write(form, picture, dict(zip(jobs, found)), *settings, folder)
+                return file.name, file.read_bytes()
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        return await self.line.run(written)
+
+    async def decode(self, request: Request) -> Response:
+        """A picture file that the browser cannot read, as PNG; what there is to say of it is in a header."""
+        content = await request.body()
+
+        def decoded() -> tuple[bytes, list[str]]:
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(content)
+                file.flush()
+                picture, notes = load_with_notes(file.name)
+            png = io.BytesIO()
+            picture.save(png, "PNG", compress_level=1)
+            return png.getvalue(), notes
+
+        png, notes = await while_there(request, self.line.run(decoded, quick=True))
+        return Response(png, media_type="image/png", headers={"Notes": quote(json.dumps(notes))})
+
+    async def card(self, name: str) -> dict:
+        """A mechanism in words, the drawing of its place, and what was measured."""
+        if name not in CATALOGUE:
+            raise RequestError("There is no such mechanism.")
+
+        def made() -> dict:
+            figures = to_html(measured(name))
+            return {"html": to_html(card(name)), "placement": placement(name), "measured": figures}
+
+        return await self.line.run(made, quick=True)
+
+
+class Lines(StreamingResponse):
+    """JSON, a line at a time; the generator ends at once when the visitor has left."""
+
+    def __init__(self, lines: AsyncGenerator[str, None]):
+        unbuffered = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(lines, media_type="application/x-ndjson", headers=unbuffered)
+
+    async def __call__(self, scope, receive, send) -> None:
+        async with aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
+
+
+def line_of(**what: object) -> str:
+    return json.dumps(what, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+async def asked_in(request: Request) -> dict:
+    """The JSON object that a request sends.
+
+    Raises:
+        RequestError: it sends something else.
+    """
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise RequestError("The request must be an object in JSON.")
+    return found
+
+
+def check_comparison(picture: Image.Image, names: object, target: object, cam: object) -> None:
+    check_request(picture, names, target, cam)
+    if len(names) > MOST_NETWORKS:
+        raise RequestError(f"Choose at most {MOST_NETWORKS} networks at a time.")
+
+
+async def while_there(request: Request, work):
+    """What `work` gives, as long as the visitor waits for it.
+
+    Raises:
+        RequestError: the visitor has left.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([task], timeout=0.5))[0]:
+            if await request.is_disconnected():
+                raise RequestError("The visitor has left.")
+        return task.result()
+    finally:
+        task.cancel()

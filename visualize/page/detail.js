@@ -1,0 +1,101 @@
+// One mechanism by itself: all its maps in all blocks, its text, its place in the network, what was measured of it.
+
+import { button, hold, make, select } from "./elements.js";
+import { localName, panelsOf, place, sections } from "./record.js";
+
+export class Detail {
+  constructor(state, description, columns, figures, engine, cards) {
+    Object.assign(this, { state, description, columns, figures, engine, cards, shown: null });
+    this.node = document.querySelector("#detail");
+    this.maps = make("div", "blocks");
+    this.text = make("div", "card");
+    this.title = make("h2", { id: "detail-title" });
+    this.choice = select("Mechanism", this.options(), null, (key) => this.open(key));
+    this.node.append(make("header", {}, this.title, this.choice, button("Close", { class: "main" }, () => this.node.close())),
+      make("div", "inside", this.maps, this.text));
+    this.node.addEventListener("close", () => this.state.change("detail", null));
+    this.node.addEventListener("click", (event) => { if (event.target === this.node) this.node.close(); }); // beside it
+    document.querySelector("#cards .pick").append(
+      select("Mechanism", [["", "choose one …"], ...this.options()], "", (key) => { if (key) this.open(key); }));
+  }
+  options() {
+    return [...this.cards].sort((a, b) => a.name.localeCompare(b.name)).map(({ key, name }) => [key, name]);
+  }
+  open(key) { this.state.change("detail", key); }
+
+  show(record) {
+    const { detail } = this.state;
+    if (!detail) {
+      if (this.node.open) this.node.close();
+      this.clear();
+      return;
+    }
+    if (!this.node.open) this.node.showModal();
+    const column = record.mechanisms.find(({ key }) => key === detail);
+    if (this.shown !== detail) {
+      this.clear();
+      this.shown = detail;
+      this.title.textContent = this.cards.find(({ key }) => key === detail)?.name || detail;
+      this.choice.querySelector("select").value = detail;
+      this.read(detail);
+      this.node.querySelector(".inside").scrollTop = 0;
+    }
+    this.fill(record, column);
+  }
+  clear() {
+    for (const key of this.figures.all.keys()) if (key.startsWith("detail ")) this.figures.drop(key);
+    this.maps.replaceChildren();
+    this.rows = new Map();
+    this.shown = null;
+  }
+  async read(key) {
+    this.text.replaceChildren(make("p", "note", "Reading …"));
+    const release = hold();
+    let made;
+    try {
+      const { html, placement, measured } = await this.engine.card(key);
+      made = [make("div", { class: "words", innerHTML: html }), make("div", { class: "numbers", innerHTML: placement + measured })];
+      made[0].querySelector("h1, h2, h3")?.remove(); // it stands above already
+    } catch (error) {
+      made = [make("p", {}, error.message, " ", button("Try again", "link", () => this.read(key)))];
+    }
+    release();
+    if (this.shown !== key) return;
+    this.text.replaceChildren(...made);
+    for (const part of this.text.querySelectorAll("table, math[display=block]"))
+      if (part.scrollWidth > part.clientWidth) part.tabIndex = 0; // the keyboard scrolls it
+  }
+  fill(record, column) {
+    if (!column) {
+      this.maps.replaceChildren(make("p", "note", "It is not among the networks on the page, so there are no maps of it here."));
+      return;
+    }
+    const own = column.maps.some((map) => map.kind !== "cam"), rows = [];
+    if (!this.intro) this.intro = make("p", "note");
+    this.intro.textContent = own ? "All its maps, from the first block to the last, on the same scales as on the page."
+      : "This network has no attention: class activation maps are all there is to see.";
+    const one = { ...record, mechanisms: [column] }, parts = this.columns.part(column.image);
+    const list = sections(this.description, record.cam);
+    for (const section of [...list.filter(({ kind }) => kind !== "cam"), ...list.filter(({ kind }) => kind === "cam")]) {
+      const maps = column.maps.filter((map) => section.kinds.includes(map.kind));
+      const locals = [...new Set(maps.map((map) => localName(map.tensor)))];
+      for (const local of locals) {
+        const name = `${section.kind} ${local}`, some = maps.filter((map) => localName(map.tensor) === local);
+        const row = this.rows.get(name) || this.row(name, section, locals.length > 1 && local);
+        const panels = panelsOf(one, column, some, this.state.view, parts).map((panel) => ({ ...panel, others: [] })); // no other networks here
+        const figures = panels.map((panel) => [this.figures.figure(`detail ${panel.tensor}`, make("span", "heading", place(panel.tensor, panel.block))), panel]);
+        if (row.figures.children.length !== figures.length) row.figures.replaceChildren(...figures.map(([figure]) => figure.node));
+        for (const [figure, panel] of figures) this.figures.show(figure, panel, one, column);
+        rows.push(row.node);
+      }
+    }
+    const nodes = [this.intro, ...rows];
+    if (nodes.some((node, i) => this.maps.children[i] !== node)) this.maps.replaceChildren(...nodes);
+  }
+  row(name, section, local) {
+    const row = { figures: make("div", "figures") };
+    row.node = make("section", { class: "section", "data-section": section.kind }, make("h3", {}, section.title, " ", local && make("code", {}, local)), row.figures);
+    this.rows.set(name, row);
+    return row;
+  }
+}

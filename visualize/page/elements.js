@@ -1,0 +1,86 @@
+// Small builders of HTML, and work in small portions, so that the page never stops answering.
+
+export function make(tag, given = {}, ...children) { // `given`: properties; what has a dash, `class`, `for`, `role` are attributes
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(typeof given === "string" ? { class: given } : given)) {
+    if (key === "class" || key === "for" || key === "role" || key === "style" || key.includes("-")) node.setAttribute(key, value);
+    else node[key] = value;
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+export function button(text, given, pressed) {
+  const node = make("button", { type: "button", ...(typeof given === "string" ? { class: given } : given) }, text);
+  node.addEventListener("click", pressed);
+  return node;
+}
+export function select(label, options, value, chosen, given = {}) { // options: [key, text]
+  const node = make("select", given);
+  for (const [key, text] of options) node.add(new Option(text, key, false, String(key) === String(value)));
+  node.addEventListener("change", () => chosen(node.value));
+  return make("label", "choice", make("span", {}, label), node);
+}
+
+// One tab stop for many: the arrow keys walk among the children that `parts` finds, Home and End go to the ends.
+// `across`: how many stand side by side, so that up and down walk, too.
+export function roving(root, parts, across = () => Infinity) {
+  root.addEventListener("keydown", (event) => {
+    const all = parts(), at = all.indexOf(document.activeElement), wide = across();
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, ArrowDown: at + wide, ArrowUp: at - wide, Home: 0, End: all.length - 1 }[event.key];
+    if (at < 0 || !all[to]) return;
+    event.preventDefault();
+    for (const part of all) part.tabIndex = part === all[to] ? 0 : -1;
+    all[to].focus();
+  });
+}
+export function oneStop(parts) {
+  const kept = parts.find((part) => part.tabIndex === 0) || parts[0];
+  for (const part of parts) part.tabIndex = part === kept ? 0 : -1;
+}
+
+// ---- what is going on: the page is marked as long as anything is held
+
+let held = 0;
+const resting = [];
+export function atRest() { return new Promise((done) => (held ? resting.push(done) : done())); }
+export function hold() { // returns the function that lets go again
+  let holding = true;
+  held++;
+  document.documentElement.dataset.busy = "yes";
+  return () => {
+    if (!holding) return;
+    holding = false;
+    if (--held) return;
+    delete document.documentElement.dataset.busy;
+    for (const done of resting.splice(0)) done();
+  };
+}
+
+// ---- jobs wait for the next frame; of those with the same key only the newest is done
+
+const PORTION = 12; // milliseconds a frame
+const QUIET = 3; // frames without a job until all is done: what has come into view asks for more
+const jobs = new Map();
+let release = null, quiet = 0;
+export function later(key, job) {
+  jobs.delete(key);
+  jobs.set(key, job);
+  quiet = 0;
+  if (release) return;
+  release = hold();
+  requestAnimationFrame(work);
+}
+function work() {
+  const until = performance.now() + PORTION;
+  for (const [key, job] of jobs) {
+    jobs.delete(key);
+    job();
+    if (performance.now() > until) break;
+  }
+  if (jobs.size || quiet++ < QUIET) return requestAnimationFrame(work);
+  release();
+  release = null;
+}
+export function finishNow() { // before the page is printed
+  for (const [key, job] of jobs) jobs.delete(key), job();
+}

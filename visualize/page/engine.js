@@ -1,0 +1,95 @@
+// The engine that asks the server. The page knows an engine by its functions and never asks where the numbers come
+// from. `pixels` is base64 of 32 x 32 RGB, row by row. What goes wrong is an EngineError with one sentence.
+
+export class EngineError extends Error {}
+
+const ROOT = new URL("../", import.meta.url); // works under any path of any host
+const GONE = "The server does not answer. It may be starting again: try once more in a moment.";
+const BROKEN = "The connection to the server broke off: try once more.";
+
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(new URL(path, ROOT), options);
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new EngineError(GONE);
+  }
+  if (answer.ok) return answer;
+  const refused = await answer.json().catch(() => ({})); // a proxy in between answers with a page of its own
+  if (refused.error) throw new EngineError(refused.error);
+  throw new EngineError(answer.status === 413 ? "This file is too large for the server." : GONE);
+}
+
+const post = (path, body, signal) =>
+  ask(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal });
+
+async function whole(reading, signal) { // the body of an answer, which may break off as well
+  try {
+    return await reading;
+  } catch (error) {
+    throw signal?.aborted ? error : new EngineError(BROKEN);
+  }
+}
+
+async function* lines(answer, signal) { // of JSON, as they come
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = ""; ;) {
+    const { done, value } = await whole(reader.read(), signal);
+    if (done) return;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const part of parts) yield JSON.parse(part);
+  }
+}
+
+export const engine = {
+  // The networks: [{key, name, family, parameters, accuracy, recipe, trained, available, reason}].
+  async mechanisms() {
+    return start().mechanisms;
+  },
+
+  // One comparison. Calls back with {place, seconds} while others are served, then for each network in the order of
+  // `names` with its column of the record, or {key, name, reason}; gives {unlike}. `signal` stops it.
+  async look(pixels, names, { target = "predicted", cam = "GradCAM", random = false } = {}, listeners = {}, signal) {
+    const { onWaiting, onColumn, onUnavailable, onNote } = listeners;
+    const answer = await post("look", { image: pixels, mechanisms: names, target, cam, random }, signal);
+    for await (const { waiting, column, unavailable, done, error } of lines(answer, signal)) {
+      if (waiting) onWaiting?.(waiting);
+      if (column?.note) onNote?.(column.note);
+      if (column) onColumn?.(column);
+      if (unavailable) onUnavailable?.(unavailable);
+      if (error) throw new EngineError(error);
+      if (done) return done;
+    }
+    throw new EngineError(BROKEN);
+  },
+
+  // A part of a map that did not travel with the record: {data, lo, hi, shape}.
+  async row(pixels, name, tensor, query) {
+    return whole((await post("row", { image: pixels, mechanism: name, tensor, query })).json());
+  },
+
+  // A file to take along, "png", "pdf", "npz" or "json": {blob, name}.
+  async file(form, { image, mechanisms, target, cam, view }) {
+    const answer = await post("file", { form, image, mechanisms, target, cam, view });
+    const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))[1];
+    return { blob: await whole(answer.blob()), name };
+  },
+
+  // A picture file that the browser cannot read: {picture: PNG, notes: [sentence]}.
+  async decode(file) {
+    const answer = await ask("decode", { method: "POST", body: file });
+    return { picture: await whole(answer.blob()), notes: JSON.parse(decodeURIComponent(answer.headers.get("Notes"))) };
+  },
+
+  // What there is to say of a mechanism, as HTML: {html, placement, measured}.
+  async card(name) {
+    return whole((await ask(`card/${encodeURIComponent(name)}`)).json());
+  },
+};
+
+let started;
+export function start() { // what the page was made with; see start_value in visualize/answers.py
+  return (started ??= JSON.parse(document.getElementById("start").textContent));
+}

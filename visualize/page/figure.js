@@ -1,0 +1,177 @@
+// One panel on the page: name, number under the pointer, picture, legend, words. And what all of them share: the
+// place under the pointer, which is framed in every picture, and what is in view.
+
+import { button, later, make } from "./elements.js";
+import { drawPanel, hit } from "./draw.js";
+import { describe, drawnAs, marks, queryOf, valueAt } from "./record.js";
+
+const WIDE = ["tiles", "bars", "curve", "areas"];
+const ids = new WeakMap();
+let count = 0;
+const idOf = (object) => (object && typeof object === "object" ? ids.get(object) || (ids.set(object, ++count), count) : object);
+
+export class Figures {
+  constructor(state, description, columns, isDark) {
+    Object.assign(this, { state, description, columns, isDark, all: new Map(), hover: null });
+    this.inView = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const figure = this.all.get(target.dataset.figure);
+        if (figure?.node !== target) continue;
+        figure.seen = isIntersecting;
+        if (isIntersecting) this.want(figure), this.paint(figure);
+      }
+    }, { rootMargin: "120px" });
+    this.sizes = new ResizeObserver((entries) => {
+      for (const { target, contentRect } of entries) {
+        const figure = this.all.get(target.dataset.figure);
+        if (figure?.canvas === target) figure.width = Math.round(contentRect.width), this.paint(figure);
+      }
+    });
+    columns.addEventListener("change", () => { this.hover = null; });
+    for (const type of ["pointermove", "click"]) document.addEventListener(type, (event) => this.point(event));
+    document.addEventListener("pointerout", (event) => { if (event.pointerType === "mouse" && !event.relatedTarget) this.look(null); });
+    document.addEventListener("keydown", (event) => this.step(event));
+    document.addEventListener("focusout", (event) => { if (event.target.matches?.("canvas")) this.look(null); });
+  }
+  wide(panel) { return panel.shape || panel.map ? WIDE.includes(this.description.kinds[panel.kind].drawn) || panel.kind === "table" : false; }
+
+  // The figure of that key, made or kept: a figure keeps its node, so that the old picture stays until the new one
+  // can be drawn. `heading`: what stands above it.
+  figure(key, heading) {
+    if (this.all.has(key)) return this.all.get(key);
+    const figure = { key, page: 0, panel: null, seen: false, width: 0 };
+    figure.value = make("span", "value");
+    figure.canvas = make("canvas", { role: "img", "aria-label": "on its way" });
+    figure.legend = make("div", { class: "legend", "aria-hidden": "true" });
+    figure.pager = make("div", "pager");
+    figure.said = make("div", "said");
+    figure.tensor = make("code", "tensor");
+    figure.node = make("figure", { class: "map", "data-figure": key }, make("figcaption", {}, heading, figure.value),
+      figure.canvas, figure.pager, figure.legend, figure.said, figure.tensor);
+    figure.canvas.dataset.figure = key;
+    this.all.set(key, figure);
+    this.inView.observe(figure.node);
+    this.sizes.observe(figure.canvas);
+    return figure;
+  }
+  drop(key) {
+    const figure = this.all.get(key);
+    if (!figure) return;
+    this.inView.unobserve(figure.node);
+    this.sizes.unobserve(figure.canvas);
+    this.all.delete(key);
+  }
+  show(figure, panel, record, column) {
+    const { node } = figure;
+    node.classList.toggle("random", Boolean(column.random));
+    node.classList.toggle("pending", Boolean(column.pending));
+    node.dataset.mechanism = panel.key;
+    node.dataset.kind = panel.kind;
+    node.classList.toggle("wide", this.wide(panel));
+    if (column.pending) return; // it keeps its old picture
+    node.classList.toggle("fetching", !panel.values);
+    Object.assign(figure, { wants: panel.values ? null : panel.wants, picture: column.pixels, image: column.image });
+    if (panel.values) figure.panel = panel;
+    else figure.canvas.setAttribute("aria-label", `${panel.name}, ${panel.tensor}: on its way`);
+    this.want(figure);
+    this.paint(figure);
+  }
+  want(figure) { if (figure.seen && figure.wants) this.columns.fetch(figure.image, figure.wants); }
+
+  paint(figure) { if (figure?.panel) later(figure.key, () => this.draw(figure)); }
+  draw(figure) {
+    const { panel, canvas, picture, page, width } = figure, { view } = this.state, dark = this.isDark();
+    if (!width) return; // not on the page yet, or on another page of a phone
+    const drawn = drawnAs(panel), marked = this.description.kinds[panel.kind].marked;
+    const mine = this.hover && this.hover.key === panel.key && this.hover.tensor === panel.tensor;
+    const hover = this.hover && (mine || (this.hover.kind === "places" && ["places", "tiles"].includes(drawn))) ? this.hover : null;
+    const look = [view.overlay, view.colours, view.cells, dark, width, page, marked && view.query, hover && JSON.stringify(hover),
+      idOf(panel.values), panel.ends, panel.flat, idOf(picture), panel.others?.map(idOf)].join();
+    if (look !== figure.look) {
+      figure.look = look;
+      const { height, pages } = drawPanel(canvas, panel, { view, picture, description: this.description, dark, width, page, hover });
+      canvas.style.aspectRatio = `${width} / ${height}`;
+      canvas.classList.toggle("pick", drawn !== "grid");
+      if (["places", "grid"].includes(drawn)) canvas.tabIndex = 0;
+      this.pages(figure, pages);
+    }
+    this.words(figure, look);
+    this.number(figure);
+  }
+  words(figure) {
+    const { panel, legend } = figure, { view } = this.state, ramp = this.ramp();
+    const text = [describe(panel, view), panel.endWords, view.colours].join("|");
+    if (text === figure.text) return;
+    figure.text = text;
+    figure.canvas.setAttribute("aria-label", describe(panel, view));
+    figure.said.replaceChildren(...panel.said.map((line, i) => make("p", i ? "note" : "range", line)));
+    figure.tensor.replaceChildren(...panel.tensor.split(/(?<=\.)/).flatMap((part) => [part, make("wbr")]));
+    const { least, most, mean, base } = marks(panel), share = (x) => 100 * x + "%";
+    legend.hidden = drawnAs(panel) === "grid";
+    figure.mark = make("i", { class: "mark", hidden: true });
+    legend.replaceChildren(make("span", {}, panel.endWords[0]),
+      make("span", { class: "ramp", style: `background: ${ramp}` }, base !== null && make("i", { class: "one", style: `left: ${share(base)}` }),
+        make("i", { class: "extent", style: `left: ${share(least)}; right: ${share(1 - most)}` }),
+        make("i", { class: "mean", style: `left: ${share(mean)}` }), figure.mark),
+      make("span", {}, panel.endWords[1]));
+  }
+  ramp() {
+    return `linear-gradient(90deg, ${this.description.colours[this.state.view.colours].split(" ").map((hex) => "#" + hex).join(", ")})`;
+  }
+  pages(figure, pages) {
+    const text = pages > 1 ? `page ${figure.page + 1} of ${pages}` : "";
+    if (figure.pager.dataset.text === text) return;
+    figure.pager.dataset.text = text;
+    const step = (by, sign, label) => {
+      const page = figure.page + by;
+      return button(sign, { "aria-label": `${label} page`, disabled: page < 0 || page >= pages }, () => { figure.page = page; this.paint(figure); });
+    };
+    figure.pager.replaceChildren(...(text ? [step(-1, "‹", "previous"), make("span", {}, text), step(1, "›", "next")] : []));
+  }
+  number(figure) { // under the pointer
+    const { panel, value, mark } = figure, found = this.hover && valueAt(panel, this.hover);
+    value.textContent = found ? found.text : "";
+    const known = found && found.value !== null;
+    mark.hidden = !known;
+    if (known) mark.style.left = 100 * Math.max(0, Math.min(1, this.place(panel, found.value))) + "%";
+  }
+  place(panel, x) {
+    const [low, high] = panel.ends, { log } = this.description.scales[panel.scale];
+    return log ? Math.log(Math.max(x, 1e-9) / low) / Math.log(high / low) : (x - low) / (high - low || 1);
+  }
+
+  // ---- what the visitor points at
+
+  look(hover) {
+    if (JSON.stringify(hover) === JSON.stringify(this.hover)) return;
+    this.hover = hover;
+    for (const figure of this.all.values()) if (figure.seen) this.paint(figure);
+  }
+  pointed(event) {
+    const canvas = event.target.closest?.("canvas");
+    if (canvas?.dataset.figure) return hit(canvas, event);
+    if (!canvas?.dataset.place) return null;
+    const box = canvas.getBoundingClientRect(), cell = (at, size) => Math.max(0, Math.min(31, Math.floor((at / size) * 32)));
+    return { kind: "places", over: true, x: cell(event.clientX - box.left, box.width), y: cell(event.clientY - box.top, box.height) };
+  }
+  point(event) {
+    const at = this.pointed(event);
+    if (event.type === "click" || event.pointerType !== "touch") this.look(at);
+    if (event.type === "click" && at?.kind === "places" && (at.over || !("tile" in at))) this.state.merge("view", { query: [at.x, at.y] });
+  }
+  step(event) { // arrow keys move the mark by one cell of the maps that it is read in
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const canvas = event.target.matches?.("canvas") && event.target;
+    if (!move || !canvas || event.altKey || event.ctrlKey || event.metaKey || !(canvas.dataset.figure || canvas.dataset.place)) return;
+    event.preventDefault();
+    const cell = 32 / this.side(), { query } = this.state.view;
+    const moved = query.map((at, axis) => Math.max(0, Math.min(31, at + move[axis] * cell)));
+    this.state.merge("view", { query: moved });
+    this.look({ kind: "places", over: true, x: moved[0], y: moved[1] });
+  }
+  side() { // of the grid that the mark stands in: that of the pairwise maps on the page, or pixels
+    for (const { panel, node } of this.all.values())
+      if (panel && node.isConnected && this.description.kinds[panel.kind].marked) return queryOf(panel.map, this.state.view).side;
+    return 32;
+  }
+}

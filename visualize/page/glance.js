@@ -1,0 +1,215 @@
+// Networks x blocks: what each network answers, and small pictures of its own attention in every block. Real, fixed
+// scales; a click shows that block large.
+
+import { button, later, make, oneStop, roving } from "./elements.js";
+import { drawThumb, table } from "./draw.js";
+import { bars, curve, drawnAs, gridLines, panelsOf, percent, position, range, stack, tiles } from "./record.js";
+
+const SIDES = { 1: 32, 2: 16, 3: 8, 4: 4 }; // cells, by layer
+const LINES = ["curve", "areas", "bars"]; // what is drawn as a curve, the others as a map
+const FIRST = ["pairwise", "cross", "spatial", "volume", "profile", "maps", "grid"]; // which map stands for a block
+const sharp = () => Math.min(2, globalThis.devicePixelRatio || 1);
+
+export class Glance {
+  constructor(state, description, columns, isDark, { open, titles }) {
+    Object.assign(this, { state, description, columns, isDark, open, titles, rows: new Map() });
+    this.node = document.querySelector("#glance");
+    this.list = this.node.querySelector(".rows");
+    const heads = description.blocks.map((block) =>
+      make("span", { class: "head" }, block.replace("layer", ""), make("small", {}, `${SIDES[block[5]]} × ${SIDES[block[5]]}`)));
+    this.head = make("div", { class: "row heads", "aria-hidden": "true" }, make("span", "who", "Network"), make("span", "answer", "Answer"),
+      make("span", { class: "thumbs" }, ...heads));
+    this.list.append(this.head);
+    roving(this.list, () => this.thumbs(), () => this.thumbs().filter((one) => one.parentNode === document.activeElement.parentNode).length || 1);
+    this.inView = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const row = this.rows.get(target.dataset.key);
+        if (row) row.seen = isIntersecting;
+        if (row && isIntersecting) this.want(row);
+      }
+    }, { rootMargin: "80px" });
+  }
+  thumbs() { return [...this.list.querySelectorAll("button.thumb")]; }
+
+  show(record) {
+    this.record = record;
+    const chosen = this.columns.names().filter((key) => !this.columns.missing.has(key)), there = new Map(record.mechanisms.map((column) => [column.key, column]));
+    for (const [key, row] of this.rows) if (!chosen.includes(key)) row.node.remove(), this.inView.unobserve(row.node), this.rows.delete(key);
+    const nodes = chosen.map((key) => this.row(key, there.get(key)));
+    if (nodes.some((node, i) => this.list.children[i + 1] !== node)) this.list.replaceChildren(this.head, ...nodes);
+    this.list.style.setProperty("--count", nodes.length);
+    if (nodes.every((node) => !node.classList.contains("pending"))) this.summary(record); // once, when all have answered
+    this.legend(record);
+    oneStop(this.thumbs());
+  }
+  row(key, column) {
+    if (!this.rows.has(key)) {
+      const row = { key, column: null, who: make("div", "who"), answer: make("div", { class: "answer" }), thumbs: make("div", { class: "thumbs" }) };
+      row.node = make("div", { class: "row", "data-key": key }, row.who, row.answer, row.thumbs);
+      row.who.append(button(this.titles.get(key), "name", () => this.open(key)), make("p", "facts", "on its way …"));
+      this.rows.set(key, row);
+      this.inView.observe(row.node);
+    }
+    const row = this.rows.get(key);
+    row.node.classList.toggle("pending", !column || Boolean(column.pending));
+    if (column && !column.pending && row.column !== column) {
+      row.column = column;
+      this.who(row, column);
+      this.answer(row, column);
+      this.cells(row, column);
+    }
+    this.sketch(row);
+    return row.node;
+  }
+  who(row, column) {
+    const { value, low, high, recipe } = column.accuracy || {};
+    const facts = column.random ? "random weights, not trained" : value == null ? "not measured" : `${value.toFixed(1)} % right in the test`;
+    const title = `${column.parameters.toLocaleString("en")} parameters` + (value == null ? "" : `; 95 % interval ${low} to ${high} %; recipe ${recipe}`);
+    const name = button(column.name, { class: "name", title: `${column.name}: all blocks, formula, paper, figures` }, () => this.open(column.key));
+    const away = button("×", { class: "away", "aria-label": `Remove ${column.name}`, title: `Remove ${column.name}` },
+      () => this.state.change("mechanisms", this.state.mechanisms.filter((key) => key !== column.key)));
+    row.node.classList.toggle("random", Boolean(column.random));
+    row.who.replaceChildren(name, make("p", { class: "facts", title }, facts), away);
+  }
+  answer(row, column) {
+    const { probabilities } = column, ranked = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+    const list = (indices, name) => make("ol", name, ...indices.map((index) =>
+      make("li", index === ranked[0] ? "first" : "", make("span", {}, this.columns.classes[index]), make("data", {}, percent(probabilities[index])),
+        make("i", { style: `--p: ${probabilities[index]}` }))));
+    const every = list([...ranked.keys()].map((_, i) => ranked[i]), "bars every");
+    row.answer.replaceChildren(list(ranked.slice(0, 3), "bars"), every);
+    Object.assign(row.answer, { tabIndex: 0 });
+    row.answer.setAttribute("role", "group");
+    row.answer.setAttribute("aria-label", `What ${column.name} answers`);
+  }
+  own(column) { return column.maps.filter((map) => map.kind !== "cam"); }
+  cells(row, column) { // the frame: a button for each block that has something, so that nothing moves later
+    const own = this.own(column), { blocks } = this.description;
+    const old = new Map((row.cells || []).map((cell) => [cell.block, cell.canvases]));
+    Object.assign(row, { cells: [], wants: new Map() });
+    if (!own.length) {
+      row.thumbs.replaceChildren(make("p", "without note", "No attention of its own: compare the others with it."));
+      return;
+    }
+    row.thumbs.replaceChildren(...blocks.map((block) => {
+      if (!own.some((map) => map.block === block)) return make("span", "thumb empty");
+      const node = button("", { class: "thumb", tabIndex: -1, "data-block": block, "aria-label": `${column.name}, ${block}` }, () => this.choose(block));
+      row.cells.push({ block, node, canvases: [...(old.get(block) || [])] });
+      node.append(...row.cells.at(-1).canvases); // the old picture stays until the new one is drawn
+      return node;
+    }));
+  }
+  choose(block) {
+    this.state.merge("view", { block, pairwise_block: null });
+    const bar = document.querySelector("#bar"), { top } = bar.getBoundingClientRect();
+    if (top > innerHeight * 0.6) document.querySelector("#maps").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  }
+  panels(row, block) {
+    const view = { ...this.state.view, scale: "fixed" }, own = this.own(row.column).filter((map) => map.block === block);
+    const active = own.filter((map) => map.role !== "features" && !map.static), some = active.length ? active : own;
+    const rank = (map) => (FIRST.indexOf(map.kind) + 99) % 99;
+    const lines = some.filter((map) => LINES.includes(this.description.kinds[map.kind].drawn));
+    const places = some.filter((map) => !lines.includes(map)).sort((a, b) => rank(a) - rank(b));
+    const maps = [places[0], lines[0]].filter(Boolean);
+    return panelsOf({ ...this.record, mechanisms: [row.column] }, row.column, maps, view, this.columns.part(row.column.image))
+      .sort((a, b) => maps.indexOf(a.map) - maps.indexOf(b.map));
+  }
+  want(row) { for (const wants of [...(row.wants?.values() || [])].flat()) this.columns.fetch(row.column.image, wants); }
+  sketch(row) {
+    if (row.column) for (const cell of row.cells) later(`glance ${row.key} ${cell.block}`, () => this.cell(row, cell));
+  }
+  cell(row, cell) {
+    const { view } = this.state;
+    cell.node.setAttribute("aria-pressed", cell.block === view.block);
+    const panels = this.panels(row, cell.block), there = panels.filter((panel) => panel.values);
+    row.wants.set(cell.block, panels.filter((panel) => !panel.values).map((panel) => panel.wants));
+    if (row.seen) this.want(row);
+    const marked = there.some((panel) => this.description.kinds[panel.kind].part) && view.query;
+    const look = [view.colours, this.isDark(), marked, view.head, there.map((panel) => panel.tensor)].join();
+    if (!there.length || (cell.look === look && cell.column === row.column)) return;
+    Object.assign(cell, { look, column: row.column });
+    cell.canvases = there.map((panel, i) => this.thumb(panel, cell.canvases[i] || make("canvas", { "aria-hidden": "true" })));
+    if (cell.node.children.length !== there.length) cell.node.replaceChildren(...cell.canvases);
+    const words = there.map((panel) => `${panel.tensor.split(".").at(-1)} ${range(panel)}`).join("; ");
+    cell.node.title = words;
+    cell.node.setAttribute("aria-label", `${row.column.name}, ${cell.block}: ${words}. Show this block`);
+  }
+  thumb(panel, canvas) {
+    const drawn = drawnAs(panel);
+    const inks = this.description.inks[this.isDark() ? "dark" : "light"], colours = table(this.description.colours[this.state.view.colours]);
+    const at = (x) => position(panel, x);
+    if (LINES.includes(drawn) || drawn === "grid") {
+      canvas.className = "lines";
+      Object.assign(canvas, { width: 72 * sharp(), height: 72 * sharp() });
+      const context = canvas.getContext("2d"), { width, height } = canvas, up = (value) => (1 - Math.max(0, Math.min(1, value))) * height;
+      context.fillStyle = inks.ground;
+      context.fillRect(0, 0, width, height);
+      context.fillStyle = context.strokeStyle = inks.accent;
+      if (drawn === "curve") sorted(context, Array.from(curve(panel), (x) => up(at(x))), width, height);
+      if (drawn === "areas") for (const { from, to, strength } of stack(panel).areas) {
+        context.globalAlpha = strength;
+        area(context, Array.from(to, (x) => up(at(x))), Array.from(from, (x) => up(at(x))), width, height);
+      }
+      if (drawn === "bars") bars(panel).forEach(({ from, to }, i, all) =>
+        context.fillRect((i + 0.1) * width / all.length, up(at(to)), 0.8 * width / all.length, up(at(from)) - up(at(to))));
+      if (drawn === "grid") {
+        context.lineWidth = sharp();
+        context.beginPath();
+        for (const line of gridLines(panel))
+          line.forEach(([x, y], i) => context[i ? "lineTo" : "moveTo"]((x / 3.2 + 0.5) * width, (y / 3.2 + 0.5) * height));
+        context.stroke();
+      }
+      return canvas;
+    }
+    canvas.className = "cells";
+    const flat = panel.flat ? () => at(panel.values.find((x) => !Number.isNaN(x))) : at;
+    if (drawn === "tiles") {
+      const { values, height, width } = tiles(panel)[0];
+      return drawThumb(canvas, values, [height, width], flat, colours);
+    }
+    return drawThumb(canvas, panel.values, panel.shape.slice(-2), flat, colours);
+  }
+
+  summary(record) {
+    const votes = new Map(), ready = record.mechanisms.filter((column) => !column.pending && !column.random);
+    for (const { probabilities } of ready) {
+      const name = this.columns.classes[probabilities.indexOf(Math.max(...probabilities))];
+      votes.set(name, (votes.get(name) || 0) + 1);
+    }
+    const counts = [...votes].sort((a, b) => b[1] - a[1]);
+    const together = counts.length === 1 && ready.length > 1;
+    const verdict = together ? `${ready.length === 2 ? "Both" : `All ${ready.length}`} say ${counts[0][0]}`
+      : counts.map(([name, count]) => `${count} ${count === 1 ? "says" : "say"} ${name}`).join(", ");
+    const known = this.columns.unlike || "They know ten classes only and call any picture one of them.";
+    this.node.querySelector(".summary").textContent = ready.length ? `${verdict}. ${known}`
+      : record.mechanisms.length ? "Random weights give random answers." : "No network is trained yet: python -m models.train plain trains the first one.";
+  }
+  legend(record) { // what the small pictures are, said once
+    const own = record.mechanisms.flatMap((column) => this.own(column)), has = (test) => own.some(test);
+    const words = [];
+    if (has((map) => ["0-1", "1-2"].includes(map.scale) && map.kind !== "channel")) words.push("gates from 0 (dark) to 1 (light)");
+    if (has((map) => map.scale === "uniform=1" && FIRST.includes(map.kind))) words.push("what the marked place reads, ¹⁄₁₆ to 16 times an equal share");
+    if (has((map) => map.kind === "channel")) words.push("channel gates as a curve, the largest first");
+    if (has((map) => map.kind === "branch")) words.push("branch weights, stacked");
+    this.node.querySelector(".legend-line").textContent = own.length
+      ? `Own attention, block by block: ${words.join("; ") || "small maps"}. Click one to see its block large.` : "";
+  }
+}
+function sorted(context, top, width, height) { // a line, and lightly what is below it
+  context.globalAlpha = 0.28;
+  area(context, top, null, width, height);
+  context.globalAlpha = 1;
+  context.lineWidth = 2 * sharp();
+  context.beginPath();
+  top.forEach((y, i) => context[i ? "lineTo" : "moveTo"]((i / Math.max(1, top.length - 1)) * width, y));
+  context.stroke();
+}
+function area(context, top, bottom, width, height) {
+  const x = (i, count) => (i / Math.max(1, count - 1)) * width;
+  context.beginPath();
+  context.moveTo(0, bottom ? bottom[0] : height);
+  top.forEach((y, i) => context.lineTo(x(i, top.length), y));
+  if (bottom) for (let i = bottom.length - 1; i >= 0; i--) context.lineTo(x(i, bottom.length), bottom[i]);
+  else context.lineTo(width, height);
+  context.fill();
+}

@@ -1,0 +1,203 @@
+// How a picture comes in: chosen, dropped or pasted anywhere, taken by the camera, or one of the examples; and which
+// square of it the networks see. Everything ends in `state.change("picture", ...)`.
+
+import { button, hold, make, oneStop, roving } from "./elements.js";
+import { open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
+
+const $ = (selector) => document.querySelector(selector);
+const WHOLE = 300; // longest side of the whole picture in the crop box, in CSS pixels
+
+export function input(state, engine, examples, say) {
+  let newest = 0; // of quick wishes the last one counts
+
+  // ---- where pictures come from
+
+  async function take(file) {
+    const mine = ++newest, release = hold();
+    say("Opening the picture …");
+    try {
+      let opened;
+      try {
+        opened = await open(file);
+      } catch { // this browser cannot; the server knows more formats, or says what is wrong
+        const { picture, notes } = await engine.decode(file);
+        opened = { ...(await open(picture)), notes };
+      }
+      if (mine === newest) show({ source: opened.picture, notes: [...opened.notes, ...sizeNotes(opened.picture)] });
+    } catch (error) {
+      if (mine === newest) say(error.message);
+    } finally {
+      release();
+    }
+  }
+  function show(given) { // a dragged square of one picture means nothing on another
+    const crop = typeof state.picture.crop === "string" ? state.picture.crop : "centre";
+    set({ own: true, crop, notes: [], ...given });
+  }
+  function set(picture) {
+    state.change("picture", { ...picture, pixels: picture.source ? toNetwork(picture.source, picture.crop) : picture.pixels });
+  }
+  async function example(name, crop = typeof state.picture.crop === "string" ? state.picture.crop : "centre", notes = []) {
+    const mine = ++newest, release = hold();
+    try {
+      const answer = await fetch(examples[name]);
+      const { picture } = await open(await answer.blob());
+      if (mine === newest) set({ example: name, source: picture, crop, notes });
+    } catch {
+      if (mine === newest) say("The example cannot be fetched at the moment. The page keeps what it shows.", () => example(name, crop));
+    } finally {
+      release();
+    }
+  }
+
+  const first = (list) => [...(list || [])].find((file) => file.type.startsWith("image/")) || list?.[0];
+  for (const chooser of [$("#file"), $("#shot")])
+    chooser.addEventListener("change", () => {
+      if (chooser.files[0]) take(chooser.files[0]);
+      chooser.value = ""; // the same file may be chosen again
+    });
+  $("#choose").addEventListener("click", () => $("#file").click());
+  $("#remove").addEventListener("click", () => {
+    example("cat", "centre", ["Your picture was removed: the example is shown again."]);
+    $("#choose").focus();
+  });
+
+  // Whatever is dropped on the page, the browser must not open it in our place.
+  const carries = (event) => [...(event.dataTransfer?.types || [])].some((type) => type === "Files" || type === "text/uri-list");
+  let depth = 0;
+  const hint = (shown) => { $("#drop").hidden = !shown; };
+  addEventListener("dragenter", (event) => { if (carries(event)) event.preventDefault(), depth++, hint(true); });
+  addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); hint(depth > 0); });
+  addEventListener("dragover", (event) => { if (carries(event)) event.preventDefault(); });
+  addEventListener("drop", (event) => {
+    if (!carries(event)) return;
+    event.preventDefault();
+    depth = 0;
+    hint(false);
+    const file = first(event.dataTransfer?.files);
+    if (file) take(file);
+    else say("Only a file can be dropped here: save that picture first, or copy and paste it.");
+  });
+  addEventListener("paste", (event) => {
+    const file = first(event.clipboardData?.files);
+    if (!file) return;
+    event.preventDefault();
+    take(file);
+  });
+
+  const pasting = $("#paste"), shooting = $("#camera");
+  pasting.hidden = !(isSecureContext && navigator.clipboard?.read);
+  pasting.addEventListener("click", async () => {
+    try {
+      for (const item of await navigator.clipboard.read()) {
+        const type = item.types.find((one) => one.startsWith("image/"));
+        if (type) return take(await item.getType(type));
+      }
+      say("There is no picture in the clipboard.");
+    } catch {
+      say("The browser does not give out the clipboard: press Ctrl+V (or ⌘V) instead.");
+    }
+  });
+  const byHand = matchMedia("(pointer: coarse)").matches; // a phone's own camera app needs no https
+  shooting.hidden = !byHand && !(isSecureContext && navigator.mediaDevices?.getUserMedia);
+  shooting.addEventListener("click", () => (byHand ? $("#shot").click() : shoot(take, say)));
+
+  const strip = $("#examples");
+  for (const [name, file] of Object.entries(examples)) {
+    const picture = make("img", { src: file, alt: "", width: 32, height: 32, draggable: false });
+    strip.append(button("", { "data-name": name, title: name }, () => example(name)));
+    strip.lastChild.append(picture, make("span", {}, name));
+  }
+  roving(strip, () => [...strip.children]);
+  oneStop([...strip.children]);
+
+  // ---- crop: a square of the whole picture, dragged, sized at its corner, or moved by the keys
+
+  const box = $("#crop"), choice = $("#crop-choice select"), square = $("#crop .square"), whole = $("#crop canvas");
+  let cropping = false, drawn = null;
+  function recrop(crop) {
+    const { source } = state.picture;
+    state.merge("picture", { crop, pixels: toNetwork(source, crop) });
+  }
+  choice.addEventListener("change", () => {
+    cropping = choice.value === "own";
+    if (!cropping) return recrop(choice.value);
+    const { width, height } = state.picture.source, side = 0.75 * Math.min(width, height); // in the middle
+    recrop(squareOf(state.picture.source, [(width - side) / 2, (height - side) / 2, side]));
+    square.focus();
+  });
+  for (const [node, open] of [[$("#adjust"), true], [$("#crop .done"), false]])
+    node.addEventListener("click", () => { cropping = open; crops(); (open ? square : choice).focus(); });
+  addEventListener("keydown", (event) => { if (event.key === "Escape" && cropping) cropping = false, crops(); });
+  square.addEventListener("pointerdown", (event) => {
+    const { source, crop: [left, top, side] } = state.picture, corner = event.target.closest(".corner");
+    const scale = source.width / whole.clientWidth, from = [event.clientX, event.clientY];
+    const drag = ({ clientX, clientY }) => {
+      const [x, y] = [(clientX - from[0]) * scale, (clientY - from[1]) * scale];
+      recrop(squareOf(source, corner ? [left, top, Math.min(side + Math.max(x, y), source.width - left, source.height - top)]
+        : [left + x, top + y, side]));
+    };
+    square.setPointerCapture(event.pointerId);
+    square.addEventListener("pointermove", drag);
+    square.addEventListener("lostpointercapture", () => square.removeEventListener("pointermove", drag), { once: true });
+  });
+  square.addEventListener("keydown", (event) => {
+    const { source, crop: [left, top, side] } = state.picture, step = Math.max(1, Math.round(source.width / 32));
+    const moved = {
+      ArrowLeft: [left - step, top, side], ArrowRight: [left + step, top, side], ArrowUp: [left, top - step, side],
+      ArrowDown: [left, top + step, side], "+": [left, top, side + step], "-": [left, top, side - step],
+    }[event.key];
+    if (!moved) return;
+    event.preventDefault();
+    recrop(squareOf(source, moved));
+  });
+  function crops() { // what the crop box shows of the state
+    const { source, crop } = state.picture, own = Array.isArray(crop);
+    choice.value = own ? "own" : crop;
+    $("#adjust").hidden = !own;
+    box.hidden = !own || !cropping;
+    if (box.hidden || !source) return;
+    if (drawn !== source) {
+      Object.assign(whole, { width: source.width, height: source.height });
+      whole.getContext("2d").putImageData(new ImageData(source.data, source.width), 0, 0);
+      const shrink = WHOLE / Math.max(source.width, source.height);
+      Object.assign(whole.style, { width: source.width * shrink + "px", height: source.height * shrink + "px" });
+      drawn = source;
+    }
+    const [left, top, side] = crop, share = (x, all) => (100 * x) / all + "%", { width, height } = source;
+    Object.assign(square.style, { left: share(left, width), top: share(top, height), width: share(side, width), height: share(side, height) });
+    square.setAttribute("aria-valuetext", `left ${left}, top ${top}, side ${side} of ${width} × ${height} pixels`);
+  }
+
+  state.addEventListener("change", ({ detail }) => {
+    if (detail !== "picture") return;
+    if (!state.picture.source) state.picture.source = rgba(state.picture.pixels); // it came in a link
+    $("#remove").hidden = Boolean(state.picture.example);
+    for (const part of strip.children) part.setAttribute("aria-pressed", part.dataset.name === state.picture.example);
+    crops();
+  });
+  return { example, take };
+}
+
+// The camera of a computer: what it sees, until it is taken.
+async function shoot(take, say) {
+  const dialog = $("#shoot"), video = make("video", { autoplay: true, muted: true, playsInline: true });
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch {
+    return say("No camera can be used: there is none, or the browser was not allowed to.");
+  }
+  video.srcObject = stream;
+  dialog.replaceChildren(video, make("p", { class: "buttons" },
+    button("Take the picture", "main", async () => {
+      const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+      canvas.getContext("2d").drawImage(video, 0, 0);
+      const file = await canvas.convertToBlob();
+      dialog.close();
+      take(file);
+    }),
+    button("Cancel", "", () => dialog.close())));
+  dialog.addEventListener("close", () => stream.getTracks().forEach((track) => track.stop()), { once: true });
+  dialog.showModal();
+}

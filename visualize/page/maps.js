@@ -1,0 +1,126 @@
+// The chosen block, large: every kind of map that the networks have there, one section for each kind.
+
+import { button, make, select } from "./elements.js";
+import { localName, methodName, pairwiseBlocks, panels, place, range } from "./record.js";
+
+export class Maps {
+  constructor(state, description, columns, figures, { open }) {
+    Object.assign(this, { state, description, columns, figures, open, sections: new Map() });
+    this.root = document.querySelector("#maps .sections");
+    new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.tracks(); }).observe(this.root);
+  }
+  show(record) {
+    const rows = record.mechanisms.length ? panels(record, this.state.view, this.description, this.parts(record)) : [];
+    const order = [...rows.filter(({ section }) => section.kind !== "cam"), ...rows.filter(({ section }) => section.kind === "cam")];
+    const kept = new Set(), nodes = order.map((row) => this.section(row, record, kept));
+    for (const [key, figure] of this.figures.all) if (key.startsWith("map ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
+    for (const kind of this.sections.keys()) if (!order.some(({ section }) => section.kind === kind)) this.sections.delete(kind);
+    if (nodes.length !== this.root.children.length || nodes.some((node, i) => this.root.children[i] !== node)) this.root.replaceChildren(...nodes);
+    this.tracks();
+    this.differ(order, record);
+  }
+  differ(rows, record) { // of two networks: in words, where they differ
+    const node = document.querySelector("#differ"), columns = record.mechanisms, two = columns.length === 2;
+    const own = two ? rows.filter(({ section }) => section.kind !== "cam") : [];
+    const lines = own.map(({ section, cells }) => [section.title, columns.map(({ key, name }) => {
+      const found = cells[key], known = Array.isArray(found) && found.find((panel) => panel.values);
+      return known ? `${name} ${range(known)}` : Array.isArray(found) ? `${name} …` : `${name} has ${found.none}`;
+    }).join("; ")]);
+    node.hidden = !lines.length;
+    const text = `Where the two differ at ${this.state.view.block}`, key = text + lines.join();
+    if (node.dataset.key === key) return;
+    node.dataset.key = key;
+    node.replaceChildren(make("b", {}, text), make("ul", {}, ...lines.map(([title, words]) => make("li", {}, make("b", {}, title), `: ${words}.`))));
+  }
+  parts(record) { // a column that still shows another picture has parts of that one
+    const images = new Map(record.mechanisms.map((column) => [column.key, column.image]));
+    return (wants) => this.columns.part(images.get(wants.mechanism))(wants);
+  }
+  section({ section, block, cells }, record, kept) {
+    const { kind } = section, known = this.sections.get(kind) || this.frame(section);
+    const columns = new Map(record.mechanisms.map((column) => [column.key, column])), shown = [], none = [];
+    for (const [key, found] of Object.entries(cells)) {
+      if (!Array.isArray(found)) none.push([columns.get(key), found]);
+      else for (const panel of found) {
+        const name = `map ${kind} ${key} ${localName(panel.tensor)}`, column = columns.get(key);
+        const figure = this.figures.figure(name, this.heading(column, found.length > 1 && localName(panel.tensor)));
+        kept.add(name);
+        shown.push([figure, panel, column]);
+      }
+    }
+    const nodes = shown.map(([figure]) => figure.node);
+    if (nodes.length !== known.maps.children.length || nodes.some((node, i) => known.maps.children[i] !== node)) known.maps.replaceChildren(...nodes);
+    for (const [figure, panel, column] of shown) this.figures.show(figure, panel, record, column);
+    this.words(known, section, block, none, record);
+    known.wide = Math.max(section.pairwise ? 2 : 1, shown.reduce((sum, [, panel]) => sum + (this.figures.wide(panel) ? 2 : 1), 0));
+    return known.node;
+  }
+  frame(section) {
+    const node = make("section", { class: "section", "data-section": section.kind, "data-tab": section.tab });
+    const known = { node, title: make("h2"), text: make("p"), controls: make("div", "controls"), none: make("p", "none-here note"), maps: make("div", "figures") };
+    node.append(make("header", {}, known.title, known.controls, known.text), known.maps, known.none);
+    this.sections.set(section.kind, known);
+    return known;
+  }
+  heading(column, local) {
+    const name = button(column.name, { class: "name", title: `${column.name}: all blocks, formula, paper, figures` }, () => this.open(column.key));
+    return make("span", "heading", name, local && make("small", {}, local), column.random && make("i", {}, "random weights"));
+  }
+  words(known, section, block, none, record) {
+    const text = (node, words) => { if (node.textContent !== words) node.textContent = words; };
+    text(known.title, section.title);
+    text(known.text, section.text);
+    this.controls(known, section, block, record);
+    const parts = [];
+    for (const [column, { none: words, at }] of none) {
+      if (at.length) parts.push(make("span", {}, `${column.name}: ${words}. `, ...at.map((one) => button(`go to ${one}`, "link", () =>
+        this.state.merge("view", section.pairwise ? { pairwise_block: one } : { block: one })))));
+      else if (record.mechanisms.length <= 4) parts.push(make("span", {}, `${column.name}: ${words}.`));
+    }
+    const key = parts.map((part) => part.textContent).join();
+    if (known.none.dataset.key !== key) known.none.replaceChildren(...parts), known.none.dataset.key = key;
+    known.none.hidden = !parts.length;
+  }
+  controls(known, section, block, record) {
+    const { view, target, cam } = this.state, heads = this.heads(section, record);
+    const blocks = section.pairwise ? pairwiseBlocks(record, this.description) : [];
+    const key = JSON.stringify([section.kind, heads, blocks, block, view.pairwise_block, view.head, target, cam]);
+    if (known.key === key) return;
+    const focused = known.controls.contains(document.activeElement) && [...known.controls.querySelectorAll("select")].indexOf(document.activeElement);
+    known.key = key;
+    known.controls.replaceChildren();
+    if (section.kind === "cam") {
+      const classes = [["predicted", "its own answer"], ...this.columns.classes.map((name) => [name, name])];
+      const methods = Object.keys(this.description.methods).map((name) => [name, methodName(name)]);
+      known.controls.append(select("Class", classes, target, (value) => this.state.change("target", value)),
+        select("Method", methods, cam, (value) => this.state.change("cam", value)));
+    }
+    if (blocks.length) {
+      const name = (one) => place(this.between(record, one), one);
+      const options = [["", `nearest to the block: ${name(block)}`], ...blocks.map((one) => [one, name(one)])];
+      known.controls.append(select("Where", options, view.pairwise_block || "", (value) => this.state.merge("view", { pairwise_block: value || null })));
+    }
+    if (heads > 1) {
+      const options = [["mean", "mean"], ...Array.from({ length: heads }, (_, i) => [String(i), `head ${i + 1}`])];
+      known.controls.append(select("Heads", options, view.head, (value) => this.state.merge("view", { head: value === "mean" ? value : +value })));
+    }
+    if (focused !== false) known.controls.querySelectorAll("select")[focused]?.focus({ preventScroll: true });
+  }
+  between(record, block) { // a tensor at that block, which knows whether it stands after a layer or in the block
+    const kinds = this.description.sections.filter((section) => section.pairwise).flatMap((section) => section.kinds);
+    return record.mechanisms.flatMap((column) => column.maps).find((map) => map.block === block && kinds.includes(map.kind)).tensor;
+  }
+  heads(section, record) {
+    const maps = record.mechanisms.flatMap((column) => column.maps).filter((map) => section.kinds.includes(map.kind) && map.axes.startsWith("head q"));
+    return Math.max(1, ...maps.map((map) => map.shape[0]));
+  }
+  tracks() { // as many columns as fit; few figures get larger ones
+    const { width } = this, gap = 20, spans = [...this.sections.values()].map(({ wide }) => wide || 1);
+    if (!width) return;
+    const total = spans.reduce((a, b) => a + b, 0), phone = width < 560;
+    const best = total <= 8 ? 260 : total <= 14 ? 220 : 184, most = Math.max(2, Math.floor((width + gap) / (150 + gap)));
+    const count = phone ? 2 : Math.max(2, Math.min(most, Math.round((width + gap) / (best + gap))));
+    this.root.style.setProperty("--tracks", count);
+    for (const { node, wide } of this.sections.values()) node.style.setProperty("--span", Math.min(count, Math.max(phone ? 2 : 1, wide || 1)));
+  }
+}

@@ -1,0 +1,223 @@
+// The page: its parts, and what a change of the state does to them.
+
+import { engine, start } from "./engine.js";
+import { atRest, button, finishNow, hold, later, make } from "./elements.js";
+import { State, fromHash, linkOf } from "./state.js";
+import { fromBase64, rgba } from "./picture.js";
+import { configure } from "./record.js";
+import { input } from "./input.js";
+import { chooser } from "./chooser.js";
+import { Columns } from "./columns.js";
+import { Figures } from "./figure.js";
+import { Glance } from "./glance.js";
+import { Maps } from "./maps.js";
+import { Detail } from "./detail.js";
+import { leaderboard } from "./leaderboard.js";
+
+const $ = (selector) => document.querySelector(selector), root = document.documentElement;
+const given = start(), { record: first, mechanisms: table } = given, description = configure(given.description);
+const examples = Object.fromEntries(given.examples.map((name) => [name, new URL(`examples/${name}.png`, import.meta.url).href]));
+const names = [...first.mechanisms, ...(first.unavailable || [])].map(({ key }) => key);
+const inOrder = table.map(({ key }) => key).filter((key) => names.includes(key));
+const pixels = fromBase64(first.image);
+const state = new State({
+  picture: { example: first.example, pixels, source: rgba(pixels), crop: "centre", notes: [] }, mechanisms: inOrder,
+  target: first.target, cam: first.cam, view: description.view, detail: null,
+});
+
+// ---- light and dark
+
+const dim = matchMedia("(prefers-color-scheme: dark)"), theme = $("#theme");
+const isDark = () => root.dataset.theme === "dark" || (root.dataset.theme !== "light" && dim.matches);
+const kept = { // a frame of another site may not keep anything
+  get theme() { try { return localStorage.theme; } catch { return null; } },
+  set theme(value) { try { localStorage.theme = value; } catch { /* for this visit only */ } },
+};
+const asked = new URLSearchParams(location.search).get("__theme") || kept.theme;
+if (["light", "dark"].includes(asked)) root.dataset.theme = asked;
+function toggled() {
+  theme.setAttribute("aria-pressed", isDark());
+  redraw();
+}
+theme.addEventListener("click", () => {
+  kept.theme = root.dataset.theme = isDark() ? "light" : "dark";
+  toggled();
+});
+dim.addEventListener("change", toggled);
+
+// ---- parts
+
+const open = (key) => state.change("detail", key);
+const chosen = chooser(state, table, given.families, inOrder);
+const columns = new Columns(engine, state, { ...chosen, most: given.most });
+const figures = new Figures(state, description, columns, isDark);
+const glance = new Glance(state, description, columns, isDark, { ...chosen, open });
+const maps = new Maps(state, description, columns, figures, { open });
+const detail = new Detail(state, description, columns, figures, engine, given.cards);
+const say = (text, again) => columns.say(text, again);
+const taken = input(state, engine, examples, say);
+columns.place(first);
+leaderboard($("#results"), given.results);
+
+function redraw() { // what follows the record and the view, part by part
+  const record = columns.record();
+  seen();
+  later("glance", () => glance.show(record));
+  later("maps", () => { maps.show(record); tabs(); });
+  later("detail", () => detail.show(record));
+}
+function seen() {
+  const small = new OffscreenCanvas(32, 32);
+  small.getContext("2d").putImageData(new ImageData(rgba(state.picture.pixels).data, 32), 0, 0);
+  const [x, y] = state.view.query, cell = 32 / figures.side();
+  for (const canvas of [$("#seen canvas"), $("#bar .small")]) {
+    const context = canvas.getContext("2d"), scale = canvas.width / 32;
+    context.imageSmoothingEnabled = false;
+    context.drawImage(small, 0, 0, canvas.width, canvas.height);
+    for (const [colour, thick] of [["#000", 5], ["#fff", 2.5]]) { // seen on every colour
+      Object.assign(context, { strokeStyle: colour, lineWidth: thick });
+      context.strokeRect(Math.floor(x / cell) * cell * scale, Math.floor(y / cell) * cell * scale, cell * scale, cell * scale);
+    }
+  }
+}
+
+// ---- the bar: block, and how maps are drawn
+
+const bar = $("#bar");
+for (const [i, block] of description.blocks.entries()) {
+  const box = make("input", { type: "radio", name: "block", value: block, "aria-label": block });
+  box.addEventListener("change", () => state.merge("view", { block }));
+  $("#bar .blocks").append(make("label", {}, box, make("span", {}, block.replace("layer", ""), make("small", {}, String(32 >> Math.floor(i / 2))))));
+}
+const options = { colours: Object.keys(description.colours).map((name) => [name, name]),
+  cells: Object.entries(description.choices.cells), scale: Object.entries(description.choices.scale) };
+for (const control of document.querySelectorAll("[data-view]")) {
+  const key = control.dataset.view;
+  for (const [value, text] of options[key] || []) control.add(new Option(text, value));
+  control.addEventListener("input", () => state.merge("view", { [key]: control.type === "range" ? +control.value : control.value }));
+}
+function controls() {
+  for (const box of document.querySelectorAll("#bar [name=block]")) box.checked = box.value === state.view.block;
+  for (const control of document.querySelectorAll("[data-view]")) control.value = state.view[control.dataset.view];
+}
+$("#display").addEventListener("click", ({ currentTarget }) =>
+  currentTarget.setAttribute("aria-expanded", currentTarget.getAttribute("aria-expanded") !== "true"));
+addEventListener("keydown", (event) => { // the arrows move the block, where they mean nothing else
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], { blocks } = description;
+  if (!step || event.defaultPrevented || event.target !== document.body || event.altKey || event.ctrlKey || event.metaKey) return;
+  const at = Math.max(0, Math.min(blocks.length - 1, blocks.indexOf(state.view.block) + step));
+  state.merge("view", { block: blocks[at] });
+});
+
+// ---- one kind of map at a time, on a phone
+
+let tab = null;
+function tabs() {
+  const all = [...new Set([...document.querySelectorAll("#maps .section")].map((node) => node.dataset.tab))];
+  if (!all.includes(tab)) tab = all[0];
+  const line = $("#bar .tabs") || bar.appendChild(make("div", { class: "tabs", role: "group", "aria-label": "Kind of map" }));
+  if (line.dataset.all !== all.join())
+    line.replaceChildren(...all.map((name) => button(name, { "data-tab": name }, () => { tab = name; tabs(); })));
+  line.dataset.all = all.join();
+  for (const part of line.children) part.setAttribute("aria-pressed", part.dataset.tab === tab);
+  for (const node of document.querySelectorAll("#maps .section")) node.classList.toggle("shown", node.dataset.tab === tab);
+}
+
+// ---- take it along
+
+$("#copy").addEventListener("click", async () => {
+  const link = location.origin + location.pathname + location.search + (await linkOf({ ...state, mechanisms: columns.names() }));
+  history.replaceState(null, "", link);
+  try {
+    await navigator.clipboard.writeText(link);
+  } catch { // no permission, or a page without https
+    const box = make("textarea", { value: link });
+    document.body.append(box);
+    box.select();
+    document.execCommand("copy");
+    box.remove();
+  }
+  say("The link is copied. It holds this picture and every setting.");
+});
+const FORMS = { png: "Figure, PNG", pdf: "Figure, PDF", npz: "Numbers, NPZ", json: "Report, JSON" };
+for (const [form, words] of Object.entries(FORMS)) $("#files").append(button(words, { "data-form": form }, () => take(form)));
+async function take(form) {
+  $("#files").hidePopover();
+  const release = hold();
+  say("Making the file …");
+  const { image } = columns.about(), { target, cam, view } = state;
+  try {
+    const { blob, name } = await engine.file(form, { image, mechanisms: columns.names(), target, cam, view });
+    const url = URL.createObjectURL(blob);
+    make("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    columns.rest();
+  } catch (error) {
+    say(error.message, () => take(form));
+  } finally {
+    release();
+  }
+}
+
+// ---- how to read this, where it was asked
+
+const reading = $("#reading");
+reading.append(make("header", {}, make("h2", {}, "How to read this"), button("Close", "main", () => reading.close())),
+  make("div", { class: "inside words", innerHTML: given.reading }));
+for (const node of [$("#read"), ...document.querySelectorAll("button.read")]) node.addEventListener("click", () => reading.showModal());
+reading.addEventListener("click", (event) => { if (event.target === reading) reading.close(); });
+
+// ---- what happens when
+
+columns.addEventListener("said", () => {
+  const { text, again } = columns.said;
+  $("#status p").textContent = text;
+  $("#status .again").hidden = !again;
+});
+$("#status .again").addEventListener("click", () => columns.said.again?.());
+columns.addEventListener("change", () => later("page", redraw));
+columns.addEventListener("row", () => later("page", redraw));
+state.addEventListener("change", ({ detail: part }) => {
+  if (part === "view") controls();
+  if (location.hash.startsWith("#view=") && part !== "detail" && settled) history.replaceState(null, "", location.pathname + location.search); // it has moved on
+  later("page", redraw);
+});
+addEventListener("keydown", (event) => { // Escape closes what lies over the answers
+  if (event.key === "Escape" && document.activeElement.matches(".answer")) document.activeElement.blur();
+});
+addEventListener("beforeprint", finishNow);
+
+// ---- a link that was opened
+
+let settled = false;
+async function opened() {
+  settled = false;
+  const known = {
+    examples: given.examples, mechanisms: table.map(({ key }) => key), cards: given.cards.map(({ key }) => key), cams: Object.keys(description.methods),
+    targets: ["predicted", ...first.classes], block: description.blocks, pairwise_block: description.blocks, ...Object.fromEntries(
+      Object.entries(options).map(([key, pairs]) => [key, pairs.map(([value]) => value)])),
+  };
+  try {
+    const link = await fromHash(location.hash, known);
+    if (link) {
+      const { picture, view, ...rest } = link;
+      for (const [part, value] of Object.entries(rest)) state.change(part, value);
+      state.change("view", { ...description.view, ...view });
+      if (picture.example) await taken.example(picture.example, picture.crop);
+      else state.change("picture", picture);
+    }
+  } catch (error) {
+    history.replaceState(null, "", location.pathname + location.search);
+    columns.rest();
+    say(`${error.message} ${columns.said.text}`);
+  }
+  settled = true;
+}
+addEventListener("hashchange", opened);
+
+controls();
+toggled();
+state.change("picture", state.picture);
+columns.rest();
+await Promise.all([opened(), atRest()]);
+root.dataset.ready = "yes";

@@ -1,0 +1,75 @@
+// What the page shows: one object. The link, the figure and every request are made from it.
+//
+//   picture     {example} or {own: true}, with pixels (3,072 RGB bytes), source (to crop from), crop, notes
+//   mechanisms  keys of the chosen networks, in the order of their columns
+//   target      "predicted" or a class; cam: the method
+//   view        block, pairwise_block (null: follows the block), query, head, overlay, colours, cells, scale
+//   detail      key of the mechanism whose single view is open, or null
+
+import { fromLink, toLink } from "./picture.js";
+
+export class State extends EventTarget {
+  constructor(start) {
+    super();
+    Object.assign(this, structuredClone(start));
+  }
+  change(part, value) { // one "change" event, which names the part
+    this[part] = value;
+    this.dispatchEvent(new CustomEvent("change", { detail: part }));
+  }
+  merge(part, values) { this.change(part, { ...this[part], ...values }); }
+}
+
+// ---- the link: everything stands in the fragment, which never reaches a server. The end is marked, so that a link
+// that lost its tail is known as one.
+
+const VERSION = "2", END = "end";
+export const BAD_LINK = "This link is damaged or was cut off: the page shows its first picture instead.";
+
+export async function linkOf({ picture, mechanisms, target, cam, view, detail }) {
+  const { crop } = picture, said = new URLSearchParams({ view: VERSION });
+  said.set("picture", picture.example || `pixels:${await toLink(picture.pixels)}`);
+  if (picture.example && crop !== "centre") said.set("crop", crop);
+  said.set("networks", mechanisms);
+  for (const [key, value] of Object.entries({ class: target, cam, ...view, detail }))
+    if (value !== null) said.set(key, value);
+  return `#${said}&${END}`.replace(/%2C/g, ",").replace(/%3A/g, ":");
+}
+
+// What a link says, or null where there is none. Throws where it is damaged: `known` holds what there is to choose.
+export async function fromHash(hash, known) {
+  if (hash.length < 2 || !hash.startsWith("#view=")) return null;
+  const said = Object.fromEntries(new URLSearchParams(hash.slice(1)));
+  const need = (right) => { if (!right) throw new RangeError(BAD_LINK); };
+  const one = (value, choices) => { need(choices.includes(value)); return value; };
+  const whole = (value, most) => { need(/^\d{1,3}$/.test(value) && +value <= most); return +value; };
+  need(said.view === VERSION && END in said && said.picture && said.networks);
+
+  const picture = { crop: "centre", notes: [] };
+  if (said.picture.startsWith("pixels:")) {
+    picture.own = true;
+    picture.pixels = await fromLink(said.picture.slice(7)).catch(() => need(false));
+  } else picture.example = one(said.picture, known.examples);
+  if (said.crop) picture.crop = said.crop.includes(",") ? said.crop.split(",").map((at) => whole(at, 999))
+    : one(said.crop, ["centre", "squeeze"]);
+  need(!Array.isArray(picture.crop) || picture.crop.length === 3);
+
+  const mechanisms = said.networks.split(",");
+  need(new Set(mechanisms).size === mechanisms.length);
+  for (const name of mechanisms) one(name, known.mechanisms);
+  const view = {}, place = said.query?.split(",") || [];
+  for (const key of ["block", "pairwise_block", "colours", "cells", "scale"])
+    if (key in said) view[key] = one(said[key], known[key]);
+  if ("query" in said) {
+    need(place.length === 2);
+    view.query = place.map((at) => whole(at, 31));
+  }
+  if ("head" in said) view.head = said.head === "mean" ? "mean" : whole(said.head, 63);
+  if ("overlay" in said) {
+    need(/^[01](\.\d+)?$/.test(said.overlay) && +said.overlay <= 1);
+    view.overlay = +said.overlay;
+  }
+  const target = said.class ? one(said.class, known.targets) : "predicted";
+  const detail = said.detail ? one(said.detail, known.cards) : null;
+  return { picture, mechanisms, target, cam: said.cam ? one(said.cam, known.cams) : "GradCAM", view, detail };
+}
