@@ -359,7 +359,7 @@ def test_the_command(tiny_cifar, tmp_path, monkeypatch, capsys):
         evidence.main()
 
     run("--table")
-    assert capsys.readouterr().out.strip() == ""  # nothing measured, nothing printed
+    assert capsys.readouterr().out == ""  # nothing measured, nothing printed
     monkeypatch.setattr(maps, "STEPS", 2)
     monkeypatch.setattr(maps, "PERCENTILES", (50,))
     run("danet", "--images", "2")

@@ -316,7 +316,8 @@ def main() -> None:
     torch.set_num_threads(1)  # several networks at once need one each
     try:
         if arguments.table:
-            print(markdown(folder))
+            if table := markdown(folder):
+                print(table)
         elif arguments.write:
             text = arguments.write.read_text("utf-8")
             arguments.write.write_text(write_into(text, markdown(folder), "evidence"), "utf-8")
