@@ -2,6 +2,7 @@
 
 from difflib import get_close_matches
 
+import torch
 from torch import nn
 
 from .catalogue import Entry, discover
@@ -35,3 +36,25 @@ def build(name: str, num_classes: int = 10) -> nn.Module:
     if not entry.is_network:
         raise ValueError(f"{name} has no place in a classifier, so it makes no network")
     return ResNet18(num_classes, entry)
+
+
+def start_of(name: str, pictures: torch.Tensor, seed: int = 0, num_classes: int = 10) -> nn.Module:
+    """A network as its training would start, ready for inference: what it answers means nothing.
+
+    The weights are the initial ones of the seed: a module that starts with no effect has none here.
+
+    Args:
+        pictures: (N, 3, 32, 32) normalised floats. The statistics of the BatchNorms are those of these
+            pictures, without which the maps fade from layer to layer.
+
+    Raises:
+        KeyError, ValueError: as for `build`.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build(name, num_classes)
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = None  # the running statistics become those of the one batch below
+        model.train()(pictures.cpu())
+    return model.eval().requires_grad_(False)

@@ -86,3 +86,20 @@ def in_words(found: dict) -> str:
         return "no measurable difference"
     chance = "p < 0.001" if found["p"] < 0.001 else f"p = {found['p']:.3f}"
     return f"{found['kind']} than plain ({chance})"
+
+
+def use_in_words(found: dict, images: int, taken_away: bool = True) -> str:
+    """What a replacement of attention shows, for people.
+
+    Args:
+        found: a verdict on the network as trained beside the one with the replacement.
+        images: that both answered.
+        taken_away: whether the replacement leaves out something that the attention says; else a loss is no
+            sign of use.
+    """
+    if found["kind"] == "same":
+        return "no measurable use" if taken_away else "no measurable difference"
+    points = f"{100 * abs(found['better'] - found['worse']) / images:.1f} points are"
+    if found["kind"] == "worse":
+        return f"{points} won"
+    return f"used: {points} lost" if taken_away else f"{points} lost"

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from models import CLASSES, build
+from models import CLASSES
+from models.networks import start_of
 from models.preprocessing import normalise
 
 EXAMPLES = Path(__file__).parent.parent / "page" / "examples"
@@ -32,14 +33,7 @@ def untrained(name: str) -> nn.Module:
 
 @lru_cache(maxsize=4)
 def _untrained(name: str) -> nn.Module:
-    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build(name)
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = None  # the running statistics become those of the one batch below
-        model.train()(normalise(example_pictures()))
-    return model.eval().requires_grad_(False)
+    return start_of(name, normalise(example_pictures()))
 
 
 def example_pictures() -> torch.Tensor:

@@ -1,0 +1,336 @@
+"""Does a network use its attention? python -m models.results.evidence se cbam
+
+    --images N         the first N test images at most, and N training images: for tests
+    --table            print what was measured, as a table
+    --write README.md  the same between `<!-- evidence -->` and `<!-- /evidence -->`
+
+Without names, of all that are trained. Attention is replaced (see `models.replacements`), in all blocks at
+once on the test images and in each block alone on the first 2,000 of them, and the network is compared with
+itself as trained, by McNemar's exact test on the same images, with Holm's correction over all its rows.
+Everything is measured on the stored file and goes into its JSON, under `evidence`, as soon as it is measured:
+an interrupted run goes on where it stopped. The averages go to a file of their own, see `averages`.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, restore_with_facts, write_facts
+from ..data import DataError, hold_out, load
+from ..preprocessing import normalise
+from ..recording import recording
+from ..replacements import EVERYWHERE, Attention, applies, attention_of, derangement, replace
+from ..statistics import holm, mcnemar, use_in_words, verdict
+from . import averages, maps
+from .averages import Advance, Averages, batches
+from .table import trained, write_into
+
+AT_ONCE = {  # what is measured in all blocks at once: replacement -> strengths
+    "average": (1.0,),
+    "another picture's": (1.0,),
+    "level": (1.0,),
+    "shuffled": (1.0,),
+    "query ignored": (1.0,),
+    "best constant": (1.0,),
+    "strength": (0.5, 2.0),
+    "factor 1": (1.0,),
+}
+ALONE = ("average", "another picture's", "level", "shuffled", "query ignored")  # in each block
+TAKES_AWAY = ("average", "another picture's", "level", "shuffled", "query ignored", "best constant")
+TRAINING_IMAGES, BLOCK_IMAGES = 5_000, 2_000
+MAP_IMAGES, TWIN_IMAGES = 500, 100
+COUNTS = ("right", "right_only_intact", "right_only_replaced", "changed")
+
+
+def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quiet: bool = False) -> dict:
+    """Measures what is not measured yet, and stores it as it comes.
+
+    Args:
+        most: images at most, of each kind.
+        quiet: without a progress bar.
+
+    Returns:
+        what stands in the JSON under `evidence`: `sha256` of the weights; how many images of each kind
+        (`test_images`, `block_images`, `training_images`, `map_images`, `twin_images`); `tensors`, path ->
+        `averages.Tally.facts`; `averaged_over` (see `averages.shorten`); `replacements`, a list of rows (see
+        `compare`), each with `p` (corrected), `verdict` (see `statistics.verdict`; the network as trained is
+        the first one) and `words`; `twin` and `agreement` (see `maps.compare_maps`); `faithfulness`, map ->
+        `maps.faithfulness`. {} for a network without attention.
+
+    Raises:
+        CheckpointError: no such pair of files, a broken one, or another one than at the start.
+        DataError: the images are not at hand.
+    """
+    model, facts = restore_with_facts(name, folder)
+    attention = attention_of(model)
+    if not attention:
+        tqdm.write(f"{name} has no attention that could be replaced.")
+        return {}
+    dataset = facts.get("dataset", "cifar10")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    images, labels = (part[:most].to(device) for part in load(dataset, train=False))
+    pictures, classes = (part.to(device) for part in training_pictures(dataset, most))
+    evidence = begin(facts, len(labels), len(classes))
+    planned = plan(attention, evidence)
+    missing = [row for row in planned if row not in map(what, evidence["replacements"])]
+    try:
+        found = averages.read(name, facts["sha256"], folder)
+    except CheckpointError:
+        found = None
+    if found is None or found.images != evidence["training_images"] or "tensors" not in evidence:
+        found = None
+    unfitted = found is None or not found.best
+
+    twice = "another picture's"  # needs a pass as trained, too
+    work = sum(row["images"] * (2 if row["replacement"] == twice else 1) for row in missing)
+    work += (found is None) * len(classes) + unfitted * 4 * len(classes) + bool(missing) * len(labels)
+    with tqdm(total=work, desc=name, unit="image", unit_scale=True, disable=quiet) as bar:
+        if found is None:
+            found, evidence["tensors"] = averages.measure(model, attention, pictures, classes, bar.update)
+            evidence["averaged_over"] = found.averaged_over
+            averages.write(name, found, facts["sha256"], folder)
+            store(name, evidence, folder)
+        if unfitted:
+            found.best = averages.fit_constants(
+                model, attention, found.average, pictures, classes, bar.update
+            )
+            averages.write(name, found, facts["sha256"], folder)
+        intact = answers(model, images, bar.update) if missing else None
+        for row in missing:
+            counts = compare(model, attention, found, row, images, labels, intact, bar.update)
+            evidence["replacements"].append(row | counts)
+            store(name, evidence, folder)
+    evidence["replacements"].sort(key=lambda row: planned.index(what(row)))
+    judge(evidence["replacements"])
+    store(name, evidence, folder)
+    measure_maps(name, folder, model, attention, evidence, images, facts.get("seed", 0), quiet)
+    return evidence
+
+
+def measure_maps(
+    name: str,
+    folder: Path,
+    model: nn.Module,
+    attention: Mapping[str, Attention],
+    evidence: dict,
+    images: torch.Tensor,
+    seed: int,
+    quiet: bool,
+) -> None:
+    """Adds `twin`, `agreement` and `faithfulness` (see `maps`) to what is not measured yet, and stores it."""
+    images = images[: evidence["map_images"]]
+    missing = [shown for shown in maps.maps_of(attention) if shown not in evidence["faithfulness"]]
+    untold = "twin" not in evidence
+    work = len(missing) * maps.cost() * len(images) + untold * 4 * evidence["twin_images"]
+    with tqdm(total=work, desc=f"{name}, maps", unit="image", unit_scale=True, disable=quiet) as bar:
+        if untold:
+            first = images[: evidence["twin_images"]]
+            evidence |= maps.compare_maps(name, model, attention, first, seed, bar.update)
+            store(name, evidence, folder)
+        for shown in missing:
+            evidence["faithfulness"][shown] = maps.faithfulness(model, attention, shown, images, bar.update)
+            store(name, evidence, folder)
+
+
+def training_pictures(dataset: str, most: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels to average over, as many of each class, mixed; the same every time."""
+    images, labels = load(dataset)
+    classes = int(labels.max()) + 1
+    chosen = hold_out(labels, max(classes, min(most or TRAINING_IMAGES, TRAINING_IMAGES)))[1]
+    chosen = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
+    return images[chosen], labels[chosen]
+
+
+def begin(facts: dict, test_images: int, training_images: int) -> dict:
+    """What was measured of these very weights on as many images; else a fresh start."""
+    settings = {
+        "sha256": facts["sha256"],
+        "test_images": test_images,
+        "block_images": min(test_images, BLOCK_IMAGES),
+        "training_images": training_images,
+        "map_images": min(test_images, MAP_IMAGES),
+        "twin_images": min(test_images, TWIN_IMAGES),
+    }
+    before = facts.get("evidence") or {}
+    if any(before.get(key) != value for key, value in settings.items()):
+        before = {}
+    return settings | {"replacements": [], "faithfulness": {}} | before
+
+
+def plan(attention: Mapping[str, Attention], evidence: dict) -> list[dict]:
+    """The rows to measure: `replacement`, `strength`, `scope`, `images`."""
+    blocks: dict[str, list[Attention]] = {}
+    for each in attention.values():
+        blocks.setdefault(each.block, []).append(each)
+    if len(blocks) == 1:  # alone is at once
+        blocks = {}
+    rows = [
+        (replacement, strength, EVERYWHERE, evidence["test_images"])
+        for replacement, strengths in AT_ONCE.items()
+        for strength in strengths
+        if any(applies(replacement, each) for each in attention.values())
+    ]
+    rows += [
+        (replacement, 1.0, block, evidence["block_images"])
+        for block, there in blocks.items()
+        for replacement in ALONE
+        if any(applies(replacement, each) for each in there)
+    ]
+    return [dict(zip(("replacement", "strength", "scope", "images"), row)) for row in rows]
+
+
+def what(row: dict) -> dict:
+    """What a row is about, without what was found."""
+    return {key: row[key] for key in ("replacement", "strength", "scope", "images")}
+
+
+def store(name: str, evidence: dict, folder: Path) -> None:
+    """Into the JSON, beside whatever stands there by now."""
+    facts = read_facts(name, folder)
+    if facts["sha256"] != evidence["sha256"]:
+        raise CheckpointError(f"The weights of {name} changed while they were measured.")
+    write_facts(name, facts | {"evidence": evidence}, folder)
+
+
+def answers(model: nn.Module, images: torch.Tensor, advance: Advance = lambda count: None) -> torch.Tensor:
+    """The classes (N,) that the network as trained gives uint8 images (N, 3, 32, 32)."""
+    parts = []
+    for part in batches(len(images)):
+        with torch.inference_mode(), recording(model):  # recording, for so are all that it is compared with
+            parts.append(model(normalise(images[part])).argmax(1))
+        advance(len(part))
+    return torch.cat(parts)
+
+
+def compare(
+    model: nn.Module,
+    attention: Mapping[str, Attention],
+    found: Averages,
+    row: dict,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    intact: torch.Tensor,
+    advance: Advance = lambda count: None,
+) -> dict:
+    """The network with a replacement beside the network as trained, on the first images.
+
+    Args:
+        row: `replacement`, `strength`, `scope`, `images`.
+        images, labels, intact: (N, 3, 32, 32) uint8, true classes (N,), answers as trained (N,).
+
+    Returns:
+        counts of images: `right` with the replacement, `right_only_intact`, `right_only_replaced`, and
+        `changed`, those with another answer.
+    """
+    replacement, scope, strength = row["replacement"], row["scope"], row["strength"]
+    answered = []
+    for part in batches(row["images"]):
+        pictures, others = normalise(images[part]), None
+        if replacement == "another picture's":
+            with torch.inference_mode(), recording(model) as records:
+                model(pictures)
+            order = derangement(len(part))
+            others = {path: records[path].tensor[order] for path in attention}
+            advance(len(part))
+        edits = replace(replacement, scope, attention, found.average, others, found.best, strength=strength)
+        with torch.inference_mode(), recording(model, edits):
+            answered.append(model(pictures).argmax(1))
+        advance(len(part))
+    answered = torch.cat(answered)
+    labels, intact = labels[: len(answered)], intact[: len(answered)]
+    right, before = answered == labels, intact == labels
+    counted = (right, before & ~right, right & ~before, answered != intact)
+    return dict(zip(COUNTS, (int(which.sum()) for which in counted)))
+
+
+def judge(rows: list[dict]) -> None:
+    """Adds `p`, `verdict` and `words` to all rows of a network, with Holm's correction for their number."""
+    corrected = holm([mcnemar(row["right_only_intact"], row["right_only_replaced"]) for row in rows])
+    for row, p in zip(rows, corrected):
+        judged = verdict(row["right_only_intact"], row["right_only_replaced"], p)
+        row["p"], row["verdict"] = averages.rounded(p), judged["kind"]
+        row["words"] = use_in_words(judged, row["images"], row["replacement"] in TAKES_AWAY)
+
+
+def lost(row: dict) -> float:
+    """Points of accuracy that a replacement costs; negative where it helps."""
+    return 100 * (row["right_only_intact"] - row["right_only_replaced"]) / row["images"]
+
+
+def evidence_of(facts: dict) -> dict | None:
+    """What was measured of these weights; None where that is not complete, or belongs to others."""
+    found = facts.get("evidence")
+    if not isinstance(found, dict) or found.get("sha256") != facts["sha256"]:
+        return None
+    rows = found.get("replacements", [])
+    return found if rows and all("verdict" in row for row in rows) else None
+
+
+def markdown(folder: Path = CHECKPOINTS) -> str:
+    """A row per network that has evidence: points lost with each replacement in all blocks; "" for none."""
+    from ..networks import CATALOGUE
+
+    found = [(facts, evidence_of(facts)) for facts in trained(folder)]
+    found = [(facts, evidence) for facts, evidence in found if evidence]
+    if not found:
+        return ""
+    lines = [f"| network | as trained | {' | '.join(TAKES_AWAY)} |", "|---|---:|" + "---:|" * len(TAKES_AWAY)]
+    for facts, evidence in found:
+        rows = {row["replacement"]: row for row in evidence["replacements"] if row["scope"] == EVERYWHERE}
+        first = rows["average"]
+        intact = first["right"] + first["right_only_intact"] - first["right_only_replaced"]
+        cells = [CATALOGUE[facts["name"]].title, f"{100 * intact / first['images']:.2f}"]
+        for replacement in TAKES_AWAY:
+            row = rows.get(replacement)
+            cell = "-" if row is None else f"{-lost(row):+.2f}"
+            cells.append(f"**{cell}**" if row and row["verdict"] != "same" else cell)
+        lines.append("| " + " | ".join(cells) + " |")
+    counts = sorted({evidence["test_images"] for _, evidence in found})
+    lines += [
+        "",
+        "Percent right with the attention as trained, and points more or less with a replacement in all "
+        f"blocks at once, on {' or '.join(f'{count:,}' for count in counts)} test images. Bold: a difference "
+        "by McNemar's exact test on the same images, at 5 % after Holm's correction for all replacements of "
+        "a network.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m models.results.evidence", description="Measure whether networks use their attention."
+    )
+    parser.add_argument("names", nargs="*", help="ids of trained entries (default: all)")
+    parser.add_argument("--images", type=int, metavar="N", help="at most so many, for tests")
+    parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="of the checkpoints")
+    parser.add_argument("--table", action="store_true", help="print what was measured")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two marks")
+    arguments = parser.parse_args()
+    folder = arguments.folder
+    torch.set_num_threads(1)  # several networks at once need one each
+    try:
+        if arguments.table:
+            if table := markdown(folder):
+                print(table)
+        elif arguments.write:
+            text = arguments.write.read_text("utf-8")
+            arguments.write.write_text(write_into(text, markdown(folder), "evidence"), "utf-8")
+        else:
+            for name in arguments.names or [facts["name"] for facts in trained(folder)]:
+                measure(name, folder, arguments.images)
+    except (CheckpointError, DataError, KeyError, ValueError) as error:
+        sys.exit(str(error.args[0]))
+    except OSError as error:
+        sys.exit(f"{error.filename} cannot be used ({error.strerror}).")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: the same command goes on from here.")
+
+
+if __name__ == "__main__":
+    main()

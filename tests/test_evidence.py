@@ -1,0 +1,389 @@
+"""Evidence that attention is used: what it must find where we know the answer, and that it is kept."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import randomise
+from scipy.stats import binomtest, entropy
+from torch import nn
+
+import models
+from models import checkpoint, data
+from models.checkpoint import CheckpointError, read_facts, write_facts
+from models.preprocessing import normalise
+from models.recording import record
+from models.replacements import Attention, attention_of
+from models.results import averages, evidence, maps
+from models.statistics import use_in_words
+
+SHA = "of the weights"
+GATE = ("b c 1 1", "gate", "", (0, 1), (6, 1, 1))
+
+
+class Wired(nn.Module):
+    """Its first gates are the answer; its second ones are one half whatever the picture."""
+
+    def __init__(self, colours: torch.Tensor):
+        """Args: colours: (10, 3), the mean of each class after normalising."""
+        super().__init__()
+        self.layer1 = nn.ModuleList([Judge(colours), Half()])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.layer1[0](images)
+        return 10 * self.layer1[1](logits)
+
+
+class Judge(nn.Module):
+    def __init__(self, colours: torch.Tensor):
+        super().__init__()
+        self.colours = nn.Parameter(colours, requires_grad=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        distances = (images.mean((2, 3))[:, None] - self.colours).square().sum(2)  # (B, 10)
+        return record(self, "gate", torch.sigmoid(2 - 4 * distances), "b c", role="gate")
+
+
+class Half(nn.Module):
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits * record(self, "gate", torch.full_like(logits, 0.5), "b c", role="gate")
+
+
+@pytest.fixture
+def wired(tiny_cifar, tmp_path, monkeypatch) -> Path:
+    """A folder with the facts of a network "se" that is the one above."""
+    images, labels = data.load("cifar10")
+    means = normalise(images).mean((2, 3))  # (320, 3)
+    colours = torch.stack([means[labels == label].mean(0) for label in range(10)])
+    model = Wired(colours).eval()
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    facts = {"name": "se", "dataset": "cifar10", "accuracy": 100.0, "sha256": SHA}
+    write_facts("se", facts, folder)
+    monkeypatch.setattr(
+        evidence, "restore_with_facts", lambda name, folder: (model, read_facts(name, folder))
+    )
+    monkeypatch.setattr(evidence, "measure_maps", lambda *arguments: None)  # see test_maps
+    return folder
+
+
+def rows_of(found: dict) -> dict[tuple[str, str], dict]:
+    return {(row["replacement"], row["scope"]): row for row in found["replacements"] if row["strength"] == 1}
+
+
+def test_attention_that_is_the_answer_is_used_and_a_constant_is_not(wired):
+    found = evidence.measure("se", wired, quiet=True)
+    rows = rows_of(found)
+    for replacement in ("average", "another picture's", "level", "shuffled", "best constant"):
+        row = rows[replacement, "all"]
+        assert row["verdict"] == "better" and row["right_only_intact"] > 40, replacement
+        assert row["words"] == f"used: {100 * row['right_only_intact'] / 64:.1f} points are lost"
+        assert row["right"] == 64 - row["right_only_intact"] and row["images"] == 64
+    for replacement in evidence.ALONE[:-1]:
+        assert rows[replacement, "layer1.0"]["verdict"] == "better", replacement
+        row = rows[replacement, "layer1.1"]
+        assert row["words"] == "no measurable use" and row["changed"] == 0 and row["p"] == 1, replacement
+    assert ("query ignored", "all") not in rows  # nobody asks
+    assert found["tensors"]["layer1.1.gate"]["badges"] == ["constant"]
+    assert found["tensors"]["layer1.0.gate"]["badges"] == []
+    assert found["tensors"]["layer1.0.gate"]["from_picture"] > 0.9
+
+
+def test_p_values_are_mcnemars_with_holms_correction(wired):
+    rows = evidence.measure("se", wired, quiet=True)["replacements"]
+    alone = [
+        binomtest(row["right_only_intact"], row["right_only_intact"] + row["right_only_replaced"]).pvalue
+        if row["right_only_intact"] + row["right_only_replaced"]
+        else 1.0
+        for row in rows
+    ]
+    order, largest = np.argsort(alone, kind="stable"), 0.0
+    for rank, index in enumerate(order):  # by hand
+        largest = max(largest, min(1.0, alone[index] * (len(rows) - rank)))
+        assert rows[index]["p"] == pytest.approx(largest, rel=1e-5)
+
+
+def test_words():
+    lost = {"kind": "better", "better": 50, "worse": 9}
+    assert use_in_words(lost, 1000) == "used: 4.1 points are lost"
+    assert use_in_words(lost, 1000, taken_away=False) == "4.1 points are lost"
+    assert use_in_words({"kind": "worse", "better": 9, "worse": 50}, 1000) == "4.1 points are won"
+    assert use_in_words({"kind": "same", "better": 9, "worse": 9}, 1000) == "no measurable use"
+
+
+def test_doubled_residuals_are_no_sign_of_use(wired):
+    words = rows_of(evidence.measure("se", wired, quiet=True))["factor 1", "all"]["words"]
+    assert words.endswith("points are lost") and "used" not in words
+
+
+def test_answers_are_counted_beside_those_as_trained(wired):
+    model, _ = evidence.restore_with_facts("se", wired)
+    images, labels = data.load("cifar10", train=False)
+    intact = evidence.answers(model, images)
+    assert torch.equal(intact, labels)
+    intact[:5] = (labels[:5] + 1) % 10  # as if the network as trained had been wrong on these
+    row = {"replacement": "as trained", "strength": 1.0, "scope": "all", "images": 30}
+    none = averages.Averages(0, {}, {})
+    counts = evidence.compare(model, attention_of(model), none, row, images, labels, intact)
+    assert counts == {"right": 30, "right_only_intact": 0, "right_only_replaced": 5, "changed": 5}
+    labels[:7] = (labels[:7] + 2) % 10  # and on these both
+    counts = evidence.compare(model, attention_of(model), none, row, images, labels, intact)
+    assert counts == {"right": 23, "right_only_intact": 0, "right_only_replaced": 0, "changed": 5}
+
+
+def test_a_network_without_attention_is_passed_over(wired, monkeypatch):
+    plain = nn.Sequential(nn.Flatten()).eval()
+    monkeypatch.setattr(
+        evidence, "restore_with_facts", lambda name, folder: (plain, read_facts(name, folder))
+    )
+    before = (wired / "se.json").read_bytes()
+    assert evidence.measure("se", wired, quiet=True) == {}
+    assert (wired / "se.json").read_bytes() == before
+
+
+# Kept, and gone on with.
+
+
+def test_an_interrupted_run_goes_on_and_ends_alike(wired, monkeypatch):
+    before = (wired / "se.json").read_bytes()
+    evidence.measure("se", wired, quiet=True)
+    whole, kept = (wired / "se.json").read_bytes(), averages.file_of("se", wired).read_bytes()
+    assert evidence.evidence_of(read_facts("se", wired)) is not None
+
+    averages.file_of("se", wired).unlink()
+    (wired / "se.json").write_bytes(before)
+    compare, compared = evidence.compare, []
+
+    def interrupted(model, attention, found, row, *more):
+        if len(compared) == 3:
+            raise KeyboardInterrupt
+        compared.append((row["replacement"], row["strength"], row["scope"]))
+        return compare(model, attention, found, row, *more)
+
+    monkeypatch.setattr(evidence, "compare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evidence.measure("se", wired, quiet=True)
+    facts = read_facts("se", wired)
+    assert len(facts["evidence"]["replacements"]) == 3
+    assert evidence.evidence_of(facts) is None and evidence.markdown(wired) == ""  # no verdicts yet
+
+    def counted(model, attention, found, row, *more):
+        compared.append((row["replacement"], row["strength"], row["scope"]))
+        return compare(model, attention, found, row, *more)
+
+    monkeypatch.setattr(evidence, "compare", counted)
+    evidence.measure("se", wired, quiet=True)
+    assert len(compared) == len(set(compared))  # nothing was measured twice
+    assert (wired / "se.json").read_bytes() == whole
+    assert averages.file_of("se", wired).read_bytes() == kept
+
+    evidence.measure("se", wired, quiet=True)
+    assert len(compared) == len(set(compared)) and (wired / "se.json").read_bytes() == whole
+
+
+def test_an_end_between_the_last_row_and_the_verdicts(wired, monkeypatch):
+    whole = evidence.measure("se", wired, quiet=True)
+    facts = read_facts("se", wired)
+    for row in facts["evidence"]["replacements"]:
+        del row["p"], row["verdict"], row["words"]
+    write_facts("se", facts, wired)
+    assert evidence.measure("se", wired, quiet=True) == whole
+
+
+def test_other_weights_are_measured_afresh(wired):
+    first = evidence.measure("se", wired, quiet=True)
+    facts = read_facts("se", wired) | {"sha256": "of others"}
+    write_facts("se", facts, wired)
+    assert evidence.evidence_of(facts) is None
+    with pytest.raises(CheckpointError, match="belong to other weights"):
+        averages.read("se", facts["sha256"], wired)
+    second = evidence.measure("se", wired, quiet=True)
+    assert second == first | {"sha256": "of others"}
+    assert averages.read("se", "of others", wired).images == second["training_images"]
+
+
+def test_weights_that_change_meanwhile(wired, monkeypatch):
+    compare = evidence.compare
+
+    def replaced(*arguments):
+        write_facts("se", read_facts("se", wired) | {"sha256": "of others"}, wired)
+        return compare(*arguments)
+
+    monkeypatch.setattr(evidence, "compare", replaced)
+    with pytest.raises(CheckpointError, match="changed while"):
+        evidence.measure("se", wired, quiet=True)
+    assert read_facts("se", wired)["sha256"] == "of others"
+
+
+def test_what_others_wrote_into_the_facts_stays(wired):
+    evidence.measure("se", wired, 10, quiet=True)
+    write_facts("se", read_facts("se", wired) | {"latency_ms": 1.5}, wired)
+    evidence.measure("se", wired, quiet=True)
+    facts = read_facts("se", wired)
+    assert facts["latency_ms"] == 1.5 and facts["evidence"]["test_images"] == 64
+
+
+# The averages.
+
+
+def tallied(kind: tuple, t: torch.Tensor, labels: torch.Tensor) -> averages.Tally:
+    tally = averages.Tally(Attention("it", *kind), 2, t.device)
+    for part in (slice(0, 3), slice(3, None)):
+        tally.add(t[part], labels[part])
+    return tally
+
+
+def test_where_the_variance_of_a_gate_comes_from():
+    generator = torch.Generator().manual_seed(0)
+    t = torch.rand(8, 6, 1, 1, generator=generator)
+    labels = torch.tensor([0, 1, 0, 1, 1, 1, 0, 1])
+    tally = tallied(GATE, t, labels)
+    facts = tally.facts()
+    assert facts["from_picture"] == pytest.approx(1 - np.var(t.numpy().mean(0)) / np.var(t.numpy()), rel=1e-4)
+    assert facts["mean"] == pytest.approx(float(t.mean()), rel=1e-4) and facts["low"] == pytest.approx(
+        float(t.min()), rel=1e-4
+    )
+    torch.testing.assert_close(tally.by_class[1].float(), t[labels == 1].mean(0))
+    assert tally.by_class.shape == (2, 6, 1, 1)
+
+
+def test_badges():
+    labels = torch.zeros(8, dtype=torch.int64)
+    spread = torch.rand(8, 6, 1, 1, generator=torch.Generator().manual_seed(0))
+    by_channel = torch.linspace(0.2, 0.8, 6)[None, :, None, None] + 0.01 * spread
+    assert tallied(GATE, spread, labels).facts()["badges"] == []
+    assert tallied(GATE, by_channel, labels).facts()["badges"] == ["constant"]
+    assert tallied(GATE, spread.round(), labels).facts()["badges"] == ["saturated"]
+    share = ("b q k", "share", "k", (0, 1), (4, 5))
+    even = (torch.randn(8, 4, 5, generator=torch.Generator().manual_seed(0)) * 0.05).softmax(2)
+    assert tallied(share, even, labels).facts()["badges"] == ["uniform"]
+
+
+def test_who_asks():
+    generator = torch.Generator().manual_seed(0)
+    kind = ("b q k", "share", "k", (0, 1), (4, 5))
+    labels = torch.zeros(8, dtype=torch.int64)
+    t = (2 * torch.randn(8, 4, 5, generator=generator)).softmax(2)
+    tally = tallied(kind, t, labels)
+    expected = 1 - np.var(t.numpy().mean(1)) / np.var(t.numpy())
+    assert tally.facts()["from_query"] == pytest.approx(expected, rel=1e-4)
+    assert tally.facts()["entropy"] == pytest.approx(np.mean(entropy(t, axis=2)) / math.log(5), rel=1e-4)
+    assert tally.by_class.shape == (2, 1, 5)
+    same = t[:, :1].expand_as(t)
+    assert tallied(kind, same, labels).facts()["from_query"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind, profile",
+    [
+        (GATE, (6, 1, 1)),
+        (("b 1 h w", "gate", "", (0, 1), (1, 3, 4)), (1, 3, 4)),
+        (("b c h w", "gate", "", (0, 1), (6, 3, 4)), (6, 1, 1)),
+        (("b c h 1", "gate", "", (0, 1), (6, 3, 1)), (6, 1, 1)),
+        (("b head q h w", "share", "h w", (0, 1), (2, 12, 3, 4)), (2, 1, 3, 4)),
+        (("b g k h w", "share", "k", (0, 1), (2, 5, 3, 4)), (2, 5, 1, 1)),
+    ],
+)
+def test_a_class_profile_has_one_value_a_channel_or_one_a_place(kind, profile):
+    t = torch.full((4, *kind[4]), 0.25)
+    assert tallied(kind, t, torch.tensor([0, 1, 1, 0])).by_class.shape == (2, *profile)
+
+
+def test_what_is_too_large_is_averaged_and_says_so():
+    each = Attention("layer1.0.it", "b g k h w", "share", "k", (0, 1), (2, 5, 8, 8))
+    t = torch.rand(2, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = averages.Averages(1, {each.path: t}, {each.path: t[None, :, :, :1, :1]})
+    averages.shorten(found, {each.path: each}, averages.HEADER + 1000)
+    assert found.average[each.path].shape == (2, 5, 1, 8) and found.averaged_over == {each.path: "h"}
+    torch.testing.assert_close(found.average[each.path][:, :, 0], t.mean(2))
+    with pytest.raises(ValueError, match="too large"):
+        averages.shorten(found, {each.path: each}, averages.HEADER)
+
+
+def test_the_best_constant_loses_less_than_the_average():
+    """Two gates let either of two opposite votes through; only their average over pictures is undecided."""
+
+    class Votes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.votes = nn.Parameter(torch.tensor([[4.0, -4.0], [-4.0, 4.0]]), requires_grad=False)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            brightness = images.mean((1, 2, 3))[:, None]
+            gate = torch.sigmoid(torch.cat([brightness, -brightness], dim=1))
+            return record(self, "gate", gate, "b c", role="gate") @ self.votes
+
+    model = Votes().eval()
+    images = torch.randint(0, 256, (600, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    labels = torch.zeros(600, dtype=torch.int64)  # the first vote is right on all
+    start = {"gate": torch.tensor([0.5, 0.5])}
+    best = averages.fit_constants(model, attention_of(model), start, images, labels)["gate"]
+    assert best[0] > 0.54 and best[1] < 0.46 and best.dtype == torch.float16
+
+
+@pytest.mark.parametrize("kind", [GATE, ("b c 1 1", "gate", "", (1, 2), (6, 1, 1))])
+def test_constants_start_at_the_average(kind):
+    each = Attention("it", *kind)
+    m = each.bounds[0] + torch.linspace(0.1, 0.9, 6).view(6, 1, 1)
+    torch.testing.assert_close(averages.bounded(each, averages.unbounded(each, m)), m)
+    share = Attention("it", "b k h w", "share", "h w", (0, 1), (2, 3, 4))
+    m = torch.rand(2, 12, generator=torch.Generator().manual_seed(0)).softmax(1).view(2, 3, 4)
+    torch.testing.assert_close(averages.bounded(share, averages.unbounded(share, m)), m)
+
+
+# Files that cannot be.
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_broken_file_of_averages(tmp_path, content):
+    with pytest.raises(CheckpointError, match="were not measured"):
+        averages.read("se", SHA, tmp_path)
+    averages.file_of("se", tmp_path).write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        averages.read("se", SHA, tmp_path)
+
+
+# A real network, by the command.
+
+
+def test_the_command(tiny_cifar, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "checkpoints"
+    facts = {"name": "danet", "dataset": "cifar10", "accuracy": 10.0}
+    checkpoint.save(randomise(models.build("danet")), "danet", facts, folder)
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["evidence", "--folder", str(folder), *arguments])
+        evidence.main()
+
+    run("--table")
+    assert capsys.readouterr().out == ""  # nothing measured, nothing printed
+    monkeypatch.setattr(maps, "STEPS", 2)
+    monkeypatch.setattr(maps, "PERCENTILES", (50,))
+    run("danet", "--images", "2")
+    found = read_facts("danet", folder)["evidence"]
+    kept = averages.read("danet", found["sha256"], folder)
+    assert set(found["tensors"]) == {
+        f"{stage}.{name}" for stage in ("stage2", "stage3") for name in ("position", "channel")
+    }
+    assert kept.average["stage2.position"].shape == (256, 16, 16) == kept.best["stage2.position"].shape
+    assert averages.file_of("danet", folder).stat().st_size <= averages.MOST
+    scopes = {scope for replacement, scope in rows_of(found) if replacement == "query ignored"}
+    assert scopes == {"all", "stage2", "stage3"}
+    assert ("factor 1", "all") not in rows_of(found)  # shares cannot all be one
+    assert all(row["images"] == 2 and "words" in row for row in found["replacements"])
+    positions = {"stage2.position", "stage3.position"}
+    assert set(found["faithfulness"]) == {"Grad-CAM", "random", "centre", "Sobel"} | positions
+    assert set(found["agreement"]) == positions and positions <= set(found["twin"])
+    capsys.readouterr()
+    run("--table")
+    printed = capsys.readouterr().out
+    assert printed.startswith("| network |") and printed.count("| DANet |") == 1
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- evidence -->\n<!-- /evidence -->\n")
+    run("--write", str(readme))
+    assert readme.read_text() == f"a\n<!-- evidence -->\n{printed}<!-- /evidence -->\n"
+    with pytest.raises(SystemExit, match="plain is not trained yet"):
+        run("plain")
