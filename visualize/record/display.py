@@ -1,8 +1,8 @@
 """What is shown of a record, for page and figure alike: display.json, and how it writes numbers.
 
 The file is data that two languages read: here and in page/maps/record.js. It holds the sections with their
-order and words, how each kind is drawn, the scales and their ends, thresholds, colours, the view that a visitor
-starts with, and the names of branches and methods.
+order and words, how each kind is drawn, the scales and their ends, thresholds, colours, the view that a
+visitor starts with, and the names of branches and methods.
 """
 
 import json
