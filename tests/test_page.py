@@ -969,7 +969,7 @@ def test_nothing_is_barred_to_anybody(visit: callable, width: int, scheme: str):
 
 SHIFT = """() => {
     window.shift = 0;
-    const add = (list) => list.getEntries().forEach((entry) => { window.shift += entry.value; });
+    const add = (list) => list.getEntries().forEach((entry) => { window.shift += entry.hadRecentInput ? 0 : entry.value; });
     new PerformanceObserver(add).observe({type: "layout-shift", buffered: true});
 }"""
 
@@ -983,7 +983,7 @@ def test_nothing_jumps(visit: callable, width: int):
     seen.example("ship")
     seen.block("layer4.1")
     seen.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    assert seen.page.evaluate("window.shift") < 0.02  # a line more below a map of the new block
+    assert seen.page.evaluate("window.shift") < 0.01  # as browsers count it: without what a click has moved
 
 
 @pytest.mark.browser
@@ -1066,7 +1066,7 @@ def test_light_and_dark(visit: callable):
         for switched in (False, True):
             text, ground = brightness(seen, "h2", "color"), brightness(seen, "body", "backgroundColor")
             assert (text > ground) == (text_is_lighter != switched) and abs(text - ground) > 150
-            seen.page.get_by_role("button", name="Dark").click()
+            seen.page.get_by_role("button", name="Light" if text > ground else "Dark", exact=True).click()
             seen.rest()
         assert seen.canvases("channel") == curve  # drawn again for each
     assert brightness(visit(link="?__theme=dark"), "body", "backgroundColor") < 60

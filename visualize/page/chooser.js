@@ -35,7 +35,7 @@ export function chooser(state, table, groups, first) {
   if (faults.length) panel.append(make("p", { class: "note" }, faults.join(" ")));
 
   function short(key) { // the field's own abbreviation, where the name is long
-    return key.length <= 5 ? key.toUpperCase() : titles.get(key);
+    return titles.get(key).length > 14 ? key.toUpperCase() : titles.get(key);
   }
   function families(rows, random) {
     const parts = Object.entries(groups).map(([family, label]) => {

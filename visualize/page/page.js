@@ -35,10 +35,12 @@ const kept = { // a frame of another site may not keep anything
 };
 const asked = new URLSearchParams(location.search).get("__theme") || kept.theme;
 if (["light", "dark"].includes(asked)) root.dataset.theme = asked;
+const offer = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
 function toggled() {
-  theme.setAttribute("aria-pressed", isDark());
+  offer();
   redraw();
 }
+offer();
 theme.addEventListener("click", () => {
   kept.theme = root.dataset.theme = isDark() ? "light" : "dark";
   toggled();
