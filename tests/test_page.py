@@ -969,7 +969,9 @@ def test_nothing_is_barred_to_anybody(visit: callable, width: int, scheme: str):
 
 SHIFT = """() => {
     window.shift = 0;
-    const add = (list) => list.getEntries().forEach((entry) => { window.shift += entry.hadRecentInput ? 0 : entry.value; });
+    const add = (list) => {
+        for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+    };
     new PerformanceObserver(add).observe({type: "layout-shift", buffered: true});
 }"""
 
