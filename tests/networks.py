@@ -37,7 +37,7 @@ def randomised(name: str) -> nn.Module:
 
 def settled(model: nn.Module) -> nn.Module:
     """The same network with statistics as if trained, those of one batch: eval, frozen."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [norm for norm in model.modules() if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0  # the statistics become those of the one batch below
     with torch.no_grad():

@@ -106,7 +106,7 @@ def test_what_makes_no_look_is_refused_in_a_sentence(wish):
         ({"picture": picture().resize((64, 64))}, "32 x 32"),
         ({"mechanisms": []}, "at least one"),
         ({"mechanisms": ["se", "se"]}, "once"),
-        ({"mechanisms": ["../se"]}, "no mechanism"),
+        ({"mechanisms": ["../se"]}, "does not exist"),
         ({"target": "lion"}, "class to explain"),
         ({"cam": "ScoreCAM"}, "CAM method"),
         ({"mechanisms": ["eca"]}, "None of these networks"),

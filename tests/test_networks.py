@@ -507,7 +507,7 @@ def test_slot_stage_stands_between_two_stages():
         assert torch.equal(records[f"stage{stage}.output"], x + 1)
     # no further activation on the way into the next stage
     with torch.no_grad():
-        after, _ = network.layer3[0](records["stage2.output"])
+        after = network.layer3[0](records["stage2.output"])
     assert torch.equal(after, records["layer3.0.output"])
 
 
