@@ -87,6 +87,11 @@ export const engine = {
   async card(name) {
     return whole((await ask(`card/${encodeURIComponent(name)}`)).json());
   },
+
+  // What was measured of a network's attention, see visualize/texts/evidence.py; null where nothing was.
+  async evidence(name) {
+    return whole((await ask(`evidence/${encodeURIComponent(name)}`)).json());
+  },
 };
 
 let started;
