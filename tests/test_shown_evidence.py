@@ -97,7 +97,7 @@ def test_a_network_in_a_few_words(folder):
     found = at_once(facts)
     average = found["rows"]["average"]
     assert found["right"] == 92 and average["right"] < 92
-    assert found["line"] == f"with its average: 92.0 → {average['right']:.1f}"
+    assert found["line"] == f"its average: 92.0 → {average['right']:.1f}"
     write_evidence("danet", folder, used=False)
     assert at_once(read_facts("danet", folder))["line"] == "no measurable use"
     for row in facts["evidence"]["replacements"]:

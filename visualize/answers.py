@@ -22,7 +22,7 @@ from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import mechanisms_table
-from models.results.evidence import networks_at_once
+from models.results.evidence import used
 from models.results.table import results
 
 from .export.files import check_file, column_or_reason, write
@@ -71,7 +71,7 @@ def start_value() -> dict:
         "description": description(),
         "cards": [{"key": name, "name": entry.title} for name, entry in CATALOGUE.items()],
         "results": {"blocks": results()},
-        "used": networks_at_once(),
+        "used": used(),
         "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
     }
 

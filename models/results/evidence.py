@@ -25,7 +25,7 @@ from ..data import DataError, hold_out, load
 from ..networks import CATALOGUE
 from ..preprocessing import normalise
 from ..recording import recording
-from ..replacements import EVERYWHERE, Attention, applies, attention_of, derangement, replace
+from ..replacements import EVERYWHERE, REPLACEMENTS, Attention, applies, attention_of, derangement, replace
 from ..statistics import holm, mcnemar, paired_interval, use_in_words, verdict
 from . import averages, maps
 from .averages import Advance, Averages, batches
@@ -309,7 +309,7 @@ def line_of(found: dict) -> str:
     """Whether attention is used, in a few words: what is left with its average, or that nothing is lost."""
     average = found["rows"]["average"]
     if average["verdict"] != "same":
-        return f"with its average: {found['right']:.1f} → {average['right']:.1f}"
+        return f"its average: {found['right']:.1f} → {average['right']:.1f}"
     taken = [found["rows"][name] for name in TAKES_AWAY if name in found["rows"]]
     if all(row["verdict"] == "same" for row in taken):
         return "no measurable use"
@@ -319,6 +319,13 @@ def line_of(found: dict) -> str:
 def networks_at_once(folder: Path = CHECKPOINTS) -> list[dict]:
     """`at_once` of every network that has evidence, in the catalogue's order."""
     return [found for facts in trained(folder) if (found := at_once(facts))]
+
+
+def used(folder: Path = CHECKPOINTS) -> dict:
+    """`networks` (see `at_once`), `questions`, replacement -> what it asks, and the `caption` of the table."""
+    networks = networks_at_once(folder)
+    questions = {name: REPLACEMENTS[name] for name in (*TAKES_AWAY, "factor 1")}
+    return {"networks": networks, "questions": questions, "caption": caption(networks)}
 
 
 def markdown(folder: Path = CHECKPOINTS) -> str:

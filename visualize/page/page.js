@@ -13,6 +13,7 @@ import { Glance } from "./maps/glance.js";
 import { Maps } from "./maps/maps.js";
 import { Detail } from "./maps/detail.js";
 import { leaderboard } from "./leaderboard.js";
+import { Used } from "./lab/used.js";
 
 const $ = (selector) => document.querySelector(selector), root = document.documentElement;
 const given = start(), { record: first, mechanisms: table } = given, description = configure(given.description);
@@ -53,7 +54,8 @@ const open = (key) => state.change("detail", key);
 const chosen = chooser(state, table, given.families, inOrder);
 const columns = new Columns(engine, state, { ...chosen, most: given.most });
 const figures = new Figures(state, description, columns, isDark);
-const glance = new Glance(state, description, columns, isDark, { ...chosen, open });
+const used = new Used(state, engine, columns, given.used);
+const glance = new Glance(state, description, columns, isDark, { ...chosen, open, used });
 const maps = new Maps(state, description, columns, figures, { open });
 const detail = new Detail(state, description, columns, figures, engine, given.cards);
 const say = (text, again) => columns.say(text, again);
@@ -67,6 +69,7 @@ function redraw() { // what follows the record and the view, part by part
   later("glance", () => glance.show(record));
   later("maps", () => { maps.show(record); tabs(); });
   later("detail", () => detail.show(record));
+  later("used", () => used.show());
 }
 function seen() {
   const small = new OffscreenCanvas(32, 32);
