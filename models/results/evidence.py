@@ -322,7 +322,7 @@ def networks_at_once(folder: Path = CHECKPOINTS) -> list[dict]:
 
 
 def used(folder: Path = CHECKPOINTS) -> dict:
-    """`networks` (see `at_once`), `questions`, replacement -> what it asks, and the `caption` of the table."""
+    """For the page: `networks` (see `at_once`), `questions`, replacement -> what it asks, and `caption`."""
     networks = networks_at_once(folder)
     questions = {name: REPLACEMENTS[name] for name in (*TAKES_AWAY, "factor 1")}
     return {"networks": networks, "questions": questions, "caption": caption(networks)}

@@ -13,6 +13,7 @@ import { Glance } from "./maps/glance.js";
 import { Maps } from "./maps/maps.js";
 import { Detail } from "./maps/detail.js";
 import { leaderboard } from "./leaderboard.js";
+import { Pictures } from "./lab/pictures.js";
 import { Used } from "./lab/used.js";
 
 const $ = (selector) => document.querySelector(selector), root = document.documentElement;
@@ -23,7 +24,7 @@ const inOrder = table.map(({ key }) => key).filter((key) => names.includes(key))
 const pixels = fromBase64(first.image);
 const state = new State({
   picture: { example: first.example, pixels, source: rgba(pixels), crop: "centre", notes: [] }, mechanisms: inOrder,
-  target: first.target, cam: first.cam, view: description.view, detail: null,
+  target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null,
 });
 
 // ---- light and dark
@@ -57,6 +58,7 @@ const figures = new Figures(state, description, columns, isDark);
 const used = new Used(state, engine, columns, given.used);
 const glance = new Glance(state, description, columns, isDark, { ...chosen, open, used });
 const maps = new Maps(state, description, columns, figures, { open });
+const pictures = new Pictures(state, description, columns, figures, engine);
 const detail = new Detail(state, description, columns, figures, engine, given.cards);
 const say = (text, again) => columns.say(text, again);
 const taken = input(state, engine, examples, say);
@@ -68,6 +70,7 @@ function redraw() { // what follows the record and the view, part by part
   seen();
   later("glance", () => glance.show(record));
   later("maps", () => { maps.show(record); tabs(); });
+  later("pair", () => pictures.show(record));
   later("detail", () => detail.show(record));
   later("used", () => used.show());
 }
