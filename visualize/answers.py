@@ -72,6 +72,7 @@ def start_value() -> dict:
         "cards": [{"key": name, "name": entry.title} for name, entry in CATALOGUE.items()],
         "results": {"blocks": results()},
         "used": used(),
+        "disagreement": (PAGE / "examples" / "disagreement.json").is_file(),
         "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
     }
 

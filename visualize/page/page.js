@@ -13,6 +13,7 @@ import { Glance } from "./maps/glance.js";
 import { Maps } from "./maps/maps.js";
 import { Detail } from "./maps/detail.js";
 import { leaderboard } from "./leaderboard.js";
+import { gallery } from "./lab/gallery.js";
 import { Pictures } from "./lab/pictures.js";
 import { Used } from "./lab/used.js";
 
@@ -64,6 +65,7 @@ const say = (text, again) => columns.say(text, again);
 const taken = input(state, engine, examples, say);
 columns.place(first);
 leaderboard($("#results"), given.results);
+gallery(state, engine, columns, chosen.titles, given.disagreement);
 
 function redraw() { // what follows the record and the view, part by part
   const record = columns.record();
