@@ -202,6 +202,11 @@ def test_the_guide_says_how_many_answers_equal_shares_leave():
     assert abs(int((before == after).sum()) - said) <= 1  # a close call may fall otherwise on another machine
 
 
+def test_the_guide_says_how_long_the_shipped_networks_were_trained():
+    assert "one seed and twelve epochs" in GUIDE
+    assert {facts["epochs"] for facts in trained()} == {12}
+
+
 def test_the_guide_says_of_se_what_the_shipped_network_does(examples):
     def change(block: str) -> float:
         gates = [seen.maps[f"{block}.refine.gate"].values for seen in found]
