@@ -14,6 +14,7 @@ from models.checkpoint import load_with_facts, save, write_facts
 from models.preprocessing import normalise
 from models.recording import recording
 from models.results import predictions, table
+from models.results.table import trained
 from tests.networks import network
 from visualize import inspect
 from visualize.texts import cards
