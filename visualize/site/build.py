@@ -185,9 +185,7 @@ def engine_of(site: Site) -> tuple[dict, dict]:
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise BuildError(
-            "npm is missing: it comes with Node.js and fetches the engine, once, for the build alone."
-        )
+        raise BuildError("npm is missing: it comes with Node.js and fetches the engine, for the build alone.")
     with tempfile.TemporaryDirectory() as scratch:
         for file in ("package.json", "package-lock.json"):
             shutil.copy(HERE / file, scratch)
@@ -239,7 +237,7 @@ def network(site: Site, name: str) -> dict:
 
 
 def shown(model: torch.nn.Module) -> dict:
-    """The entries of a column's `maps` without their numbers, and what the CAMs and strengths are made from."""
+    """The entries of a column's `maps` without their numbers, and what CAMs and strengths are made from."""
     with torch.no_grad(), recording(model) as records:
         model(torch.zeros(1, 3, 32, 32))
     maps = observe(model, Image.new("RGB", (32, 32)), stage="layer4.1").maps
@@ -266,7 +264,7 @@ def averages_of(name: str, facts: dict):
 
 
 def flat(attention: dict[str, Attention], averages) -> bytes:
-    """m of every gate and share, then the best constants, if there are any: float32, as the network gets them."""
+    """m of every gate and share, then the best constants, if there are any: float32, as networks get them."""
     parts = []
     for group in (averages.average, averages.best):
         if all(path in group for path in attention):

@@ -7,14 +7,14 @@ What goes in and comes out, beside the weights:
     pixels      (1, 3, 32, 32) uint8
     target      (1, classes): the class to explain as one 1; all zeros for the predicted one
     shuffled, ignored (n,); keep.i, shift.i, of the shape of the i-th gate or share t. The network gets
-                keep t + shift + shuffled[i] (t with its cells shuffled) + ignored[i] (t averaged over those who
-                ask), made to lie within its bounds or to sum to one: 1, 0, 0, 0 is the network as trained.
+                keep t + shift + shuffled[i] (t with its cells shuffled) + ignored[i] (t averaged over those
+                who ask), kept within its bounds or made to sum to one: 1, 0, 0, 0 is the network as trained.
                 Every replacement of `models.replacements` can be written so.
     logits      (1, classes)
     LAYER.output, LAYER.gradient of the eight blocks, and every record under its path
 
-The file holds no weights. It says where they lie in the stored file of the checkpoint, as it ships: int8, which
-becomes float32 on the visitor's device by one multiplication, as in `models.checkpoint`.
+The file holds no weights. It says where they lie in the stored file of the checkpoint, as it ships: int8,
+which becomes float32 on the visitor's device by one multiplication, as in `models.checkpoint`.
 """
 
 import json
@@ -26,13 +26,12 @@ from onnx import TensorProto, helper
 from torch import nn
 from torch._decomp import get_decompositions
 from torch.func import functional_call
-from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from models.catalogue import BLOCKS
 from models.checkpoint import SCALE
 from models.preprocessing import normalise
-from models.recording import Record, recording
+from models.recording import recording
 from models.replacements import Attention, applies, attention_of, replace
 
 aten = torch.ops.aten
@@ -68,7 +67,7 @@ def export(model: nn.Module, weights: bytes, location: str) -> bytes:
         graph.graph.eliminate_dead_code()
         graph.recompile()
         network = torch.onnx.export(
-            graph,
+            graph.eval(),
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=outputs,
@@ -135,7 +134,7 @@ def is_block(path: str) -> bool:
 
 
 def changes_of(each: Attention) -> list[Callable | None]:
-    """What shuffles a gate or share, and what averages it over those who ask; None where that has no meaning."""
+    """What shuffles a gate or share and what averages it over those who ask; None where it has no meaning."""
     found = []
     for name in ("shuffled", "query ignored"):
         change = replace(name, each.path, {each.path: each})[each.path] if applies(name, each) else None

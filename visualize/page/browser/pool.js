@@ -19,6 +19,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
 
   // What a network's worker makes of a message; throws an AbortError when nobody waits for it any more.
   ask(name, message, signal) {
+    if (!this.networks[name]) return Promise.reject(new EngineError(`${name} cannot be computed in this browser.`));
     return new Promise((resolve, reject) => {
       const job = { name, message, resolve, reject };
       const leave = () => {
