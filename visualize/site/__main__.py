@@ -1,6 +1,7 @@
 """The static edition of the page: python -m visualize.site OUT [NAME...]
 
 Makes the folder OUT, which any static host can give out: python -m http.server --directory OUT
+With names, only these networks can be computed in the browser; else all that are trained.
 Needs npm and the packages of .lock/site.txt, for this command alone.
 """
 
@@ -21,7 +22,7 @@ def main() -> int:
         return 1
     out, names = Path(sys.argv[1]), sys.argv[2:] or None
     try:
-        with tqdm(total=steps(names), unit="part", leave=False) as bar:
+        with tqdm(total=steps(), unit="part", leave=False) as bar:
             failed = build(out, names, lambda done: (bar.set_postfix_str(done), bar.update()))
     except BuildError as error:
         print(error)

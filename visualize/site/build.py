@@ -52,6 +52,7 @@ HERE = Path(__file__).parent
 PARTS = "site"  # the folder of all that has a hash in its name
 ENGINE = Path("node_modules") / "onnxruntime-web"
 NOT_TRAINED = "{name} is not trained yet, and without a server the page shows trained networks only."
+NOT_CHOSEN = "{name} was left out of this site: only what it makes of the ten examples can be looked at."
 NOT_EXPORTED = "{name} cannot be computed in a browser yet: {reason}."
 
 
@@ -87,7 +88,8 @@ def build(
     """Makes the folder, in the place of an older one.
 
     Args:
-        names: networks; by default all that are trained.
+        names: networks that the browser can compute; by default all that are trained. What the others make
+            of the examples is stored all the same.
         tell: is told of each step that is done.
 
     Returns:
@@ -111,28 +113,31 @@ def build(
 def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object]) -> dict[str, str]:
     table = mechanisms_table()
     usable = [row["key"] for row in table if row["trained"] and row["available"]]
-    names = usable if names is None else [name for name in usable if name in set(names)]
+    chosen = usable if names is None else [name for name in usable if name in set(names)]
     engine, versions = engine_of(site)
     tell("engine")
     networks, failed, evidence = {}, {}, {}
-    for name in names:
+    for name in usable:
         try:
-            networks[name] = network(site, name)
+            if name in chosen:
+                networks[name] = network(site, name)
         except ExportError as error:
             failed[name] = NOT_EXPORTED.format(name=CATALOGUE[name].title, reason=error)
+        except CheckpointError as error:
+            failed[name] = str(error)
         if found := read_facts(name).get("evidence"):
             evidence[name] = site.put(f"{name}-evidence.json", found)
         tell(name)
     start = start_value()
     records = []
     for example in CLASSES:
-        records.append(stored(site, example, names))
+        records.append(stored(site, example, usable))
         tell(example)
     for row in start["mechanisms"]:
-        row["offered"] = row["key"] in names
-        if row["key"] not in networks:
-            row["available"] = False
-            row["reason"] = failed.get(row["key"]) or row["reason"] or NOT_TRAINED.format(name=row["name"])
+        row["offered"] = row["key"] in networks
+        if not row["offered"]:
+            why = (NOT_CHOSEN if row["trained"] else NOT_TRAINED).format(name=row["name"])
+            row["reason"] = failed.get(row["key"]) or (row["trained"] and row["reason"]) or why
     start["site"] = {
         "networks": site.put("networks.json", {"engine": engine, "networks": networks}),
         "records": records,
@@ -147,7 +152,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
     return failed
 
 
-def steps(names: Iterable[str] | None = None) -> int:
+def steps() -> int:
     """How often `build` tells of a step."""
     count = (
         sum(row["trained"] and row["available"] for row in mechanisms_table())

@@ -73,6 +73,7 @@ def export(model: nn.Module, weights: bytes, location: str) -> bytes:
             output_names=outputs,
             opset_version=OPSET,
             dynamo=True,
+            optimize=False,  # the engine does that itself, when it loads a graph
             verbose=False,
         ).model_proto
     except Exception as error:  # whatever the compiler and the exporter raise: they have no class in common
