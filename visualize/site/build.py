@@ -154,12 +154,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
 
 def steps() -> int:
     """How often `build` tells of a step."""
-    count = (
-        sum(row["trained"] and row["available"] for row in mechanisms_table())
-        if names is None
-        else len(set(names))
-    )
-    return count + len(CLASSES) + 2
+    return sum(row["trained"] and row["available"] for row in mechanisms_table()) + len(CLASSES) + 2
 
 
 def counted(text: str) -> str:
