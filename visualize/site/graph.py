@@ -26,7 +26,9 @@ from onnx import TensorProto, helper
 from torch import nn
 from torch._decomp import get_decompositions
 from torch.func import functional_call
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 from models.catalogue import BLOCKS
 from models.checkpoint import SCALE
@@ -64,8 +66,7 @@ def export(model: nn.Module, weights: bytes, location: str) -> bytes:
     outputs += [path for path in records if path not in outputs]
     try:
         graph = make_fx(function, decomposition_table=RULES)(*inputs.values())
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
+        graph = fold_norms(CSEPass()(graph).graph_module, len(inputs) - len(state))
         network = torch.onnx.export(
             graph.eval(),
             tuple(inputs.values()),
@@ -225,6 +226,59 @@ RULES = get_decompositions(
     aten.native_batch_norm.default: batch_norm,
     aten.native_batch_norm_backward.default: batch_norm_backward,
 }
+
+
+def fold_norms(graph: GraphModule, settings: int) -> GraphModule:
+    """Multiplies the weights of a convolution by what BatchNorm multiplies its channels by.
+
+    The convolution and its gradient then share these weights, and need no step of their own for the norm.
+
+    Args:
+        settings: how many of the graph's inputs are not weights.
+    """
+    nodes = graph.graph.nodes
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    fixed, last = set(inputs[settings:]), inputs[-1]
+    for node in list(nodes):
+        if node.all_input_nodes and all(one in fixed for one in node.all_input_nodes):
+            fixed.add(node)
+            last.append(node)  # what depends on weights alone comes first
+            last = node
+    folded = {}
+
+    def fold(convolution: Node, slopes: Node) -> None:
+        nonlocal last
+        weight = convolution.args[1]
+        if (weight, slopes) not in folded:
+            axes = [-1, *[1] * (weight.meta["val"].ndim - 1)]
+            with graph.graph.inserting_after(last):
+                wide = graph.graph.call_function(aten.view.default, (slopes, axes))
+            with graph.graph.inserting_after(wide):
+                last = folded[weight, slopes] = graph.graph.call_function(aten.mul.Tensor, (weight, wide))
+        convolution.update_arg(1, folded[weight, slopes])
+
+    for node in list(nodes):
+        if node.target is not aten.mul.Tensor or node.args[1] not in fixed or node.args[0] in fixed:
+            continue
+        (values, slopes), users = node.args, list(node.users)
+        if slopes.meta["val"].shape != (values.meta["val"].shape[1], *[1] * (values.meta["val"].ndim - 2)):
+            continue  # no norm
+        before = is_convolution(values, transposed=False) and len(values.users) == 1
+        after = len(users) == 1 and is_convolution(users[0], transposed=True) and users[0].args[0] is node
+        if before and values.args[1] in fixed and values.args[2] is None:
+            fold(values, slopes)
+            node.replace_all_uses_with(values)
+        elif after and users[0].args[1] in fixed:
+            fold(users[0], slopes)
+            node.replace_all_uses_with(values)
+    graph.graph.lint()
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def is_convolution(node: Node, transposed: bool) -> bool:
+    return node.target is aten.convolution.default and node.args[6] is transposed
 
 
 # From inputs to weights that lie in the checkpoint's file.
