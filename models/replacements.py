@@ -12,6 +12,7 @@ keep to their bounds and shares sum to one, whatever replaces them.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -244,6 +245,7 @@ def _edit(replacement: str, each: Attention, given: torch.Tensor | None, strengt
     return edits[replacement]
 
 
+@cache  # an export draws it before it traces what a network does
 def derangement(count: int) -> torch.Tensor:
     """An order (count,) in which nothing keeps its place, the same every time: a single cycle through all.
 

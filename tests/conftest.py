@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 from models import data
@@ -21,7 +22,7 @@ PER_FILE = 64  # images in each file of the tiny CIFAR-10
 # Files that start servers, other processes, a browser, or work with whole networks throughout.
 SLOW = {
     *("test_checkpoint", "test_description", "test_figure", "test_networks", "test_page", "test_record"),
-    *("test_recording", "test_serving", "test_turns"),
+    *("test_recording", "test_serving", "test_site", "test_turns"),
 }
 
 
@@ -64,6 +65,20 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
     """Random pictures (count, 3, 32, 32), normalised, in float32."""
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the static edition of the stand-ins, beside `tree`: made once for all processes."""
+    from tests import static  # with what starts servers, which most tests do without
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with FileLock(shared / "site.lock"):
+        if not (shared / "site").exists():
+            static.make(shared)
+    return shared / "site"
 
 
 @pytest.fixture

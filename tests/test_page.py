@@ -22,17 +22,14 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 from sklearn.datasets import load_sample_image
 
 from models import CATALOGUE, CheckpointError
-from models.checkpoint import save
 from models.metadata import mechanisms_table
-from tests.health import linked_tree
-from tests.networks import randomised
 from tests.screenshots import AT_REST, ROOT, find_chromium, launched, photograph, running_app
+from tests.static import TRAINED, given_out, stand_ins
 from visualize import answers
 from visualize.picture import load_image, to_network
 from visualize.record.encoding import decode
 from visualize.record.kinds import KINDS
 
-TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
 SHOWN = ("plain", "se", "non_local", "self_attention", "cbam", "danet")  # the same in the page's order
 PAIRWISE = 3  # of them
 CAT, SHIP = (ROOT / "visualize" / "page" / "examples" / f"{name}.png" for name in ("cat", "ship"))
@@ -42,11 +39,7 @@ CAT, SHIP = (ROOT / "visualize" / "page" / "examples" / f"{name}.png" for name i
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the app, run from a tree that is this one but for the checkpoints."""
     tree = tmp_path_factory.mktemp("tree")
-    checkpoints = linked_tree(tree)
-    for name in TRAINED:
-        save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
-    (checkpoints / "sk.json").write_text('{"sha256": "0"}')
-    (checkpoints / "sk.safetensors").write_bytes(b"not a checkpoint")
+    stand_ins(tree)
     with running_app(tree, tmp_path_factory.mktemp("server")) as address:
         yield address
 
@@ -137,15 +130,31 @@ PIXEL = """(canvas, [x, y]) =>
     [...canvas.getContext("2d").getImageData(8 * x + 4, 8 * y + 4, 1, 1).data].slice(0, 3)"""
 
 
+@pytest.fixture(scope="module")
+def static(site: Path) -> Iterator[str]:
+    """The address of the static edition of the same networks."""
+    with given_out(site) as address:
+        yield address
+
+
 @pytest.fixture
-def visit(server: str, browser: Browser) -> Iterator[callable]:
+def edition(request: pytest.FixtureRequest) -> str:
+    """The address of the page: of the server's, or of the edition that a test is parametrised with."""
+    return request.getfixturevalue(getattr(request, "param", "server"))
+
+
+both = pytest.mark.parametrize("edition", ["server", "static"], indirect=True)
+
+
+@pytest.fixture
+def visit(edition: str, browser: Browser) -> Iterator[callable]:
     """Opens the page in a window of some size; at the end nothing may have gone wrong in the browser."""
     visits = []
 
     def open_in(width: int = 1280, height: int = 900, link: str = "", **settings) -> Visit:
         opened = Visit(browser.new_page(viewport={"width": width, "height": height}, **settings))
         visits.append(opened)
-        opened.page.goto(server + link)
+        opened.page.goto(edition + link)
         opened.rest()
         return opened
 
@@ -153,7 +162,7 @@ def visit(server: str, browser: Browser) -> Iterator[callable]:
     for opened in visits:
         opened.page.close()
         assert opened.complaints == []
-        assert [url for url in opened.requests if not url.startswith((server, "data:", "blob:"))] == []
+        assert [url for url in opened.requests if not url.startswith((edition, "data:", "blob:"))] == []
 
 
 def assert_plain_sentence(message: str) -> None:
@@ -184,6 +193,7 @@ def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.browser
+@both
 def test_first_screen_is_there_without_a_computation(visit: callable):
     seen = visit(1024, 768)
     assert seen.texts("#glance .row .name") == [CATALOGUE[name].title for name in SHOWN]
@@ -203,6 +213,7 @@ def test_first_screen_is_there_without_a_computation(visit: callable):
 
 
 @pytest.mark.browser
+@both
 def test_block_and_looks_need_no_computation(visit: callable):
     seen = visit()
     before = seen.canvases("cam")
@@ -322,6 +333,7 @@ SAMPLED = """(canvas, count) => { // the middle of each cell
 
 
 @pytest.mark.browser
+@both
 def test_hover_reads_the_same_place_everywhere(visit: callable):
     seen = visit()
     seen.block("layer3.1")
@@ -503,6 +515,7 @@ def test_what_needs_https_is_not_offered_without(server: str, browser: Browser):
 
 
 @pytest.mark.browser
+@both
 def test_bad_file_says_so_and_the_page_goes_on(visit: callable, tmp_path: Path):
     seen = visit()
     before = seen.canvases("cam")
@@ -724,6 +737,7 @@ COUNT_COLOURS = """(canvas) => new Set(new Uint32Array(
 
 
 @pytest.mark.browser
+@both
 def test_one_mechanism_in_detail(visit: callable):
     seen = visit()
     name = seen.page.locator("#glance .name", has_text="CBAM")
@@ -773,6 +787,7 @@ def test_cards_of_all_mechanisms_are_on_the_page(visit: callable):
 
 
 @pytest.mark.browser
+@both
 def test_reading_is_one_click_away(visit: callable):
     seen = visit()
     seen.page.get_by_role("button", name="How to read this").first.click()
@@ -978,6 +993,7 @@ SHIFT = """() => {
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1024, 1440])
+@both
 def test_nothing_jumps(visit: callable, width: int):
     """On arrival, and while another picture is computed."""
     seen = visit(width)
@@ -1008,6 +1024,7 @@ def test_works_in_a_frame_of_another_site(server: str, browser: Browser, tmp_pat
 
 
 @pytest.mark.browser
+@both
 def test_phone(visit: callable):
     seen = visit(390, 844, has_touch=True, is_mobile=True)
     wide = "document.documentElement.scrollWidth"
@@ -1057,6 +1074,7 @@ def test_every_text_can_be_read(visit: callable):
 
 
 @pytest.mark.browser
+@both
 def test_light_and_dark(visit: callable):
     def brightness(seen: Visit, selector: str, what: str) -> float:
         colour = seen.page.locator(selector).first.evaluate(f"(node) => getComputedStyle(node).{what}")

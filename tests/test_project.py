@@ -1,5 +1,6 @@
 """What the README, the requirements and the continuous integration promise each other."""
 
+import json
 import re
 import subprocess
 import sys
@@ -50,7 +51,12 @@ def locked(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name, lists", [("run", ["requirements.txt"]), ("tests", ["requirements.txt", "tests/requirements.txt"])]
+    "name, lists",
+    [
+        ("run", ["requirements.txt"]),
+        ("site", ["requirements.txt", "visualize/site/requirements.txt"]),
+        ("tests", ["requirements.txt", "visualize/site/requirements.txt", "tests/requirements.txt"]),
+    ],
 )
 def test_the_lock_holds_what_the_short_lists_ask_for(name, lists):
     lock = locked(name)
@@ -59,10 +65,10 @@ def test_the_lock_holds_what_the_short_lists_ask_for(name, lists):
         assert re.match(rf"{package}=={version}( ;.*)? \\\n", lock.get(package, "")), (
             f"{line}: run `make lock`"
         )
-    assert commands()[name == "tests"].count(f"--require-hashes -r .lock/{name}.txt ") == 1
+    assert sum(line.count(f"--require-hashes -r .lock/{name}.txt ") for line in commands()) == 1
 
 
-@pytest.mark.parametrize("name", ["run", "tests"])
+@pytest.mark.parametrize("name", ["run", "site", "tests"])
 def test_every_locked_package_has_its_sums_and_no_address(name):
     lines = [line for entry in locked(name).values() for line in entry.strip().split("\n")]
     for line in lines:  # no index, no address, no file: what the reader's pip is set to
@@ -75,8 +81,17 @@ def test_every_locked_package_has_its_sums_and_no_address(name):
 
 
 def test_what_runs_is_what_is_tested():
-    run, tests = locked("run"), locked("tests")
-    assert run.items() <= tests.items() and len(tests) > len(run) > 80
+    run, site, tests = locked("run"), locked("site"), locked("tests")
+    assert run.items() <= site.items() <= tests.items() and len(tests) > len(site) > len(run) > 80
+
+
+def test_the_lock_of_npm_pins_everything_and_names_no_host():
+    lock = json.loads((ROOT / "visualize" / "site" / "package-lock.json").read_text())
+    packages = {place: entry for place, entry in lock["packages"].items() if place}
+    wanted = json.loads((ROOT / "visualize" / "site" / "package.json").read_text())["dependencies"]
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
+    assert "resolved" not in json.dumps(lock) and "http" not in json.dumps(lock)
 
 
 def test_the_readmes_table_is_what_the_command_prints():

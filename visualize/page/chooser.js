@@ -16,7 +16,7 @@ export function chooser(state, table, groups, first) {
   };
 
   const search = make("input", { type: "search", placeholder: "Search, such as SE or non-local", "aria-label": "Search networks" });
-  const untrained = table.filter((row) => !row.trained), trained = table.filter((row) => row.trained && row.available);
+  const untrained = table.filter((row) => !row.trained && row.offered !== false), trained = table.filter((row) => row.trained && row.available);
   const rest = make("details", { class: "untrained", hidden: !untrained.length },
     make("summary", {}, `${untrained.length} untrained networks, with random weights. Their maps mean nothing yet.`));
   const nothing = make("p", { class: "note nothing", hidden: true }, "No network is called that.");

@@ -1,5 +1,6 @@
-// The engine that asks the server. The page knows an engine by its functions and never asks where the numbers come
-// from. `pixels` is base64 of 32 x 32 RGB, row by row. What goes wrong is an EngineError with one sentence.
+// The engine: the only door to numbers. The page knows it by its functions and never asks where the numbers come from:
+// from the server, or from networks that run in this browser (browser/engine.js), where the page was made without a
+// server. `pixels` is base64 of 32 x 32 RGB, row by row. What goes wrong is an EngineError with one sentence.
 
 export class EngineError extends Error {}
 
@@ -43,17 +44,18 @@ async function* lines(answer, signal) { // of JSON, as they come
   }
 }
 
-export const engine = {
+const server = {
   // The networks: [{key, name, family, parameters, accuracy, recipe, trained, available, reason}].
   async mechanisms() {
     return start().mechanisms;
   },
 
-  // One comparison. Calls back with {place, seconds} while others are served, then for each network in the order of
-  // `names` with its column of the record, or {key, name, reason}; gives {unlike}. `signal` stops it.
-  async look(pixels, names, { target = "predicted", cam = "GradCAM", random = false } = {}, listeners = {}, signal) {
+  // One comparison. Calls back with {place, seconds} while others are served, or with {loaded, total} bytes while the
+  // browser loads networks, then for each network with its column of the record, or {key, name, reason}; gives {unlike}.
+  // `replace` is null or {name, scope, strength, other, by_hand}; a column then has `before`. `signal` stops it.
+  async look(pixels, names, { target = "predicted", cam = "GradCAM", random = false, replace = null } = {}, listeners = {}, signal) {
     const { onWaiting, onColumn, onUnavailable, onNote } = listeners;
-    const answer = await post("look", { image: pixels, mechanisms: names, target, cam, random }, signal);
+    const answer = await post("look", { image: pixels, mechanisms: names, target, cam, random, replace }, signal);
     for await (const { waiting, column, unavailable, done, error } of lines(answer, signal)) {
       if (waiting) onWaiting?.(waiting);
       if (column?.note) onNote?.(column.note);
@@ -66,8 +68,8 @@ export const engine = {
   },
 
   // A part of a map that did not travel with the record: {data, lo, hi, shape}.
-  async row(pixels, name, tensor, query) {
-    return whole((await post("row", { image: pixels, mechanism: name, tensor, query })).json());
+  async row(pixels, name, tensor, query, replace = null) {
+    return whole((await post("row", { image: pixels, mechanism: name, tensor, query, replace })).json());
   },
 
   // A file to take along, "png", "pdf", "npz" or "json": {blob, name}.
@@ -99,6 +101,9 @@ export const engine = {
     return whole((await ask(`evidence/${encodeURIComponent(name)}`)).json());
   },
 };
+
+const chosen = () => (start().site ? import("./browser/engine.js").then(({ browser }) => browser) : server);
+export const engine = Object.fromEntries(Object.keys(server).map((act) => [act, async (...given) => (await chosen())[act](...given)]));
 
 let started;
 export function start() { // what the page was made with; see start_value in visualize/answers.py

@@ -9,6 +9,8 @@ const PATIENCE = 20_000; // milliseconds without a sign from the engine
 const KEPT = 150; // columns, of the pictures seen last
 const ROWS_KEPT = 256, TRIES = 5, PAUSE = 1500; // of large maps: answers kept, requests for one, milliseconds between
 
+const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+
 export class Columns extends EventTarget { // "change": the record is another one; "row": a part of a large map came
   constructor(engine, state, { isRandom, titles, most }) {
     super();
@@ -101,6 +103,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     const heard = {
       onWaiting: current(({ place, seconds }) =>
         this.say(`Place ${place} in the queue, about ${seconds} second${seconds === 1 ? "" : "s"} …`)),
+      onLoading: current(({ loaded, total }) => this.say(`Loading networks into this browser: ${megabytes(loaded)} of ${megabytes(total)} MB …`)),
       onColumn: current((column) => {
         this.keep(column, about);
         this.missing.delete(column.key);

@@ -1,0 +1,83 @@
+"""The static edition for tests and measurements: how it is built and given out.
+
+Its networks are stand-ins with random weights, the same as those of the tests' server.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import torch
+
+from models.checkpoint import read_facts, save
+from models.replacements import attention_of
+from models.results import averages
+from tests.health import linked_tree
+from tests.networks import randomised
+
+TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
+COMPUTED = ("non_local", "cbam")  # in the browser, too: a graph takes seconds to make
+
+
+def stand_ins(tree: Path) -> Path:
+    """Makes an empty folder this source tree with random networks, one of them broken: its checkpoints."""
+    checkpoints = linked_tree(tree)
+    for name in TRAINED:
+        save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
+    (checkpoints / "sk.json").write_text('{"sha256": "0"}')
+    (checkpoints / "sk.safetensors").write_bytes(b"not a checkpoint")
+    return checkpoints
+
+
+def measure(name: str, checkpoints: Path) -> None:
+    """Writes averages and best constants of a stand-in, which are random as well."""
+    generator = torch.Generator().manual_seed(0)
+    found = {
+        path: torch.rand(each.shape, generator=generator).half()
+        for path, each in attention_of(randomised(name)).items()
+    }
+    best = {path: 1 - values for path, values in found.items()}
+    sha256 = read_facts(name, checkpoints)["sha256"]
+    averages.write(name, averages.Averages(1, found, {}, best), sha256, checkpoints)
+
+
+def make(folder: Path) -> None:
+    """Puts a tree of stand-ins into a folder, and its static edition beside it: `tree` and `site`."""
+    (folder / "tree").mkdir()
+    checkpoints = stand_ins(folder / "tree")
+    for name in COMPUTED:
+        measure(name, checkpoints)
+    build_site(folder / "tree", folder / "site")
+
+
+def build_site(tree: Path, out: Path) -> None:
+    """The folder of a tree, with graphs of the networks in `COMPUTED`.
+
+    Raises:
+        RuntimeError: it cannot be built.
+    """
+    command = [sys.executable, "-m", "visualize.site", str(out), *COMPUTED]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the static edition cannot be built: {done.stdout}\n{done.stderr[-2000:]}")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def given_out(folder: Path) -> Iterator[str]:
+    """The address at which a folder is given out, as `python -m http.server` does it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()

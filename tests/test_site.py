@@ -1,0 +1,432 @@
+"""The static edition: what a browser computes is what PyTorch computes, and nothing else is asked for."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from models import CLASSES, load
+from models.checkpoint import CHECKPOINTS, read_facts, restore
+from models.replacements import EVERYWHERE, REPLACEMENTS, attention_of, replace
+from models.results import averages
+from tests.screenshots import AT_REST, ROOT, find_chromium, launched, photograph
+from tests.static import COMPUTED, TRAINED, given_out
+from visualize.export.column import all_maps
+from visualize.inspection.cam import METHODS
+from visualize.inspection.network import Inspection, inspect
+from visualize.inspection.untrained import EXAMPLES
+from visualize.record.encoding import decode
+
+CLOSE = 1e-5  # of a map's range: half a step of the 65,536, and the rounding of float32
+
+ASK = """async ([act, ...given]) => {
+    const { engine } = await import(new URL("page/engine.js", location.href).href);
+    const columns = [], unavailable = [];
+    if (act !== "look") return engine[act](...given);
+    const heard = { onColumn: (one) => columns.push(one), onUnavailable: (one) => unavailable.push(one) };
+    return { ...(await engine.look(...given, heard)), columns, unavailable };
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        if find_chromium(playwright) is None:
+            reason = "no Chromium: install it (apt install chromium) or run `playwright install chromium`"
+            pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        with launched(playwright) as browser:
+            yield browser
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    with given_out(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_function(AT_REST)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def checkpoints(site: Path) -> Path:
+    return site.parent / "tree" / "checkpoints"
+
+
+@cache
+def network(name: str, checkpoints: Path):
+    return restore(name, checkpoints)
+
+
+def moved(example: str) -> Image.Image:
+    """An example, moved to the side by some pixels, so that no stored record answers for it."""
+    pixels = np.array(Image.open(EXAMPLES / f"{example}.png").convert("RGB"))
+    return Image.fromarray(np.roll(pixels, 5, 1))
+
+
+def text_of(picture: Image.Image) -> str:
+    return base64.b64encode(picture.tobytes()).decode()
+
+
+def look(page: Page, picture: Image.Image, names: tuple[str, ...], **options: object) -> dict[str, dict]:
+    """name -> the column that the browser makes."""
+    found = page.evaluate(ASK, ["look", text_of(picture), names, options])
+    assert found["unavailable"] == []
+    return {column["key"]: column for column in found["columns"]}
+
+
+def differences(column: dict, seen: Inspection) -> tuple[float, list[float]]:
+    """The largest difference between the browser's records and PyTorch's, and those of the eight CAMs.
+
+    They are in parts of a map's range, and prediction counts among the records.
+    """
+    maps, found = all_maps(seen), {"": np.abs(np.array(column["probabilities"]) - seen.probabilities).max()}
+    assert [entry["tensor"] for entry in column["maps"]] == list(maps)
+    for entry in column["maps"]:
+        values = maps[entry["tensor"]].values
+        scale = max(float(values.max() - values.min()), 1.0)
+        apart = max(abs(entry["lo"] - values.min()), abs(entry["hi"] - values.max()))
+        if entry["data"]:
+            apart = np.abs(decode(entry) - values).max()
+        found[entry["tensor"]] = float(apart / scale)
+    cams = [found.pop(path) for path in list(found) if path.endswith(".cam")]
+    return max(found.values()), cams
+
+
+def check_cams(apart: list[float]) -> None:
+    """A ReLU whose input is 0 but for rounding lets a gradient through in one place and not in the other.
+
+    Two libraries, which add up in another order, differ there, so a few CAMs are a little apart.
+    """
+    assert np.mean(np.array(apart) < CLOSE) > 0.75 and max(apart) < 0.05, sorted(apart)[-20:]
+
+
+@pytest.mark.browser
+def test_the_browser_computes_what_pytorch_computes(page: Page, checkpoints: Path):
+    """Prediction, every record and eight CAMs, on ten pictures, by each method and for many classes."""
+    apart = []
+    for at, example in enumerate(CLASSES):
+        picture, cam, target = moved(example), METHODS[at % len(METHODS)], None if at < 5 else (at + 3) % 10
+        asked = {"cam": cam, "target": "predicted" if target is None else CLASSES[target]}
+        for name, column in look(page, picture, COMPUTED, **asked).items():
+            seen = inspect(network(name, checkpoints), picture, target, cam)
+            records, cams = differences(column, seen)
+            assert records < CLOSE, (example, name)
+            apart += cams
+    check_cams(apart)
+
+
+@pytest.mark.browser
+def test_a_column_is_as_the_server_sends_it(page: Page, checkpoints: Path, monkeypatch: pytest.MonkeyPatch):
+    """What stands beside the numbers, and the parts of large maps."""
+    from visualize.inspection import engine
+    from visualize.record import compare
+
+    def given(name: str, device: str = "cpu") -> tuple:
+        return network(name, checkpoints), read_facts(name, checkpoints)
+
+    monkeypatch.setattr(engine, "load_with_facts", given)
+    picture, numbers = moved("deer"), ("data", "lo", "hi", "raw")
+    for name, column in look(page, picture, COMPUTED).items():
+        wanted = compare.column(name, picture, on_gpu=False)
+        for one in (column, wanted):
+            one["maps"] = [
+                {key: value for key, value in entry.items() if key not in numbers} for entry in one["maps"]
+            ]
+            one.pop("probabilities")
+        assert column.pop("strength") == pytest.approx(wanted.pop("strength"), abs=2e-5)
+        assert column == wanted
+    for path, query in (("stage2.affinity", 7), ("stage2.affinity", 255)):
+        row = page.evaluate(ASK, ["row", text_of(picture), "non_local", path, query])
+        wanted = compare.affinity_row(picture, "non_local", path, query)
+        assert row["shape"] == wanted["shape"]
+        assert np.abs(decode(row) - decode(wanted)).max() < CLOSE
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.parametrize("replacement", [name for name in REPLACEMENTS if name != "as trained"])
+def test_a_replacement_does_what_it_does_in_pytorch(
+    page: Page, checkpoints: Path, name: str, replacement: str
+):
+    model, picture, other = network(name, checkpoints), moved("frog"), moved("truck")
+    attention = attention_of(model)
+    path = next(iter(attention))
+    measured = averages.read(name, read_facts(name, checkpoints)["sha256"], checkpoints)
+    others = {key: one.values[None] for key, one in inspect(model, other).maps.items() if key in attention}
+    painted = np.full(attention[path].shape, np.nan, np.float32)
+    painted.flat[3], painted.flat[5] = 0.25, 0.75
+    asked = {"name": replacement, "scope": EVERYWHERE, "strength": 1.7}
+    asked |= {"other": text_of(other), "by_hand": {path: {"3": 0.25, "5": 0.75}}}
+    column = look(page, picture, (name,), replace=asked)[name]
+    plain = inspect(model, picture)
+    assert np.abs(np.array(column["before"]) - plain.probabilities).max() < CLOSE
+    try:
+        edits = replace(
+            replacement,
+            EVERYWHERE,
+            attention,
+            measured.average,
+            {key: tensor(values) for key, values in others.items()},
+            measured.best,
+            {path: tensor(painted)},
+            1.7,
+        )
+    except ValueError:  # it has no meaning here
+        assert column["replace_note"].endswith("it answers as trained.")
+        assert column["before"] == column["probabilities"]
+        return
+    assert "replace_note" not in column
+    seen = inspect(model, picture, edits=edits)
+    assert np.abs(seen.probabilities - plain.probabilities).max() > 1e-4  # else the test would see nothing
+    records, cams = differences(column, seen)
+    assert records < CLOSE and max(cams) < 0.05
+
+
+def tensor(values: np.ndarray):
+    import torch
+
+    return torch.from_numpy(values)
+
+
+@pytest.mark.browser
+def test_a_scope_is_a_block_or_a_tensor(page: Page, checkpoints: Path):
+    model, picture = network("cbam", checkpoints), moved("ship")
+    for scope in ("layer3.1", "layer3.1.refine.spatial_gate"):
+        asked = {"name": "factor 1", "scope": scope}
+        column = look(page, picture, ("cbam",), replace=asked)["cbam"]
+        edits = replace("factor 1", scope, attention_of(model))
+        assert len(edits) == (2 if scope == "layer3.1" else 1)
+        assert differences(column, inspect(model, picture, edits=edits))[0] < CLOSE
+
+
+@pytest.mark.browser
+def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Path):
+    picture = moved("horse")
+    script = """async ([image, mechanisms, form]) => {
+        const { engine } = await import(new URL("page/engine.js", location.href).href);
+        const asked = { image, mechanisms, target: "frog", cam: "GradCAM", view: { block: "layer3.1" } };
+        const { blob, name } = await engine.file(form, asked);
+        return [name, [...new Uint8Array(await blob.arrayBuffer())]];
+    }"""
+    name, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz"])
+    assert name == "attnscope-non_local-cbam-layer3.1.npz"
+    numbers = np.load(io.BytesIO(bytes(content)))
+    assert (numbers["pixels"] == np.array(picture)).all() and tuple(numbers["classes"]) == CLASSES
+    wanted = {"pixels", "classes"}
+    name, content = page.evaluate(script, [text_of(picture), COMPUTED, "json"])
+    report = json.loads(bytes(content))
+    for key, about in zip(COMPUTED, report["networks"]):
+        seen = inspect(network(key, checkpoints), picture, CLASSES.index("frog"))
+        assert about["checkpoint_sha256"] == read_facts(key, checkpoints)["sha256"]
+        assert about["target"] == "frog" and about["predicted"] == CLASSES[seen.probabilities.argmax()]
+        wanted.add(f"{key}/probabilities")
+        for entry, (path, shown) in zip(about["maps"], all_maps(seen).items()):
+            values = numbers[f"{key}/{path}"]
+            wanted.add(f"{key}/{path}")
+            assert values.dtype == np.float32 and values.shape == shown.values.shape
+            assert np.abs(values - shown.values).max() < CLOSE * max(1, np.ptp(shown.values))
+            assert entry["tensor"] == path and entry["shape"] == list(shown.values.shape)
+            assert values[tuple(entry["strongest"])] == values.max()
+    assert set(numbers) == wanted
+
+
+# ---- the folder on a host that only gives out files
+
+
+@pytest.mark.browser
+def test_moved_elsewhere_with_the_host_gone_it_still_answers(browser: Browser, site: Path, tmp_path: Path):
+    """Served by `python -m http.server` from another folder; once loaded it asks nobody anything."""
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(site, folder)
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    command += ["--directory", str(folder)]
+    host = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        port = host.stdout.readline().split("port ")[1].split()[0]
+        address = f"http://127.0.0.1:{port}/"
+        page, requests = browser.new_page(), []
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address)
+        page.wait_for_function(AT_REST)
+        page.locator("#open-chooser").click()
+        page.locator("#chooser").get_by_role("button", name="None", exact=True).click()
+        for name in COMPUTED:
+            page.locator(f'#chooser [data-key="{name}"]').check()
+        page.locator("#chooser").get_by_role("button", name="Done").click()
+        page.wait_for_function(AT_REST)
+        assert not any("safetensors" in url for url in requests)  # the first screen is stored
+        photograph(tmp_path / "photograph.jpg")
+        page.locator("#file").set_input_files(tmp_path / "photograph.jpg")
+        page.wait_for_function(AT_REST, timeout=60_000)
+        assert page.locator("#status p").inner_text().startswith("2 networks have answered.")
+        assert sum("safetensors" in url for url in requests) == len(COMPUTED)
+    finally:
+        host.terminate()
+        host.wait()
+    loaded, before = (
+        len(requests),
+        page.locator('#maps [data-kind="cam"] canvas').first.evaluate("(c) => c.toDataURL()"),
+    )
+    page.locator("#crop-choice select").select_option("squeeze")
+    page.wait_for_function(AT_REST, timeout=60_000)
+    assert page.locator("#status p").inner_text().startswith("2 networks have answered.")
+    assert page.locator('#maps [data-kind="cam"] canvas').first.evaluate("(c) => c.toDataURL()") != before
+    assert len(requests) == loaded
+    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_without_webassembly_the_examples_still_answer(browser: Browser, address: str, tmp_path: Path):
+    page = browser.new_page()
+    page.add_init_script("delete globalThis.WebAssembly")
+    page.goto(address)
+    page.wait_for_function(AT_REST)
+    page.locator('#examples [data-name="ship"]').click()
+    page.wait_for_function(AT_REST)
+    assert page.locator("#status p").inner_text().startswith(f"{len(TRAINED)} networks have answered.")
+    photograph(tmp_path / "photograph.jpg")
+    page.locator("#file").set_input_files(tmp_path / "photograph.jpg")
+    page.wait_for_function(AT_REST)
+    assert "the ten examples can be looked at" in page.locator("#status p").inner_text()
+    page.close()
+
+
+@pytest.mark.browser
+def test_what_breaks_off_is_tried_again(browser: Browser, address: str):
+    context = browser.new_context()
+    page, broken = context.new_page(), [True]
+
+    def answer(route: Route) -> None:
+        route.abort() if broken[0] else route.continue_()
+
+    page.route("**/*.safetensors", answer)
+    page.goto(address)
+    page.wait_for_function(AT_REST)
+    asked = ["look", text_of(moved("bird")), ["cbam"], {}]
+    said = page.evaluate(
+        ASK.replace("return { ...(await", "try { await").replace(
+            "heard)), columns, unavailable };", "heard); } catch (error) { return error.message; }"
+        ),
+        asked,
+    )
+    assert said == "A part of the networks could not be loaded: the connection broke off. Try once more."
+    broken[0] = False
+    assert [column["key"] for column in page.evaluate(ASK, asked)["columns"]] == ["cbam"]
+    context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("most", [1, 2])
+def test_no_more_networks_are_in_memory_than_there_is_room_for(browser: Browser, address: str, most: int):
+    """A worker closes one to open another, and one that nobody waits for any more is not loaded."""
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_function(AT_REST)
+    found = page.evaluate(
+        """async ([image, names, most]) => {
+            const { Pool } = await import(new URL("page/browser/pool.js", location.href).href);
+            const { start } = await import(new URL("page/engine.js", location.href).href);
+            const { engine, networks } = await (await fetch(start().site.networks)).json();
+            const root = new URL("./", location.href), counts = [];
+            const pool = Object.assign(new Pool(root, engine, networks), { most, size: 1, each: most });
+            const message = { act: "column", image, cam: "GradCAM", target: null, replace: null };
+            const ask = async (name, signal) => {
+                const { key } = await pool.ask(name, message, signal);
+                counts.push(pool.workers.flatMap(({ held }) => held).length);
+                return key;
+            };
+            const control = new AbortController(), gone = ask(names[1], control.signal).catch(() => "gone");
+            control.abort();
+            const answers = [await gone];
+            for (const turn of [1, 2])
+                answers.push(...(await Promise.all(names.map((name) => ask(name)))));
+            return { answers, most: Math.max(...counts) };
+        }""",
+        [text_of(moved("cat")), COMPUTED, most],
+    )
+    assert found == {"answers": ["gone", *COMPUTED, *COMPUTED], "most": most}
+    page.close()
+
+
+# ---- how it is made
+
+
+def test_a_clear_sentence_where_npm_or_a_package_is_missing(tmp_path: Path, monkeypatch, capsys):
+    from visualize.site import __main__ as command
+    from visualize.site import build
+
+    monkeypatch.setattr(sys, "argv", ["site", str(tmp_path / "out")])
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    assert command.main() == 1
+    assert capsys.readouterr().out.startswith("npm is missing: ")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "work.txt").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["site", str(tmp_path / "full")])
+    assert command.main() == 1
+    assert "holds something else" in capsys.readouterr().out
+    assert (tmp_path / "full" / "work.txt").exists()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in ("visualize.site.build", "visualize.site.graph"):
+        monkeypatch.delitem(sys.modules, name)
+    assert command.main() == 1
+    assert capsys.readouterr().out == (
+        "The package onnx is missing: pip install --require-hashes -r .lock/site.txt\n"
+    )
+
+
+def test_the_shipped_files_are_in_it_unchanged_under_names_of_their_content(site: Path, checkpoints: Path):
+    import hashlib
+
+    for name in COMPUTED:
+        (file,) = (site / "site").glob(f"{name}.*.safetensors")
+        assert file.read_bytes() == (checkpoints / f"{name}.safetensors").read_bytes()
+    for file in (site / "site").iterdir():
+        assert hashlib.sha256(file.read_bytes()).hexdigest().startswith(file.name.split(".")[1])
+    ours = ROOT / "visualize" / "page"
+    for script in ours.rglob("*.js"):
+        assert (site / "page" / script.relative_to(ours)).read_bytes() == script.read_bytes()
+
+
+@pytest.mark.long
+def test_every_shipped_network_is_the_same_in_the_browser(browser: Browser, tmp_path: Path):
+    """Ten pictures each; and the folder is the same, byte by byte, when it is made again."""
+    from visualize.site.build import build
+
+    names = [file.stem for file in sorted(CHECKPOINTS.glob("*.safetensors")) if "." not in file.stem]
+    for folder in ("one", "two"):
+        assert build(tmp_path / folder, tell=lambda step: None) == {}
+    one, two = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "one", tmp_path / "two")
+    )
+    assert one == two
+    with given_out(tmp_path / "one") as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_function(AT_REST)
+        apart = []
+        for example in CLASSES:
+            for name, column in look(page, moved(example), tuple(names)).items():
+                records, cams = differences(column, inspect(load(name), moved(example)))
+                assert records < CLOSE, (example, name)
+                apart += cams
+        check_cams(apart)
+        page.close()

@@ -1,0 +1,90 @@
+// From what a graph gives out to a network's column of the record, as visualize/record/compare.py and encoding.py
+// write it. `facts` of a network: see networks.json in visualize/site/build.py.
+
+import { toBase64 } from "../picture.js";
+import { classMap, relative } from "./cams.js";
+
+const LEVELS = 65535;
+export const NOT_FINITE = "The network gives no finite numbers for this picture.";
+export class NotFinite extends Error {}
+
+const isFinite = (values) => values.every((value) => value - value === 0);
+const decimals = (value, digits) => Number(value.toFixed(digits));
+const even = (value) => (value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value)); // of two as near
+
+// An array in 65,536 steps between its lowest and its highest value; `empty`: shape and range alone.
+export function pack(values, shape, empty = false) {
+  if (!isFinite(values)) throw new NotFinite(NOT_FINITE);
+  let lo = Infinity, hi = -Infinity;
+  for (const value of values) {
+    if (value < lo) lo = value;
+    if (value > hi) hi = value;
+  }
+  if (empty) return { shape, data: "", lo, hi };
+  const steps = Uint16Array.from(values, (value) => even(((value - lo) / (hi - lo || 1)) * LEVELS));
+  return { shape, data: toBase64(new Uint8Array(steps.buffer)), lo, hi };
+}
+
+export function softmax(logits) {
+  const most = Math.max(...logits), shares = Array.from(logits, (value) => Math.exp(value - most));
+  const all = shares.reduce((a, b) => a + b);
+  return shares.map((share) => share / all);
+}
+export const probabilities = ({ logits }) => softmax(logits).map((share) => decimals(share, 6));
+
+// path -> {values, range}: the CAMs of all blocks, stretched, and their range before.
+export function cams({ blocks }, outputs, method) {
+  return blocks.map(({ block, channels }) => {
+    const map = classMap(method, outputs[`${block}.output`], outputs[`${block}.gradient`], channels);
+    if (!isFinite(map)) throw new NotFinite(NOT_FINITE);
+    return { path: `${block}.cam`, values: relative(map), range: [Math.min(...map), Math.max(...map)] };
+  });
+}
+
+export function strengths({ stages }, outputs) { // how much each module between the stages changes its input
+  const length = (values, from) => Math.sqrt(values.reduce((all, value, i) => all + (value - (from?.[i] || 0)) ** 2, 0));
+  return Object.fromEntries(stages.map(([stage, after, before]) =>
+    [stage, length(outputs[after], outputs[before]) / Math.max(length(outputs[before]), 1e-12)]));
+}
+
+export function column(facts, outputs, method) {
+  if (!isFinite(outputs.logits)) throw new NotFinite(NOT_FINITE);
+  const most = Math.max(...outputs.logits), packed = new Map();
+  const evidence = most + Math.log(outputs.logits.reduce((all, value) => all + Math.exp(value - most), 0));
+  for (const { path, values, range } of cams(facts, outputs, method)) {
+    const side = Math.sqrt(values.length);
+    packed.set(path, { ...pack(values, [side, side]), raw: range });
+  }
+  return {
+    ...facts.about,
+    probabilities: probabilities(outputs),
+    strength: Object.fromEntries(Object.entries(strengths(facts, outputs)).map(([stage, value]) => [stage, decimals(value, 5)])),
+    unusual: facts.unusual_below === null ? null : evidence < facts.unusual_below,
+    maps: facts.maps.map(({ stays, ...map }) =>
+      ({ ...map, ...(packed.get(map.tensor) || pack(outputs[map.tensor], map.shape, stays)) })),
+  };
+}
+
+// A part of a map that did not travel with the record, as `affinity_row` of compare.py gives it.
+export function part({ axes, shape }, values, query) {
+  let letters = axes.split(" "), sizes = shape;
+  if (query === null && !letters.includes("q")) return pack(values, sizes);
+  if (query === "mean") return pack(meanSize(values, sizes), [sizes[0], ...sizes.slice(2)]);
+  if (letters.join() === "g,k,h,w") letters = ["g", "k", "q"], sizes = [sizes[0], sizes[1], sizes[2] * sizes[3]];
+  const axis = Math.max(0, letters.indexOf("q")), inner = size(sizes.slice(axis + 1)), step = inner * sizes[axis];
+  const found = new Float32Array(values.length / sizes[axis]);
+  for (let from = query * inner, to = 0; from < values.length; from += step, to += inner)
+    found.set(values.subarray(from, from + inner), to);
+  return pack(found, sizes.filter((_, i) => i !== axis));
+}
+const size = (shape) => shape.reduce((a, b) => a * b, 1);
+function meanSize(values, [branches, channels, ...rest]) {
+  const cells = size(rest), found = new Float32Array(branches * cells);
+  for (let b = 0; b < branches; b++)
+    for (let i = 0; i < cells; i++) {
+      let all = 0;
+      for (let c = 0; c < channels; c++) all += Math.abs(values[(b * channels + c) * cells + i]);
+      found[b * cells + i] = all / channels;
+    }
+  return found;
+}

@@ -1,0 +1,62 @@
+// What a network gets in place of its own attention, as the inputs of its graph: for each gate or share t
+//
+//     keep t + shift + shuffled (t with its cells shuffled) + ignored (t averaged over those who ask)
+//
+// See models/replacements.py for what the replacements mean, and visualize/site/graph.py for the graph.
+
+export const AS_TRAINED = { keep: new Map(), shift: new Map(), shuffled: new Set(), ignored: new Set() };
+
+const length = ({ shape }) => shape.reduce((a, b) => a * b, 1);
+const filled = (each, value) => new Float32Array(length(each)).fill(value);
+const inside = (each, scope) => scope === "all" || scope === each.block || scope === each.path;
+
+export function reason({ name, scope }, { about, attention }, { averages, best }) { // why it has no meaning; else null
+  if (!attention.length) return `${about.name} has no attention that could be replaced: it answers as trained.`;
+  const chosen = attention.filter((each) => inside(each, scope));
+  if (!chosen.length) return `${about.name} has no attention there: it answers as trained.`;
+  if (!chosen.some((each) => each.can.includes(name)))
+    return `${about.name} has no attention there for which this replacement has a meaning: it answers as trained.`;
+  const needed = { average: averages, strength: averages, level: averages, "best constant": best };
+  if (name in needed && !needed[name]?.size)
+    return `The average attention of ${about.name} is not measured yet: it answers as trained.`;
+  return null;
+}
+
+// `given`: `averages` and `best`, each path -> values; `other`: path -> what another picture's tensor is.
+export function edits({ name, scope, strength = 1, by_hand = {} }, { attention }, { averages, best, other }) {
+  const found = { keep: new Map(), shift: new Map(), shuffled: new Set(), ignored: new Set() };
+  attention.forEach((each, i) => {
+    if (!inside(each, scope) || !each.can.includes(name)) return;
+    const put = (keep, shift) => { found.keep.set(i, keep); found.shift.set(i, shift); };
+    const instead = (values) => put(filled(each, 0), values);
+    if (name === "average") instead(averages.get(each.path));
+    if (name === "best constant") instead(best.get(each.path));
+    if (name === "another picture's") instead(other[each.path]);
+    if (name === "level") instead(filled(each, each.level));
+    if (name === "factor 1") instead(filled(each, 1));
+    if (name === "strength")
+      put(filled(each, strength), averages.get(each.path).map((value) => (1 - strength) * value));
+    if (name === "shuffled" || name === "query ignored") {
+      instead(filled(each, 0));
+      (name === "shuffled" ? found.shuffled : found.ignored).add(i);
+    }
+    if (name === "by hand" && by_hand[each.path]) {
+      put(filled(each, 1), filled(each, 0));
+      for (const [at, value] of Object.entries(by_hand[each.path])) {
+        found.keep.get(i)[at] = 0;
+        found.shift.get(i)[at] = value;
+      }
+    }
+  });
+  return found;
+}
+
+// The file of averages: for each gate or share m, and after all of them the best constants, if they were fitted.
+export function averagesOf({ attention }, buffer) {
+  const all = new Float32Array(buffer), found = [new Map(), new Map()];
+  let at = 0;
+  for (const part of found)
+    for (const each of attention)
+      if (at + length(each) <= all.length) part.set(each.path, all.subarray(at, (at += length(each))));
+  return { averages: found[0], best: found[1] };
+}

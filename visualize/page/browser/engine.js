@@ -1,0 +1,125 @@
+// The engine that asks nobody: the networks run in this browser, from files that any static host gives out. What the
+// ten examples show is stored with the page and needs no engine. The functions are those of ../engine.js.
+
+import { EngineError, start } from "../engine.js";
+import { fromBase64 } from "../picture.js";
+
+const ROOT = new URL("../../", import.meta.url), { site } = start();
+const NEEDS_SERVER = "A figure as PNG or PDF is drawn by a server, which this edition of the page has not: take the numbers or the report, or print the page.";
+const UNREADABLE = "This browser cannot read that file: choose a picture as JPEG, PNG, WebP, GIF or AVIF.";
+const UNABLE = "This browser cannot compute the networks (it has no WebAssembly, or no workers): the ten examples can be looked at.";
+
+const get = async (file) => {
+  const answer = await fetch(new URL(file, ROOT)).catch(() => null);
+  if (!answer?.ok) throw new EngineError("A part of this page could not be loaded: try once more in a moment.");
+  return answer.json();
+};
+const once = (make) => { // asked for once; again where it failed
+  let kept;
+  return (...given) => (kept ??= make(...given).catch((error) => { kept = undefined; throw error; }));
+};
+
+const pool = once(async () => {
+  if (!globalThis.WebAssembly || !globalThis.Worker || !globalThis.DecompressionStream) throw new EngineError(UNABLE);
+  const [{ Pool, forget }, { engine, networks }] = await Promise.all([import("./pool.js"), get(site.networks)]);
+  const files = [engine.binary, ...Object.values(networks).flatMap(({ graph, weights, averages }) => [graph, weights, averages])];
+  forget(ROOT, files.filter(Boolean).map(({ file }) => file));
+  return new Pool(ROOT, engine, networks);
+});
+
+const files = new Map(); // address -> promise of what is stored there
+async function stored(image, part) { // "record" or "rows" of an example, or null for any other picture
+  const file = site.records.find(({ starts }) => image.startsWith(starts))?.[part];
+  if (!file) return null;
+  if (!files.has(file)) files.set(file, get(file).catch((error) => { files.delete(file); throw error; }));
+  const found = await files.get(file);
+  return found.image === image ? found : null;
+}
+
+const isReplaced = (replace) => Boolean(replace) && replace.name !== "as trained";
+const asked = (image, target, cam, replace) => ({ // what a worker is told
+  image, cam, target: target === "predicted" ? null : start().record.classes.indexOf(target), replace: isReplaced(replace) ? replace : null,
+});
+
+export const browser = {
+  async mechanisms() {
+    return start().mechanisms;
+  },
+
+  async look(pixels, names, { target = "predicted", cam = "GradCAM", replace = null } = {}, listeners = {}, signal) {
+    const { onLoading, onColumn, onUnavailable } = listeners, unusual = [];
+    const plain = target === "predicted" && cam === "GradCAM" && !isReplaced(replace), known = plain && (await stored(pixels, "record"));
+    const show = (column) => { unusual.push(column.unusual), onColumn?.(column); };
+    let left = [];
+    for (const name of names) {
+      const column = known && known.mechanisms.find(({ key }) => key === name);
+      column ? show(column) : left.push(name);
+    }
+    if (left.length) {
+      const workers = await pool(), loading = () => onLoading?.(workers.loading), message = asked(pixels, target, cam, replace);
+      workers.addEventListener("loading", loading);
+      try {
+        await Promise.all(left.map(async (name) => {
+          if (!workers.networks[name]) return onUnavailable?.(unavailable(name));
+          try {
+            show(await workers.ask(name, { act: "column", ...message }, signal));
+          } catch (error) {
+            if (error.kind !== "picture") throw error;
+            onUnavailable?.({ ...unavailable(name), reason: error.message });
+          }
+        }));
+      } finally {
+        workers.removeEventListener("loading", loading);
+      }
+    }
+    return { unlike: unlike(unusual) };
+  },
+
+  async row(pixels, name, tensor, query, replace = null) {
+    const known = !isReplaced(replace) && (await stored(pixels, "rows")), kept = known && known.rows[[name, tensor, query].join(" ")];
+    if (kept) return kept;
+    return (await pool()).ask(name, { act: "part", tensor, query, ...asked(pixels, "predicted", "GradCAM", replace) });
+  },
+
+  async file(form, { image, mechanisms, target, cam, view }) {
+    if (form === "png" || form === "pdf") throw new EngineError(NEEDS_SERVER);
+    const [{ arrays, report }, workers] = await Promise.all([import("./files.js"), pool()]), found = [], missing = {};
+    for (const name of mechanisms) {
+      try {
+        if (!workers.networks[name]) throw Object.assign(new EngineError(unavailable(name).reason), { kind: "picture" });
+        const message = { act: "arrays", ...asked(image, target, cam, null) };
+        found.push({ facts: workers.networks[name], ...(await workers.ask(name, message)) });
+      } catch (error) {
+        if (error.kind !== "picture") throw error;
+        missing[name] = error.message;
+      }
+    }
+    if (!found.length) throw new EngineError("None of these networks can be shown.");
+    const about = { pixels: fromBase64(image), target, cam, view }, { classes } = start().record;
+    const content = form === "npz" ? arrays(found, about, { classes }) : await report(found, missing, about, { classes, versions: site.versions });
+    const names = mechanisms.length <= 3 ? mechanisms.join("-") : `${mechanisms.length}-networks`;
+    return { blob: new Blob([content], { type: form === "npz" ? "application/zip" : "application/json" }), name: `attnscope-${names}-${view.block}.${form}` };
+  },
+
+  async decode() {
+    throw new EngineError(UNREADABLE);
+  },
+
+  async card(name) {
+    return get(site.cards[name]);
+  },
+
+  async evidence(name) {
+    return site.evidence[name] ? get(site.evidence[name]) : null;
+  },
+};
+
+function unavailable(name) {
+  const row = start().mechanisms.find(({ key }) => key === name);
+  return { key: name, name: row.name, reason: row.reason };
+}
+function unlike(findings) { // what the page says when most networks find a picture unusual
+  const known = findings.filter((one) => one !== null), count = known.filter(Boolean).length, { one, many } = site.unlike;
+  if (2 * count <= known.length) return null;
+  return known.length === 1 ? one : many.replace("{count}", count).replace("{known}", known.length);
+}

@@ -1,0 +1,87 @@
+// What a visitor takes along that needs no server: the numbers (NPZ) and a report on them (JSON), as
+// visualize/export/files.py writes them.
+
+import { pack, softmax } from "./column.js";
+
+const bytesOf = (text) => new TextEncoder().encode(text);
+const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+// `found`: [{facts, logits, strength, maps}] as the worker's "arrays" gives them.
+export async function report(found, missing, { pixels, target, cam, view }, { classes, versions }) {
+  const sum = globalThis.crypto?.subtle ? hex(await crypto.subtle.digest("SHA-256", pixels)) : null; // needs https
+  const content = {
+    attnscope: "report", date: new Date().toISOString().slice(0, 19) + "+00:00",
+    picture: { size: [32, 32], mode: "RGB", sha256: sum }, settings: { target, cam, ...view }, versions, classes,
+    networks: found.map((one) => network(one, target, classes)), unavailable: missing,
+  };
+  return bytesOf(JSON.stringify(content, null, 1) + "\n");
+}
+function network({ facts, logits, strength, maps }, target, classes) {
+  const shares = softmax(logits), predicted = classes[shares.indexOf(Math.max(...shares))];
+  return {
+    id: facts.about.key, title: facts.about.name, random_weights: false, checkpoint_sha256: facts.sha256,
+    accuracy: facts.about.accuracy, parameters: facts.about.parameters,
+    probabilities: Object.fromEntries(classes.map((name, i) => [name, shares[i]])), predicted,
+    target: target === "predicted" ? predicted : target, strength,
+    maps: facts.maps.map((map) => ({ tensor: map.tensor, kind: map.kind, role: map.role, ...summary(map, maps[map.tensor]) })),
+  };
+}
+function summary({ axes, shape, static: same }, { values, range }) {
+  const { lo, hi } = pack(values, shape, true), strongest = [];
+  for (let at = values.indexOf(hi), i = shape.length - 1; i >= 0; at = Math.floor(at / shape[i--])) strongest[i] = at % shape[i];
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  return { axes, shape, static: same, least: lo, most: hi, mean, strongest, ...(range && { range_before_stretching: range }) };
+}
+
+// name -> array as recorded, in NumPy's own format.
+export function arrays(found, { pixels }, { classes }) {
+  const longest = Math.max(...classes.map((name) => name.length)), names = new Uint32Array(classes.length * longest);
+  classes.forEach((name, i) => [...name].forEach((letter, j) => { names[i * longest + j] = letter.codePointAt(0); }));
+  const files = { pixels: npy("|u1", [32, 32, 3], pixels), classes: npy(`<U${longest}`, [classes.length], names) };
+  for (const { facts: { about: { key }, maps: known }, logits, maps } of found) {
+    files[`${key}/probabilities`] = npy("<f4", [logits.length], Float32Array.from(softmax(logits)));
+    for (const { tensor, shape } of known) files[`${key}/${tensor}`] = npy("<f4", shape, maps[tensor].values);
+  }
+  return zip(Object.fromEntries(Object.entries(files).map(([name, content]) => [`${name}.npy`, content])));
+}
+function npy(type, shape, values) {
+  let header = `{'descr': '${type}', 'fortran_order': False, 'shape': (${shape.join(", ")}${shape.length === 1 ? "," : ""}), }`;
+  header = header.padEnd(64 * Math.ceil((header.length + 11) / 64) - 11) + "\n";
+  const length = [header.length & 255, header.length >> 8], data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return joined([Uint8Array.of(0x93, ...bytesOf("NUMPY"), 1, 0, ...length), bytesOf(header), data]);
+}
+
+// ---- a ZIP file whose parts are stored as they are
+
+function zip(files) {
+  const parts = [], directory = [];
+  let at = 0, size = 0, count = 0;
+  for (const [path, content] of Object.entries(files)) {
+    const name = bytesOf(path), sum = crc(content), long = content.length;
+    // version 2.0, no flags, stored, on the first day of 1980
+    const about = [[20, 2], [0, 2], [0, 2], [0, 2], [0x21, 2], [sum, 4], [long, 4], [long, 4], [name.length, 2], [0, 2]];
+    parts.push(fields([0x04034b50, 4], ...about), name, content);
+    const entry = joined([fields([0x02014b50, 4], [20, 2], ...about, [0, 2], [0, 2], [0, 2], [0, 4], [at, 4]), name]);
+    directory.push(entry);
+    at += 30 + name.length + long, size += entry.length, count++;
+  }
+  return joined([...parts, ...directory, fields([0x06054b50, 4], [0, 2], [0, 2], [count, 2], [count, 2], [size, 4], [at, 4], [0, 2])]);
+}
+function fields(...numbers) { // [value, bytes], the lowest byte first
+  return Uint8Array.from(numbers.flatMap(([value, bytes]) => Array.from({ length: bytes }, (_, i) => (value >>> (8 * i)) & 255)));
+}
+function joined(parts) {
+  const whole = new Uint8Array(parts.reduce((all, part) => all + part.length, 0));
+  let at = 0;
+  for (const part of parts) whole.set(part, at), (at += part.length);
+  return whole;
+}
+const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  for (let i = 0; i < 8; i++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
+  return byte;
+});
+function crc(bytes) {
+  let sum = ~0;
+  for (const byte of bytes) sum = TABLE[(sum ^ byte) & 255] ^ (sum >>> 8);
+  return ~sum >>> 0;
+}

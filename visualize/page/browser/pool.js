@@ -1,0 +1,171 @@
+// The workers, the networks that they hold, and what is still to be done. Files come one at a time, in the order in
+// which they are asked for. The workers together hold at most four networks, two on a device with little memory: a
+// worker takes first what it holds, then closes what it used longest ago.
+
+import { EngineError } from "../engine.js";
+
+const MOST = 4, MOST_SMALL = 2, SMALL = 4; // networks in memory; on a device with so many GB
+const AHEAD = 2; // networks whose files wait for a worker
+
+export class Pool extends EventTarget { // "loading": more bytes have come
+  constructor(root, engine, networks) {
+    super();
+    const most = (navigator.deviceMemory || 8) <= SMALL ? MOST_SMALL : MOST;
+    Object.assign(this, { root, engine, networks, most, jobs: [], workers: [], files: new Map(), coming: null });
+    this.size = Math.min(most, navigator.hardwareConcurrency || 2);
+    this.each = Math.floor(most / this.size);
+    this.loading = { loaded: 0, total: 0 };
+  }
+
+  // What a network's worker makes of a message; throws an AbortError when nobody waits for it any more.
+  ask(name, message, signal) {
+    if (!this.networks[name]) return Promise.reject(new EngineError(`${name} cannot be computed in this browser.`));
+    return new Promise((resolve, reject) => {
+      const job = { name, message, resolve, reject };
+      const leave = () => {
+        this.jobs = this.jobs.filter((other) => other !== job);
+        reject(signal.reason);
+        if (this.coming && !this.waitsFor(this.coming.name)) this.coming.controller.abort();
+      };
+      if (signal?.aborted) return reject(signal.reason);
+      signal?.addEventListener("abort", leave, { once: true });
+      this.jobs.push(job);
+      this.fetch();
+      this.work();
+    });
+  }
+  waitsFor(name) { return this.jobs.some((job) => job.name === name); }
+  holds(name) { return this.workers.some(({ held }) => held.includes(name)); }
+
+  // ---- files
+
+  async fetch() { // of the next network that needs them
+    if (this.coming || this.files.size >= AHEAD) return;
+    const name = this.jobs.map((job) => job.name).find((one) => !this.files.has(one) && !this.holds(one));
+    if (!name) return;
+    const controller = new AbortController(), { graph, weights, averages } = this.networks[name];
+    const mine = (this.coming = { name, controller }), get = (file) => file && this.download(file, controller.signal);
+    this.loading.total = this.loading.loaded + this.missing();
+    try {
+      this.binary ||= await get(this.engine.binary);
+      const found = { graph: await get(graph), weights: await get(weights), averages: await get(averages) };
+      this.files.set(name, found);
+    } catch (error) {
+      const sentence = "A part of the networks could not be loaded: the connection broke off. Try once more.";
+      if (!controller.signal.aborted) this.fail(name, error instanceof EngineError ? error : new EngineError(sentence));
+    }
+    if (this.coming === mine) this.coming = null;
+    if (!this.coming && !this.jobs.length) this.loading = { loaded: 0, total: 0 };
+    this.work();
+    this.fetch();
+  }
+  missing() { // bytes of all that must still come
+    const names = new Set(this.jobs.map((job) => job.name).filter((name) => !this.files.has(name) && !this.holds(name)));
+    const files = [...names].flatMap((name) => [this.networks[name].graph, this.networks[name].weights, this.networks[name].averages]);
+    return [this.binary ? null : this.engine.binary, ...files].reduce((all, file) => all + (file ? file.bytes : 0), 0);
+  }
+  fail(name, error) {
+    const failed = this.jobs.filter((job) => job.name === name);
+    this.jobs = this.jobs.filter((job) => job.name !== name);
+    for (const job of failed) job.reject(error);
+  }
+  async download({ file, bytes }, signal) {
+    const address = new URL(file, this.root).href, store = await kept(this.root);
+    const before = this.loading.loaded, count = (loaded) => {
+      this.loading.loaded = before + loaded;
+      this.dispatchEvent(new Event("loading"));
+    };
+    const stored = await store?.match(address);
+    const answer = stored || (await fetch(address, { signal, cache: "force-cache" }));
+    if (!answer.ok) throw new EngineError("A part of the networks is missing on this site: load the page again.");
+    let loaded = 0;
+    const counted = new TransformStream({ transform(part, out) { count((loaded += part.length)), out.enqueue(part); } });
+    const content = await new Response(answer.body.pipeThrough(counted)).arrayBuffer();
+    if (!stored) await store?.put(address, new Response(content.slice(0))).catch(() => {}); // there is no room
+    count(bytes);
+    return unpacked(content);
+  }
+
+  // ---- workers
+
+  work() {
+    for (const worker of this.workers) if (!worker.busy) this.give(worker);
+    const waiting = this.jobs.some((job) => this.files.has(job.name));
+    if (waiting && this.workers.length < this.size && this.workers.every(({ busy }) => busy)) {
+      const worker = new Thread(this.engine, this.root, this.binary);
+      this.workers.push(worker);
+      this.give(worker);
+    }
+  }
+  async give(worker) {
+    const job = this.jobs.find(({ name }) => worker.held.includes(name)) || this.jobs.find(({ name }) => this.files.has(name));
+    if (!job) return;
+    const { name, message } = job;
+    worker.busy = true;
+    this.jobs.splice(this.jobs.indexOf(job), 1);
+    try {
+      if (!worker.held.includes(name)) await this.open(worker, name);
+      worker.held.push(...worker.held.splice(worker.held.indexOf(name), 1)); // the last one used
+      job.resolve(await worker.ask({ name, ...message }));
+    } catch (error) {
+      if (worker.broken) this.workers = this.workers.filter((other) => other !== worker);
+      job.reject(error);
+    }
+    worker.busy = false;
+    this.fetch();
+    this.work();
+  }
+  async open(worker, name) {
+    const files = this.files.get(name);
+    this.files.delete(name);
+    while (worker.held.length >= this.each) await worker.ask({ act: "close", name: worker.held.shift() });
+    worker.held.push(name);
+    this.fetch(); // the next one, while this one is opened
+    const given = { act: "open", name, facts: this.networks[name], ...files };
+    await worker.ask(given, Object.values(files).filter(Boolean)).catch((error) => {
+      worker.held = worker.held.filter((other) => other !== name);
+      throw error;
+    });
+  }
+}
+
+class Thread { // one worker; what goes wrong in it becomes an error of whoever asked
+  constructor(engine, root, binary) {
+    this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+    Object.assign(this, { held: [], busy: false, broken: false, asked: new Map(), next: 0 });
+    this.worker.addEventListener("message", ({ data: { id, found, error, kind } }) => {
+      const { resolve, reject } = this.asked.get(id);
+      this.asked.delete(id);
+      if (error === undefined) resolve(found);
+      else reject(Object.assign(new EngineError(kind === "picture" ? error : this.sentence(error)), { kind }));
+    });
+    this.worker.addEventListener("error", (event) => this.end(event.message || "its script did not load"));
+    this.ask({ act: "start", engine: new URL(engine.module.file, root).href, binary }).catch((error) => this.end(error.message));
+  }
+  sentence(detail) { return `The networks cannot be computed in this browser (${detail}): the ten examples can be looked at.`; }
+  end(detail) { // it is beyond help
+    this.broken = true;
+    this.worker.terminate();
+    for (const { reject } of this.asked.values()) reject(new EngineError(this.sentence(detail)));
+    this.asked.clear();
+  }
+  ask(message, transferred = []) {
+    return new Promise((resolve, reject) => {
+      const id = this.next++;
+      this.asked.set(id, { resolve, reject });
+      this.worker.postMessage({ id, ...message }, transferred);
+    });
+  }
+}
+
+// The browser's own store, where it has one: files stay there under names that change with their contents.
+const kept = (root) => globalThis.caches?.open(`attnscope ${root}`).catch(() => null);
+export async function forget(root, files) { // what an older edition left there
+  const store = await kept(root), known = new Set(files.map((file) => new URL(file, root).href));
+  for (const { url } of (await store?.keys()) || []) if (!known.has(url)) await store.delete(url);
+}
+async function unpacked(content) { // some hosts unpack on the way
+  const [first, second] = new Uint8Array(content, 0, 2);
+  if (first !== 0x1f || second !== 0x8b) return content;
+  return new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}

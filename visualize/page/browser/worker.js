@@ -1,0 +1,107 @@
+// Runs networks, one at a time. Messages: {id, act, ...} in, {id, found} or {id, error, kind} out.
+//
+//   start   engine: address of ONNX Runtime's module, binary: its WebAssembly
+//   open    name, facts, graph, weights, averages: buffers (averages may be null)
+//   close   name
+//   column  name, image, target, cam, replace -> a column of the record
+//   part    name, image, replace, tensor, query -> a part of a map
+//   arrays  name, image, target, cam -> {logits, cams, strengths, maps: path -> values}
+
+import { fromBase64 } from "../picture.js";
+import { NotFinite, cams, column, part, probabilities, strengths } from "./column.js";
+import { AS_TRAINED, averagesOf, edits, reason } from "./edits.js";
+
+const KEPT = 4; // runs whose numbers are kept
+const networks = new Map(), runs = new Map();
+let ort;
+
+const acts = {
+  async start({ engine, binary }) {
+    ort = await import(engine);
+    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: binary });
+  },
+  async open({ name, facts, graph, weights, averages }) {
+    const externalData = [{ path: facts.weights.name, data: new Uint8Array(weights) }];
+    const session = await ort.InferenceSession.create(new Uint8Array(graph), { executionProviders: ["wasm"], externalData });
+    networks.set(name, { session, facts, settings: settings(facts), ...averagesOf(facts, averages || new ArrayBuffer(0)) });
+  },
+  async close({ name }) {
+    await networks.get(name)?.session.release();
+    networks.delete(name);
+    for (const key of runs.keys()) if (key.startsWith(`${name} `)) runs.delete(key);
+  },
+  async column({ name, image, target, cam, replace }) {
+    const network = networks.get(name), before = await run(name, image, target);
+    if (!replace) return column(network.facts, before, cam);
+    const note = reason(replace, network.facts, network);
+    const found = column(network.facts, note ? before : await run(name, image, target, replace), cam);
+    return { ...found, before: probabilities(before), ...(note && { replace_note: note }) };
+  },
+  async part({ name, image, target, replace, tensor, query }) {
+    const outputs = await run(name, image, target, replace), { facts } = networks.get(name);
+    return part(facts.maps.find((map) => map.tensor === tensor), outputs[tensor], query);
+  },
+  async arrays({ name, image, target, cam }) {
+    const outputs = await run(name, image, target), { facts } = networks.get(name), maps = {};
+    for (const { path, values, range } of cams(facts, outputs, cam)) maps[path] = { values, range };
+    for (const { tensor } of facts.maps) maps[tensor] ||= { values: outputs[tensor] };
+    return { logits: outputs.logits, strength: strengths(facts, outputs), maps };
+  },
+};
+
+// The inputs of a graph that say what is replaced, for the network as trained.
+function settings({ attention }) {
+  if (!attention.length) return {};
+  const shares = () => tensor(new Float32Array(attention.length), [attention.length]), found = { shuffled: shares(), ignored: shares() };
+  attention.forEach(({ shape }, i) => {
+    const size = shape.reduce((a, b) => a * b, 1);
+    found[`keep.${i}`] = tensor(new Float32Array(size).fill(1), [1, ...shape]);
+    found[`shift.${i}`] = tensor(new Float32Array(size), [1, ...shape]);
+  });
+  return found;
+}
+const tensor = (values, shape) => new ort.Tensor(values instanceof Uint8Array ? "uint8" : "float32", values, shape);
+
+// All numbers of one run, by name. `target`: index of a class, or null for the predicted one.
+async function run(name, image, target, replace = null) {
+  const network = networks.get(name), meant = replace && !reason(replace, network.facts, network) ? replace : null;
+  const key = `${name} ${target} ${image} ${JSON.stringify(meant)}`;
+  let outputs = runs.get(key);
+  if (!outputs) {
+    outputs = await compute(name, image, target, meant);
+    if (runs.size >= KEPT) runs.delete(runs.keys().next().value);
+  }
+  runs.delete(key);
+  runs.set(key, outputs);
+  return outputs;
+}
+async function compute(name, image, target, replace) {
+  const { session, facts, settings, averages, best } = networks.get(name);
+  const other = replace?.name === "another picture's" ? await run(name, replace.other, null) : null;
+  const { keep, shift, shuffled, ignored } = replace ? edits(replace, facts, { averages, best, other }) : AS_TRAINED;
+  const feeds = { ...settings, pixels: tensor(planes(fromBase64(image)), [1, 3, 32, 32]), target: tensor(oneHot(target), [1, 10]) };
+  for (const [parts, key] of [[keep, "keep"], [shift, "shift"]])
+    for (const [i, values] of parts) feeds[`${key}.${i}`] = tensor(values, [1, ...facts.attention[i].shape]);
+  for (const [marked, key] of [[shuffled, "shuffled"], [ignored, "ignored"]])
+    if (marked.size) feeds[key] = tensor(Float32Array.from(facts.attention, (_, i) => (marked.has(i) ? 1 : 0)), [facts.attention.length]);
+  const given = await session.run(feeds), outputs = {};
+  for (const [path, { data }] of Object.entries(given)) outputs[path] = data;
+  return outputs;
+}
+const oneHot = (target) => Float32Array.from({ length: 10 }, (_, i) => (i === target ? 1 : 0));
+function planes(pixels) { // red, green and blue apart
+  const found = new Uint8Array(pixels.length), cells = pixels.length / 3;
+  for (let i = 0; i < cells; i++) for (let c = 0; c < 3; c++) found[c * cells + i] = pixels[3 * i + c];
+  return found;
+}
+
+let last = Promise.resolve(); // acts follow one another
+addEventListener("message", ({ data: { id, act, ...given } }) => {
+  last = last.then(async () => {
+    try {
+      postMessage({ id, found: await acts[act](given) });
+    } catch (error) {
+      postMessage({ id, error: String(error?.message || error), kind: error instanceof NotFinite ? "picture" : "engine" });
+    }
+  });
+});

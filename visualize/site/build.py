@@ -1,0 +1,326 @@
+"""The static edition: a folder with the page and all that it needs, for any host that gives out files.
+
+    index.html, page/        the page, as the server gives it out, and what it starts with
+    site/NAME.HASH.ending    everything that is fetched later; a browser may keep such a file for ever, for
+                             another content gets another name:
+        engine      ONNX Runtime for browsers, from npm, as package-lock.json pins it
+        graph       a network's graph (see `graph`), packed
+        weights     the checkpoint's file, as it ships
+        averages    its average attention and the best constants, float32, where they are measured
+        networks    what the page must know of all that (see `network`)
+        record, rows, card, evidence    the ten examples, texts and measurements
+
+The same tree gives the same bytes.
+"""
+
+import gzip
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from models import CATALOGUE, CLASSES, CheckpointError, load
+from models.catalogue import BLOCKS
+from models.checkpoint import CHECKPOINTS, read_facts
+from models.metadata import accuracy, mechanisms_table, parameters
+from models.recording import recording
+from models.replacements import REPLACEMENTS, Attention, applies, attention_of
+from models.resnet import WIDTHS
+from models.results.averages import read
+
+from ..answers import PAGE, page_with, start_value
+from ..inspection.network import observe
+from ..inspection.unfamiliar import sentence
+from ..record.compare import affinity_row, answer, record_of
+from ..record.display import description
+from ..record.encoding import pack_cam, pack_map
+from ..record.kinds import stays
+from ..texts.cards import card, measured
+from ..texts.markup import to_html
+from ..texts.placement import placement
+from .graph import ExportError, export
+
+HERE = Path(__file__).parent
+PARTS = "site"  # the folder of all that has a hash in its name
+ENGINE = Path("node_modules") / "onnxruntime-web"
+NOT_TRAINED = "{name} is not trained yet, and without a server the page shows trained networks only."
+NOT_CHOSEN = "{name} was left out of this site: only what it makes of the ten examples can be looked at."
+NOT_EXPORTED = "{name} cannot be computed in a browser yet: {reason}."
+
+
+class BuildError(Exception):
+    """The folder cannot be made; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The folder while it is filled."""
+
+    folder: Path
+
+    def put(self, name: str, content: bytes | dict) -> str:
+        """Writes a file, with a hash of its content in its name: its address."""
+        if isinstance(content, dict):
+            content = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+        stem, _, ending = name.partition(".")
+        address = f"{PARTS}/{stem}.{hashlib.sha256(content).hexdigest()[:12]}.{ending}"
+        file = self.folder / address
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return address
+
+    def sized(self, name: str, content: bytes) -> dict:
+        """The same, for a file whose arrival the page reports byte by byte."""
+        return {"file": self.put(name, content), "bytes": len(content)}
+
+
+def build(
+    out: Path, names: Iterable[str] | None = None, tell: Callable[[str], object] = print
+) -> dict[str, str]:
+    """Makes the folder, in the place of an older one.
+
+    Args:
+        names: networks that the browser can compute; by default all that are trained. What the others make
+            of the examples is stored all the same.
+        tell: is told of each step that is done.
+
+    Returns:
+        network -> why it has no graph.
+
+    Raises:
+        BuildError: npm does not answer, or something else lies in the folder's place.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / PARTS).is_dir():
+        raise BuildError(f"{out} holds something else: choose a new folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        made = Path(scratch) / "made"
+        failed = fill(Site(made), names, tell)
+        if out.exists():
+            shutil.rmtree(out)
+        made.rename(out)
+    return failed
+
+
+def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object]) -> dict[str, str]:
+    table = mechanisms_table()
+    usable = [row["key"] for row in table if row["trained"] and row["available"]]
+    chosen = usable if names is None else [name for name in usable if name in set(names)]
+    engine, versions = engine_of(site)
+    tell("engine")
+    networks, failed, evidence = {}, {}, {}
+    for name in usable:
+        try:
+            if name in chosen:
+                networks[name] = network(site, name)
+        except ExportError as error:
+            failed[name] = NOT_EXPORTED.format(name=CATALOGUE[name].title, reason=error)
+        except CheckpointError as error:
+            failed[name] = str(error)
+        if found := read_facts(name).get("evidence"):
+            evidence[name] = site.put(f"{name}-evidence.json", found)
+        tell(name)
+    start = start_value()
+    records = []
+    for example in CLASSES:
+        records.append(stored(site, example, usable))
+        tell(example)
+    for row in start["mechanisms"]:
+        row["offered"] = row["key"] in networks
+        if not row["offered"]:
+            why = (NOT_CHOSEN if row["trained"] else NOT_TRAINED).format(name=row["name"])
+            row["reason"] = failed.get(row["key"]) or (row["trained"] and row["reason"]) or why
+    start["site"] = {
+        "networks": site.put("networks.json", {"engine": engine, "networks": networks}),
+        "records": records,
+        "cards": {name: site.put(f"{name}-card.json", words(name)) for name in CATALOGUE},
+        "evidence": evidence,
+        "unlike": {"one": sentence([True]), "many": counted(sentence([True] * 3))},
+        "versions": versions,
+    }
+    shutil.copytree(PAGE, site.folder / "page", ignore=shutil.ignore_patterns("index.html", "screenshot.png"))
+    (site.folder / "index.html").write_bytes(page_with(start))
+    tell("page")
+    return failed
+
+
+def steps() -> int:
+    """How often `build` tells of a step."""
+    return sum(row["trained"] and row["available"] for row in mechanisms_table()) + len(CLASSES) + 2
+
+
+def counted(text: str) -> str:
+    """The sentence of three networks, with places for the numbers."""
+    return text.replace("3 of 3", "{count} of {known}")
+
+
+def words(name: str) -> dict:
+    return {
+        "html": to_html(card(name)),
+        "placement": placement(name),
+        "measured": to_html(measured(name)),
+    }
+
+
+def packed(content: bytes) -> bytes:
+    return gzip.compress(content, 9, mtime=0)
+
+
+# The engine.
+
+
+def engine_of(site: Site) -> tuple[dict, dict]:
+    """Where the engine's two files lie, and its version.
+
+    Raises:
+        BuildError: npm is missing, or cannot fetch it.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BuildError("npm is missing: it comes with Node.js and fetches the engine, for the build alone.")
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / file, scratch)
+        quiet = ("--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error")
+        done = subprocess.run([npm, "ci", *quiet], cwd=scratch, capture_output=True, text=True)
+        if done.returncode:
+            raise BuildError(
+                f"npm cannot fetch the engine: {(done.stderr.strip() or 'no reason given').splitlines()[0]}"
+            )
+        package = Path(scratch) / ENGINE
+        version = json.loads((package / "package.json").read_text())["version"]
+        module = site.sized("engine.mjs", (package / "dist" / "ort.wasm.bundle.min.mjs").read_bytes())
+        binary = packed((package / "dist" / "ort-wasm-simd-threaded.wasm").read_bytes())
+    found = {"module": module, "binary": site.sized("engine.wasm.gz", binary)}
+    return found, {"onnxruntime-web": version, "torch": torch.__version__}
+
+
+# A network.
+
+
+def network(site: Site, name: str) -> dict:
+    """Its files, and what the page must know of it to make its column of the record.
+
+    Raises:
+        ExportError: as for `export`.
+        CheckpointError: as for `load`.
+    """
+    facts, model = read_facts(name), load(name)
+    weights = (CHECKPOINTS / f"{name}.safetensors").read_bytes()
+    attention, averages = attention_of(model), averages_of(name, facts)
+    return {
+        "graph": site.sized(f"{name}.onnx.gz", packed(export(model, weights, f"{name}.safetensors"))),
+        "weights": site.sized(f"{name}.safetensors", weights) | {"name": f"{name}.safetensors"},
+        "averages": site.sized(f"{name}.averages", flat(attention, averages)) if averages else None,
+        "sha256": facts["sha256"],
+        "unusual_below": facts.get("unusual_below"),
+        "about": {
+            "key": name,
+            "name": CATALOGUE[name].title,
+            "family": CATALOGUE[name].family,
+            "random": False,
+            "accuracy": accuracy(facts),
+            "parameters": parameters(name),
+            "note": None,
+        },
+        "attention": [replaceable(each, averages) for each in attention.values()],
+        **shown(model),
+    }
+
+
+def shown(model: torch.nn.Module) -> dict:
+    """The entries of a column's `maps` without their numbers, and what CAMs and strengths are made from."""
+    with torch.no_grad(), recording(model) as records:
+        model(torch.zeros(1, 3, 32, 32))
+    maps = observe(model, Image.new("RGB", (32, 32)), stage="layer4.1").maps
+    numbers = ("data", "lo", "hi", "raw")
+    side = {block: records[f"{block}.output"].tensor.shape[-1] for block in BLOCKS}
+    entries = [pack_cam(block, np.zeros((side[block],) * 2), (0, 0)) | {"stays": False} for block in BLOCKS]
+    entries += [pack_map(path, one) | {"stays": stays(one)} for path, one in maps.items()]
+    return {
+        "maps": [{key: value for key, value in entry.items() if key not in numbers} for entry in entries],
+        "blocks": [{"block": b, "channels": records[f"{b}.output"].tensor.shape[1]} for b in BLOCKS],
+        "stages": [
+            (f"stage{i}", f"stage{i}.output", f"layer{i}.1.output")
+            for i in range(1, len(WIDTHS) + 1)
+            if f"stage{i}.output" in records
+        ],
+    }
+
+
+def averages_of(name: str, facts: dict):
+    try:
+        return read(name, facts["sha256"])
+    except CheckpointError:  # not measured yet
+        return None
+
+
+def flat(attention: dict[str, Attention], averages) -> bytes:
+    """m of every gate and share, then the best constants, if there are any: float32, as networks get them."""
+    parts = []
+    for group in (averages.average, averages.best):
+        if all(path in group for path in attention):
+            whole = [each.fit(group[path].float().expand(each.shape)) for path, each in attention.items()]
+            parts += [values.contiguous().numpy().astype("<f4").tobytes() for values in whole]
+    return b"".join(parts)
+
+
+def replaceable(each: Attention, averages) -> dict:
+    level = None
+    if each.role == "share":
+        level = 1 / each.choices
+    elif averages and each.path in averages.average:
+        level = float(averages.average[each.path].float().mean())
+    return {
+        "path": each.path,
+        "block": each.block,
+        "shape": each.shape,
+        "level": level,
+        "can": [name for name in REPLACEMENTS if name != "as trained" and applies(name, each)],
+    }
+
+
+# What is stored of the examples.
+
+
+def stored(site: Site, example: str, names: list[str]) -> dict:
+    """An example's record as the page first asks for it, and the parts of large maps that it then shows."""
+    picture = Image.open(PAGE / "examples" / f"{example}.png").convert("RGB")
+    asked = picture, "predicted", "GradCAM"
+    record = record_of(*asked, [answer(name, *asked, on_gpu=False) for name in names])
+    rows = {}
+    for column in record["mechanisms"]:
+        for entry in column["maps"]:
+            query = None if entry["data"] else query_of(entry)
+            if query is not None:
+                key = f"{column['key']} {entry['tensor']} {query}"
+                rows[key] = affinity_row(picture, column["key"], entry["tensor"], query)
+    return {
+        "starts": record["image"][:64],
+        "record": site.put(f"{example}-record.json", record),
+        "rows": site.put(f"{example}-rows.json", {"image": record["image"], "rows": rows}),
+    }
+
+
+def query_of(entry: dict) -> int | str | None:
+    """What the page asks of a large map for the place that it marks at first; None: the whole of it."""
+    axes, shape = entry["axes"].split(), entry["shape"]
+    if entry["kind"] == "views":
+        return "mean"
+    if "q" in axes:
+        count = shape[axes.index("q")]
+    elif axes == ["g", "k", "h", "w"]:
+        count = shape[2] * shape[3]
+    else:
+        return None
+    side = round(count**0.5)
+    x, y = (at * side // 32 for at in description()["view"]["query"])
+    return y * side + x
