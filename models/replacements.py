@@ -17,7 +17,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from .recording import Edit, dims_of, recording
+from .recording import Edit, Record, dims_of, recording
 
 REPLACEMENTS = {  # name -> the question that it answers
     "as trained": "What does the network answer?",
@@ -118,6 +118,11 @@ def attention_of(model: nn.Module) -> dict[str, Attention]:
     device = next((parameter.device for parameter in model.parameters()), "cpu")
     with torch.inference_mode(), recording(model) as records:
         model(torch.zeros(1, 3, 32, 32, device=device))  # any picture will do
+    return attention_in(records)
+
+
+def attention_in(records: Mapping[str, Record]) -> dict[str, Attention]:
+    """The same of what a network recorded in a pass."""
     return {
         path: Attention(path, r.axes, r.role, r.over, r.bounds, tuple(r.tensor.shape[1:]))
         for path, r in records.items()

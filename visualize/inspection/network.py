@@ -79,6 +79,8 @@ class Inspection:
         cam_ranges: block -> lowest and highest value before that, in the CAM method's own unit.
         maps: path -> everything the mechanism recorded, in the order of computation.
         strength: `stage2` -> |y - x| / |x| of the module there: how much it changes what it was given.
+        before: (classes,) what it answers as trained, where its attention was to be replaced (see `replaced`);
+            replace_note: a sentence, where nothing was.
     """
 
     pixels: np.ndarray
@@ -89,6 +91,8 @@ class Inspection:
     cam_ranges: dict[str, tuple[float, float]]
     maps: dict[str, Map]
     strength: dict[str, float]
+    before: np.ndarray | None = None
+    replace_note: str | None = None
 
 
 def inspect(
