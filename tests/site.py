@@ -1,9 +1,9 @@
 """What the static edition takes of a visitor's device: python -m tests.site [FOLDER]
 
 Builds it, or takes a folder that `python -m visualize.site` made, gives it out on this machine and opens it
-in a fresh Chromium. Measures the first visit (bytes, requests, paint), and for one network, four, seven and all
-of them: the seconds until an own photograph is answered when nothing is loaded, and when everything is; the
-memory of the page; and how soon a network follows a slider. A request to another host, or one that is for
+in a fresh Chromium. Measures the first visit (bytes, requests, paint), and for one network, four, seven and
+all of them: the seconds until an own photograph is answered when nothing is loaded, and when everything is;
+the memory of the page; and how soon a network follows a slider. A request to another host, or one that is for
 computing, is a fault. Keeps the figures in tests/figures.json. Exit status 1 says that a bar is missed.
 """
 
@@ -36,7 +36,7 @@ BARS = {  # figure: the most
     "requests_to_other_hosts": 0,
     "layout_shift": 0,
 }
-LOOK = """async ([image, names, replace]) => { // seconds until the first network has answered, and all of them
+LOOK = """async ([image, names, replace]) => { // seconds until the first answer, and all of them
     const { engine } = await import(new URL("page/engine.js", location.href).href);
     const begun = performance.now(), seconds = () => (performance.now() - begun) / 1000;
     let first = null;
@@ -46,7 +46,8 @@ LOOK = """async ([image, names, replace]) => { // seconds until the first networ
 ATTENTION = """async () => { // network -> a tensor of its attention
     const { start } = await import(new URL("page/engine.js", location.href).href);
     const { networks } = await (await fetch(start().site.networks)).json();
-    return Object.fromEntries(Object.entries(networks).map(([name, { attention: [one] }]) => [name, one?.path]));
+    const first = ([name, { attention: [one] }]) => [name, one?.path];
+    return Object.fromEntries(Object.entries(networks).map(first));
 }"""
 SHIFT = """() => new Promise((done) => {
     let all = 0;

@@ -18,7 +18,6 @@ from models.checkpoint import read_facts, save
 from models.replacements import attention_of
 from models.results import averages
 from tests.health import linked_tree
-from tests.networks import randomised
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
 COMPUTED = ("non_local", "cbam")  # in the browser, too: a graph takes seconds to make
@@ -26,6 +25,8 @@ COMPUTED = ("non_local", "cbam")  # in the browser, too: a graph takes seconds t
 
 def stand_ins(tree: Path) -> Path:
     """Makes an empty folder this source tree with random networks, one of them broken: its checkpoints."""
+    from tests.networks import randomised  # which only pytest can import
+
     checkpoints = linked_tree(tree)
     for name in TRAINED:
         save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
@@ -36,6 +37,8 @@ def stand_ins(tree: Path) -> Path:
 
 def measure(name: str, checkpoints: Path) -> None:
     """Writes averages and best constants of a stand-in, which are random as well."""
+    from tests.networks import randomised
+
     generator = torch.Generator().manual_seed(0)
     found = {
         path: torch.rand(each.shape, generator=generator).half()

@@ -53,14 +53,15 @@ export const browser = {
     let left = [];
     for (const name of names) {
       const column = known && known.mechanisms.find(({ key }) => key === name);
-      column ? show(column) : left.push(name);
+      if (column) show(column);
+      else if (!row(name).offered) onUnavailable?.(unavailable(name));
+      else left.push(name);
     }
     if (left.length) {
       const workers = await pool(), loading = () => onLoading?.(workers.loading), message = asked(pixels, target, cam, replace);
       workers.addEventListener("loading", loading);
       try {
         await Promise.all(left.map(async (name) => {
-          if (!workers.networks[name]) return onUnavailable?.(unavailable(name));
           try {
             show(await workers.ask(name, { act: "column", ...message }, signal));
           } catch (error) {
@@ -114,10 +115,8 @@ export const browser = {
   },
 };
 
-function unavailable(name) {
-  const row = start().mechanisms.find(({ key }) => key === name);
-  return { key: name, name: row.name, reason: row.reason };
-}
+const row = (name) => start().mechanisms.find(({ key }) => key === name);
+const unavailable = (name) => ({ key: name, name: row(name).name, reason: row(name).reason });
 function unlike(findings) { // what the page says when most networks find a picture unusual
   const known = findings.filter((one) => one !== null), count = known.filter(Boolean).length, { one, many } = site.unlike;
   if (2 * count <= known.length) return null;

@@ -40,6 +40,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
   // ---- files
 
   async fetch() { // of the next network that needs them
+    await null; // until all that is asked for at once is known
     if (this.coming || this.files.size >= AHEAD) return;
     const name = this.jobs.map((job) => job.name).find((one) => !this.files.has(one) && !this.holds(one));
     if (!name) return;
