@@ -21,6 +21,7 @@ export class Pictures {
   show(record) {
     const { pinned, picture } = this.state, same = pinned && pinned.every((byte, i) => byte === picture.pixels[i]);
     this.pin.textContent = pinned ? "Let A go" : "Pin as A";
+    this.pin.nextElementSibling.textContent = pinned ? "A is pinned: see below." : "keeps this picture; the next one is B, and both are shown beside each other.";
     this.node.hidden = !pinned;
     if (!pinned) return this.clear();
     for (const [canvas, pixels] of [[this.a, pinned], [this.b, picture.pixels]])
