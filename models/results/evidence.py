@@ -313,7 +313,7 @@ def line_of(found: dict) -> str:
     taken = [found["rows"][name] for name in TAKES_AWAY if name in found["rows"]]
     if all(row["verdict"] == "same" for row in taken):
         return "no measurable use"
-    return "its average does as well"
+    return "its average: no clear loss"
 
 
 def networks_at_once(folder: Path = CHECKPOINTS) -> list[dict]:

@@ -71,7 +71,7 @@ export class Used {
   }
   draw() {
     for (const part of this.choice.children) part.setAttribute("aria-pressed", part.dataset.replacement === this.chosen);
-    this.question.textContent = `${this.questions[this.chosen]} The lines are 95 % intervals; a filled dot is more than chance.`;
+    this.question.textContent = `${this.questions[this.chosen]} The lines are 95 % intervals of each row alone; a filled dot is more than chance, also after Holm's correction for all rows of a network.`;
     const shown = this.columns.names().map((key) => [this.networks.find((network) => network.key === key), this.known.get(key)])
       .filter(([network, evidence]) => network && evidence)
       .map(([network, { rows }]) => [network, rows.filter((row) => row.replacement === this.chosen)]);
