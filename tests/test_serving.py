@@ -297,6 +297,10 @@ def test_a_card(server: str):
     )
 
 
+def test_evidence_that_nobody_measured_is_null(server: str):
+    assert web.get(f"{server}evidence/cbam").text == "null"
+
+
 # What comes in.
 
 
@@ -375,7 +379,17 @@ def routes() -> list[str]:
         ]
     gradios = {*gradios}
     assert len(gradios) > 60 and {"/gradio_api/upload", "/config"} <= gradios
-    return [*gradios, "/", "/look", "/row", "/file", "/decode", "/card/{name}", "/page/{path}"]
+    return [
+        *gradios,
+        "/",
+        "/look",
+        "/row",
+        "/file",
+        "/decode",
+        "/card/{name}",
+        "/evidence/{name}",
+        "/page/{path}",
+    ]
 
 
 def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
@@ -405,7 +419,8 @@ def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
             body = {"data": [file, ["plain"]], "fn_index": 0, "session_hash": "walk", key: value}
             web.post(f"{server}gradio_api/queue/join", json=body, timeout=30)
     web.post(f"{server}decode", content=url.encode(), timeout=30)
-    web.get(f"{server}card/{url}", timeout=30)
+    for route in ("card", "evidence"):
+        web.get(f"{server}{route}/{url}", timeout=30)
     assert listener.visits == []
 
 
@@ -542,7 +557,8 @@ def test_wrong_requests_of_the_page_get_one_sentence_each(server: str, log: Call
             assert_refused(answer.json())
     for content in (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000):
         assert_refused(web.post(server + route, content=content).json())
-    assert_refused(web.get(f"{server}card/{'mark'}").json())
+    for route in ("card", "evidence"):
+        assert_refused(web.get(f"{server}{route}/{'mark'}").json())
 
 
 def test_too_many_networks_at_once_get_a_sentence(server: str, client: Client):

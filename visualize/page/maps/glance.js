@@ -11,8 +11,8 @@ const FIRST = ["pairwise", "cross", "spatial", "volume", "profile", "maps", "gri
 const sharp = () => Math.min(2, globalThis.devicePixelRatio || 1);
 
 export class Glance {
-  constructor(state, description, columns, isDark, { open, titles }) {
-    Object.assign(this, { state, description, columns, isDark, open, titles, rows: new Map() });
+  constructor(state, description, columns, isDark, { open, titles, used }) {
+    Object.assign(this, { state, description, columns, isDark, open, titles, used, rows: new Map() });
     this.node = document.querySelector("#glance");
     this.list = this.node.querySelector(".rows");
     const heads = description.blocks.map((block) =>
@@ -69,7 +69,9 @@ export class Glance {
     const away = button("×", { class: "away", "aria-label": `Remove ${column.name}`, title: `Remove ${column.name}` },
       () => this.state.change("mechanisms", this.state.mechanisms.filter((key) => key !== column.key)));
     row.node.classList.toggle("random", Boolean(column.random));
-    row.who.replaceChildren(name, make("p", { class: "facts", title }, facts), away);
+    const use = !column.random && this.used.line(column.key);
+    row.who.replaceChildren(name, make("p", { class: "facts", title }, facts),
+      ...(use ? [make("p", { class: "facts use", title: "Percent right in the test with its average in place of the attention: see “Is the attention used?” below" }, use)] : []), away);
   }
   answer(row, column) {
     const { probabilities } = column, ranked = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);

@@ -5,7 +5,7 @@
 //   sections(description, cam) -> [section]      {kind, kinds, tab, title, text, absent, means, ...} in order
 //   panels(record, view, description, parts)     -> [{section, block, cells: {key: [panel] | {none, at}}}]
 //   panelsOf(record, mechanism, maps, view)      the same for some maps of one network, whatever the block
-//   range(panel)  number(x)  percent(share)      words
+//   range(panel)  extent(panel)  number(x)  percent(share)      words
 //   queryOf(map, view) -> {x, y, side, index}    the marked place among the queries of a map
 //   tiles(panel)  bars(panel)  curve(panel)  stack(panel)  gridLines(panel)     what is drawn, as numbers
 //   position(panel, x)  marks(panel)             places on the colours, 0 to 1
@@ -83,6 +83,10 @@ export function range(panel) { // of a map; of branches, of the last one's share
   if (panel.kind === "cam") return most > 0 ? fill(say.relative, words) : say.no_cam;
   if (isConstant(least, most)) return fill(say.constant, words);
   return fill(panel.flat ? say.flat : say.range, words);
+}
+export function extent(panel) { // from its least to its most; of branches, the last one's share
+  const { least, most } = statistics(judged(panel));
+  return `${times(panel, least)} to ${times(panel, most)}`;
 }
 export function place(tensor, block) { // where in the network a tensor is, as a phrase
   const first = /^(layer|stage|head|input)/.exec(tensor)?.[1] || "stem";
@@ -259,7 +263,7 @@ function isFlat(panel) { // the whole map would have one colour
   const { least, most } = statistics(judged(panel));
   return isConstant(least, most) || limited(position(panel, most)) - limited(position(panel, least)) < D.thresholds.flat;
 }
-function judged({ kind, values, shape }) { // the numbers that a range is about: of branches, the last one's share
+export function judged({ kind, values, shape }) { // the numbers that a range is about: of branches, the last one's share
   return kind === "branch" ? lastBranch(values, shape[0]) : values;
 }
 const lastBranch = remembered((values, branches) => values.subarray((values.length / branches) * (branches - 1)));
