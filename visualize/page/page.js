@@ -65,7 +65,7 @@ function redraw() { // what follows the record and the view, part by part
   const record = columns.record();
   seen();
   later("glance", () => glance.show(record));
-  later("maps", () => { maps.show(record); tabs(); });
+  later("maps", function* () { yield* maps.show(record); tabs(); });
   later("detail", () => detail.show(record));
 }
 function seen() {
