@@ -43,8 +43,8 @@ export class Used {
   warning() { // why the most obvious replacement is not in the table
     const measured = this.networks.filter(({ rows }) => rows["factor 1"]);
     if (!measured.length) return "";
-    const worst = measured.reduce((a, b) => (b.rows["factor 1"].lost.value > a.rows["factor 1"].lost.value ? b : a));
-    const { right, title, rows: { "factor 1": one, average } } = worst;
+    const apart = ({ rows }) => rows["factor 1"].lost.value - rows.average.lost.value; // where the two questions differ most
+    const { right, title, rows: { "factor 1": one, average } } = measured.reduce((a, b) => (apart(b) > apart(a) ? b : a));
     return make("p", "warning", make("b", {}, "Factor 1 is no fair question."), " To switch gates off, one may set them all to 1. But gates centre on one half, "
       + "so 1 doubles what every block adds, and the network meets sizes that it never saw. "
       + `${title} then falls from ${right.toFixed(1)} to ${one.right.toFixed(1)} %, and the loss says nothing about its attention: with its average it keeps ${average.right.toFixed(1)} %.`);
