@@ -65,7 +65,8 @@ def make_server() -> FastAPI:
     server.mount("/page", Files(directory=PAGE))
     for name in ("look", "row", "file", "decode"):
         server.post(f"/{name}", response_model=None)(getattr(answers, name))
-    server.get("/card/{name}")(answers.card)
+    for name in ("card", "evidence"):
+        server.get(f"/{name}/{{name}}", response_model=None)(getattr(answers, name))
     for error in REFUSALS:
         server.add_exception_handler(error, refuse)
 

@@ -34,6 +34,23 @@ def interval(percent: float | None, count: int) -> dict | None:
     return {"value": round(percent, 2), "low": round(low, 2), "high": round(high, 2)}
 
 
+def paired_interval(more: int, fewer: int, count: int) -> dict:
+    """A difference of two accuracies on the same images, in points, and its 95 % interval, as by `interval`.
+
+    Args:
+        more, fewer: images that only the first network gets right, and only the second one.
+        count: images that both answered.
+
+    Source: Bonett and Price, Adjusted Wald confidence interval for a difference of binomial proportions based
+    on paired data, 2012.
+    """
+    p, q = (more + 1) / (count + 2), (fewer + 1) / (count + 2)
+    spread = 1.959964 * math.sqrt((p + q - (p - q) ** 2) / (count + 2))
+    low, high = (100 * max(-1.0, min(1.0, p - q + sign * spread)) for sign in (-1, 1))
+    value = round(100 * (more - fewer) / count, 2)
+    return {"value": value, "low": min(value, round(low, 2)), "high": max(value, round(high, 2))}
+
+
 def mcnemar(better: int, worse: int) -> float:
     """The two-sided exact p value that two networks differ, from the images that only one gets right.
 

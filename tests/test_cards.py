@@ -14,6 +14,7 @@ from models.checkpoint import load_with_facts, save, write_facts
 from models.preprocessing import normalise
 from models.recording import recording
 from models.results import predictions, table
+from models.results.table import trained
 from tests.networks import network
 from visualize import inspect
 from visualize.texts import cards
@@ -200,6 +201,11 @@ def test_the_guide_says_how_many_answers_equal_shares_leave():
     after = torch.cat([answers(part) for part in images.split(20)])
     said = int(re.search(r"of 200 test pictures, (\d+) got the same answer", GUIDE)[1])
     assert abs(int((before == after).sum()) - said) <= 1  # a close call may fall otherwise on another machine
+
+
+def test_the_guide_says_how_long_the_shipped_networks_were_trained():
+    assert "one seed and twelve epochs" in GUIDE
+    assert {facts["epochs"] for facts in trained()} == {12}
 
 
 def test_the_guide_says_of_se_what_the_shipped_network_does(examples):

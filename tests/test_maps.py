@@ -1,5 +1,7 @@
 """What maps are worth: measured on networks of which we know what they look at."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from conftest import pictures
 from networks import randomised
 from scipy.stats import spearmanr
 from torch import nn
+from torchcam.metrics import DeletionInsertionMetric
+from torchvision.transforms.functional import gaussian_blur
 
 from models.networks import start_of
 from models.preprocessing import normalise
@@ -53,6 +57,46 @@ def test_a_map_of_what_the_answer_rests_on_is_faithful():
     assert right["insertion"] > random["insertion"] > wrong["insertion"]
     again = maps.faithfulness(model, attention, "right", images)
     assert {kind: value["mean"] for kind, value in again.items()} == right
+
+
+class Given:
+    """What torchcam takes for a method: a network, and maps that are there already."""
+
+    def __init__(self, model: nn.Module, drawn: torch.Tensor):
+        self.model, self.drawn = model, drawn
+
+    def __call__(self, *_: object, **__: object) -> list[torch.Tensor]:
+        return [self.drawn]
+
+    def fuse_cams(self, cams: list[torch.Tensor]) -> torch.Tensor:
+        return cams[0]
+
+    def _hooks_off(self) -> nullcontext:
+        return nullcontext()
+
+
+class Bright(nn.Module):
+    """Answers by the brightness of three stripes, seen through a gate that no two pixels share."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        gate = record(self, "gate", torch.sigmoid(images.sum(1, keepdim=True)), "b 1 h w", role="gate")
+        return 20 * (gate * images).mean((1, 2)).unflatten(1, (4, 8)).mean(2)[:, :3]
+
+
+def test_deletion_and_insertion_are_torchcams(monkeypatch):
+    monkeypatch.setattr(maps, "STEPS", 4)  # into 1,024 pixels a whole number of times, so that both cut alike
+    monkeypatch.setattr(maps, "road", lambda *arguments: np.zeros(1))
+    model = Bright().eval()
+    images, shown = pixels(6), "gate"
+    pictures = normalise(images)
+    found = maps.faithfulness(model, attention_of(model), shown, images)
+    drawn = maps.observe(model, pictures)[1][shown][:, 0]
+    for kind, baseline in {"deletion": None, "insertion": lambda x: gaussian_blur(x, 11, 5.0)}.items():
+        given = Given(model, drawn)
+        metric = DeletionInsertionMetric(given, lambda logits: logits.softmax(1), steps=4, baseline=baseline)
+        metric.update(pictures)
+        assert found[kind]["mean"] == pytest.approx(metric.summary()[f"{kind}_auc"], rel=1e-4)
+    assert abs(found["deletion"]["mean"] - found["insertion"]["mean"]) > 0.01
 
 
 def test_grad_cam_is_the_packages():

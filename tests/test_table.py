@@ -112,6 +112,29 @@ def test_an_interval_is_of_the_images_that_were_counted():
     assert statistics.interval(None, 100) is None
 
 
+@pytest.mark.parametrize("shares", [(0.9, 0.02, 0.01), (0.99, 0.004, 0.002), (0.5, 0.2, 0.05)])
+def test_a_paired_interval_holds_the_true_difference_19_times_of_20(shares):
+    both, only_first, only_second = shares
+    counts = np.random.default_rng(0).multinomial(
+        2000, [both, only_first, only_second, 1 - sum(shares)], 4000
+    )
+    found = [statistics.paired_interval(int(more), int(fewer), 2000) for _, more, fewer, _ in counts]
+    truth = 100 * (only_first - only_second)
+    inside = np.mean([one["low"] <= truth <= one["high"] for one in found])
+    assert 0.94 < inside < 0.985
+
+
+def test_a_paired_interval_is_of_a_difference_in_points():
+    assert statistics.paired_interval(50, 9, 1000)["value"] == 4.1
+    few, many = statistics.paired_interval(5, 5, 100), statistics.paired_interval(500, 500, 10_000)
+    assert few["low"] < many["low"] < 0 < many["high"] < few["high"]
+    assert statistics.paired_interval(64, 0, 64) == {
+        "value": 100,
+        "low": pytest.approx(93, abs=4),
+        "high": 100,
+    }
+
+
 # Who is compared with whom.
 
 

@@ -16,12 +16,13 @@ from urllib.parse import quote
 
 import gradio as gr
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from gradio.context import LocalContext
 from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import mechanisms_table
+from models.results.evidence import used
 from models.results.table import results
 
 from .export.files import check_file, column_or_reason, write
@@ -34,6 +35,7 @@ from .record.encoding import picture_of
 from .record.requests import RequestError, check_request
 from .record.view import view_of
 from .texts.cards import card, measured
+from .texts.evidence import evidence
 from .texts.markup import to_html
 from .texts.placement import placement
 from .turns import Line, Waiting
@@ -69,6 +71,8 @@ def start_value() -> dict:
         "description": description(),
         "cards": [{"key": name, "name": entry.title} for name, entry in CATALOGUE.items()],
         "results": {"blocks": results()},
+        "used": used(),
+        "disagreement": (PAGE / "examples" / "disagreement.json").is_file(),
         "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
     }
 
@@ -226,14 +230,18 @@ class Answers:
 
     async def card(self, name: str) -> dict:
         """A mechanism in words, the drawing of its place, and what was measured."""
-        if name not in CATALOGUE:
-            raise RequestError("There is no such mechanism.")
+        check_mechanism(name)
 
         def made() -> dict:
             figures = to_html(measured(name))
             return {"html": to_html(card(name)), "placement": placement(name), "measured": figures}
 
         return await self.line.run(made, quick=True)
+
+    async def evidence(self, name: str) -> Response:
+        """What was measured of a network's attention, or null."""
+        check_mechanism(name)
+        return JSONResponse(await self.line.run(partial(evidence, name), quick=True))
 
 
 class Lines(StreamingResponse):
@@ -265,6 +273,11 @@ async def asked_in(request: Request) -> dict:
     if not isinstance(found, dict):
         raise RequestError("The request must be an object in JSON.")
     return found
+
+
+def check_mechanism(name: str) -> None:
+    if name not in CATALOGUE:
+        raise RequestError("There is no such mechanism.")
 
 
 def check_comparison(picture: Image.Image, names: object, target: object, cam: object) -> None:

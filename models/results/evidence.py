@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, restore_with_facts, write_facts
 from ..data import DataError, hold_out, load
+from ..networks import CATALOGUE
 from ..preprocessing import normalise
 from ..recording import recording
-from ..replacements import EVERYWHERE, Attention, applies, attention_of, derangement, replace
-from ..statistics import holm, mcnemar, use_in_words, verdict
+from ..replacements import EVERYWHERE, REPLACEMENTS, Attention, applies, attention_of, derangement, replace
+from ..statistics import holm, mcnemar, paired_interval, use_in_words, verdict
 from . import averages, maps
 from .averages import Advance, Averages, batches
 from .table import trained, write_into
@@ -258,11 +259,6 @@ def judge(rows: list[dict]) -> None:
         row["words"] = use_in_words(judged, row["images"], row["replacement"] in TAKES_AWAY)
 
 
-def lost(row: dict) -> float:
-    """Points of accuracy that a replacement costs; negative where it helps."""
-    return 100 * (row["right_only_intact"] - row["right_only_replaced"]) / row["images"]
-
-
 def evidence_of(facts: dict) -> dict | None:
     """What was measured of these weights; None where that is not complete, or belongs to others."""
     found = facts.get("evidence")
@@ -272,34 +268,89 @@ def evidence_of(facts: dict) -> dict | None:
     return found if rows and all("verdict" in row for row in rows) else None
 
 
+def shown(row: dict) -> dict:
+    """A row as pages show it: `right` in percent, and `lost`, the points of accuracy that the replacement
+    costs with their 95 % interval (see `statistics.paired_interval`); negative where it helps."""
+    more, fewer, images = row["right_only_intact"], row["right_only_replaced"], row["images"]
+    kept = ("replacement", "strength", "scope", "images", "p", "verdict", "words")
+    return {key: row[key] for key in kept} | {
+        "right": round(100 * row["right"] / images, 2),
+        "lost": paired_interval(more, fewer, images),
+    }
+
+
+def at_once(facts: dict) -> dict | None:
+    """What the replacements in all blocks at once do to a network, None where that was not measured.
+
+    Returns:
+        `key`, `title`, `images`, `right` (percent, as trained), `rows`, replacement -> see `shown` (of full
+        strength), and `line`, the whole in a few words.
+    """
+    if (evidence := evidence_of(facts)) is None:
+        return None
+    rows = {
+        row["replacement"]: row
+        for row in evidence["replacements"]
+        if row["scope"] == EVERYWHERE and row["strength"] == 1
+    }
+    first = rows["average"]
+    right = first["right"] + first["right_only_intact"] - first["right_only_replaced"]
+    found = {
+        "key": facts["name"],
+        "title": CATALOGUE[facts["name"]].title,
+        "images": first["images"],
+        "right": round(100 * right / first["images"], 2),
+        "rows": {replacement: shown(row) for replacement, row in rows.items()},
+    }
+    return found | {"line": line_of(found)}
+
+
+def line_of(found: dict) -> str:
+    """Whether attention is used, in a few words: what is left with its average, or that nothing is lost."""
+    average = found["rows"]["average"]
+    if average["verdict"] != "same":
+        return f"its average: {found['right']:.1f} → {average['right']:.1f}"
+    taken = [found["rows"][name] for name in TAKES_AWAY if name in found["rows"]]
+    if all(row["verdict"] == "same" for row in taken):
+        return "no measurable use"
+    return "its average: no clear loss"
+
+
+def networks_at_once(folder: Path = CHECKPOINTS) -> list[dict]:
+    """`at_once` of every network that has evidence, in the catalogue's order."""
+    return [found for facts in trained(folder) if (found := at_once(facts))]
+
+
+def used(folder: Path = CHECKPOINTS) -> dict:
+    """For the page: `networks` (see `at_once`), `questions`, replacement -> what it asks, and `caption`."""
+    networks = networks_at_once(folder)
+    questions = {name: REPLACEMENTS[name] for name in (*TAKES_AWAY, "factor 1")}
+    return {"networks": networks, "questions": questions, "caption": caption(networks)}
+
+
 def markdown(folder: Path = CHECKPOINTS) -> str:
     """A row per network that has evidence: points lost with each replacement in all blocks; "" for none."""
-    from ..networks import CATALOGUE
-
-    found = [(facts, evidence_of(facts)) for facts in trained(folder)]
-    found = [(facts, evidence) for facts, evidence in found if evidence]
-    if not found:
+    if not (networks := networks_at_once(folder)):
         return ""
     lines = [f"| network | as trained | {' | '.join(TAKES_AWAY)} |", "|---|---:|" + "---:|" * len(TAKES_AWAY)]
-    for facts, evidence in found:
-        rows = {row["replacement"]: row for row in evidence["replacements"] if row["scope"] == EVERYWHERE}
-        first = rows["average"]
-        intact = first["right"] + first["right_only_intact"] - first["right_only_replaced"]
-        cells = [CATALOGUE[facts["name"]].title, f"{100 * intact / first['images']:.2f}"]
+    for network in networks:
+        cells = [network["title"], f"{network['right']:.2f}"]
         for replacement in TAKES_AWAY:
-            row = rows.get(replacement)
-            cell = "-" if row is None else f"{-lost(row):+.2f}"
+            row = network["rows"].get(replacement)
+            cell = "-" if row is None else f"{0 - row['lost']['value']:+.2f}"
             cells.append(f"**{cell}**" if row and row["verdict"] != "same" else cell)
         lines.append("| " + " | ".join(cells) + " |")
-    counts = sorted({evidence["test_images"] for _, evidence in found})
-    lines += [
-        "",
+    return "\n".join([*lines, "", caption(networks)])
+
+
+def caption(networks: list[dict]) -> str:
+    """How the table is to be read."""
+    counts = " or ".join(f"{count:,}" for count in sorted({network["images"] for network in networks}))
+    return (
         "Percent right with the attention as trained, and points more or less with a replacement in all "
-        f"blocks at once, on {' or '.join(f'{count:,}' for count in counts)} test images. Bold: a difference "
-        "by McNemar's exact test on the same images, at 5 % after Holm's correction for all replacements of "
-        "a network.",
-    ]
-    return "\n".join(lines)
+        f"blocks at once, on {counts} test images. Bold: a difference by McNemar's exact test on the same "
+        "images, at 5 % after Holm's correction for all replacements of a network."
+    )
 
 
 def main() -> None:

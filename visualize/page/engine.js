@@ -87,6 +87,17 @@ export const engine = {
   async card(name) {
     return whole((await ask(`card/${encodeURIComponent(name)}`)).json());
   },
+
+  // Test pictures on which networks differ, see models/results/disagreement.py; `picture`: where all of them are.
+  async disagreement() {
+    const picture = new URL("page/examples/disagreement.png", ROOT).href;
+    return { ...(await whole((await ask("page/examples/disagreement.json")).json())), picture };
+  },
+
+  // What was measured of a network's attention, see visualize/texts/evidence.py; null where nothing was.
+  async evidence(name) {
+    return whole((await ask(`evidence/${encodeURIComponent(name)}`)).json());
+  },
 };
 
 let started;

@@ -13,6 +13,9 @@ import { Glance } from "./maps/glance.js";
 import { Maps } from "./maps/maps.js";
 import { Detail } from "./maps/detail.js";
 import { leaderboard } from "./leaderboard.js";
+import { gallery } from "./lab/gallery.js";
+import { Pictures } from "./lab/pictures.js";
+import { Used } from "./lab/used.js";
 
 const $ = (selector) => document.querySelector(selector), root = document.documentElement;
 const given = start(), { record: first, mechanisms: table } = given, description = configure(given.description);
@@ -22,7 +25,7 @@ const inOrder = table.map(({ key }) => key).filter((key) => names.includes(key))
 const pixels = fromBase64(first.image);
 const state = new State({
   picture: { example: first.example, pixels, source: rgba(pixels), crop: "centre", notes: [] }, mechanisms: inOrder,
-  target: first.target, cam: first.cam, view: description.view, detail: null,
+  target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null,
 });
 
 // ---- light and dark
@@ -53,20 +56,25 @@ const open = (key) => state.change("detail", key);
 const chosen = chooser(state, table, given.families, inOrder);
 const columns = new Columns(engine, state, { ...chosen, most: given.most });
 const figures = new Figures(state, description, columns, isDark);
-const glance = new Glance(state, description, columns, isDark, { ...chosen, open });
+const used = new Used(state, engine, columns, given.used);
+const glance = new Glance(state, description, columns, isDark, { ...chosen, open, used });
 const maps = new Maps(state, description, columns, figures, { open });
+const pictures = new Pictures(state, description, columns, figures, engine);
 const detail = new Detail(state, description, columns, figures, engine, given.cards);
 const say = (text, again) => columns.say(text, again);
 const taken = input(state, engine, examples, say);
 columns.place(first);
 leaderboard($("#results"), given.results);
+gallery(state, engine, columns, chosen.titles, given.disagreement);
 
 function redraw() { // what follows the record and the view, part by part
   const record = columns.record();
   seen();
   later("glance", () => glance.show(record));
-  later("maps", () => { maps.show(record); tabs(); });
+  later("maps", function* () { yield* maps.show(record); tabs(); });
+  later("pair", () => pictures.show(record));
   later("detail", () => detail.show(record));
+  later("used", () => used.show());
 }
 function seen() {
   const small = new OffscreenCanvas(32, 32);

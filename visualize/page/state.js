@@ -5,6 +5,7 @@
 //   target      "predicted" or a class; cam: the method
 //   view        block, pairwise_block (null: follows the block), query, head, overlay, colours, cells, scale
 //   detail      key of the mechanism whose single view is open, or null
+//   pinned      pixels of the picture that is kept as A, or null
 
 import { fromLink, toLink } from "./picture.js";
 
@@ -26,13 +27,14 @@ export class State extends EventTarget {
 const VERSION = "2", END = "end";
 export const BAD_LINK = "This link is damaged or was cut off: the page shows its first picture instead.";
 
-export async function linkOf({ picture, mechanisms, target, cam, view, detail }) {
+export async function linkOf({ picture, mechanisms, target, cam, view, detail, pinned }) {
   const { crop } = picture, said = new URLSearchParams({ view: VERSION });
   said.set("picture", picture.example || `pixels:${await toLink(picture.pixels)}`);
   if (picture.example && crop !== "centre") said.set("crop", crop);
   said.set("networks", mechanisms);
   for (const [key, value] of Object.entries({ class: target, cam, ...view, detail }))
     if (value !== null) said.set(key, value);
+  if (pinned) said.set("pinned", await toLink(pinned));
   return `#${said}&${END}`.replace(/%2C/g, ",").replace(/%3A/g, ":");
 }
 
@@ -71,5 +73,6 @@ export async function fromHash(hash, known) {
   }
   const target = said.class ? one(said.class, known.targets) : "predicted";
   const detail = said.detail ? one(said.detail, known.cards) : null;
-  return { picture, mechanisms, target, cam: said.cam ? one(said.cam, known.cams) : "GradCAM", view, detail };
+  const pinned = said.pinned ? await fromLink(said.pinned).catch(() => need(false)) : null;
+  return { picture, mechanisms, pinned, target, cam: said.cam ? one(said.cam, known.cams) : "GradCAM", view, detail };
 }

@@ -1,6 +1,7 @@
 """What is said about a mechanism: its text, and the figures measured on the file that ships."""
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -163,7 +164,7 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
     """What cannot be read from a mechanism's maps and figures, in sentences."""
     if not CATALOGUE[name].is_network:
         return []
-    maps, found = recorded(name), []
+    maps, found = [axes_shape_role(record) for record in recorded(name).values()], []
     moving = [axes for axes, _, role in maps if role != "static"]
     sides = [size[axes.index("h")] for axes, size, role in maps if role != "static" and {"h", "w"} <= {*axes}]
     places = {"h", "w", "q"}
@@ -191,21 +192,26 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
     return found
 
 
+def axes_shape_role(record: Record) -> tuple[list[str], list[int], str]:
+    """Of a recorded tensor, without its batch axis."""
+    axes, shape = record.axes.split(), list(record.tensor.shape)
+    start = int(axes[0] == "b")
+    return axes[start:], shape[start:], record.role
+
+
 @cache  # bounded by the catalogue
-def recorded(name: str) -> list[tuple[list[str], list[int], str]]:
-    """Axes, shape and role of everything a mechanism records; the batch axis is left out."""
+def recorded(name: str) -> dict[str, Record]:
+    """What a mechanism records, by path; the tensors hold no numbers."""
     try:
         with torch.device("meta"):  # shapes only
             records = records_of(build(name), torch.zeros(1, 3, 32, 32))
     except RuntimeError:  # some modules ask for autocast, which knows no such device
         records = records_of(untrained(name), torch.zeros(1, 3, 32, 32))
-    found = []
-    for path, record in records.items():
-        if not path.endswith(".output"):
-            axes, shape = record.axes.split(), list(record.tensor.shape)
-            start = int(axes[0] == "b")
-            found.append((axes[start:], shape[start:], record.role))
-    return found
+    return {
+        path: replace(record, tensor=record.tensor.to("meta"))
+        for path, record in records.items()
+        if not path.endswith(".output")
+    }
 
 
 def records_of(network: nn.Module, images: torch.Tensor) -> dict[str, Record]:

@@ -1,18 +1,20 @@
 // One mechanism by itself: all its maps in all blocks, its text, its place in the network, what was measured of it.
 
 import { button, hold, make, select } from "../elements.js";
+import { Evidence } from "../lab/evidence.js";
 import { localName, panelsOf, place, sections } from "./record.js";
 
 export class Detail {
   constructor(state, description, columns, figures, engine, cards) {
     Object.assign(this, { state, description, columns, figures, engine, cards, shown: null });
+    this.evidence = new Evidence(state, description, engine, columns);
     this.node = document.querySelector("#detail");
     this.maps = make("div", "blocks");
     this.text = make("div", "card");
     this.title = make("h2", { id: "detail-title" });
     this.choice = select("Mechanism", this.options(), null, (key) => this.open(key));
     this.node.append(make("header", {}, this.title, this.choice, button("Close", { class: "main" }, () => this.node.close())),
-      make("div", "inside", this.maps, this.text));
+      make("div", "inside", this.maps, this.evidence.node, this.text));
     this.node.addEventListener("close", () => this.state.change("detail", null));
     this.node.addEventListener("click", (event) => { if (event.target === this.node) this.node.close(); }); // beside it
     document.querySelector("#cards .pick").append(
@@ -28,6 +30,7 @@ export class Detail {
     if (!detail) {
       if (this.node.open) this.node.close();
       this.clear();
+      this.evidence.open(null);
       return;
     }
     if (!this.node.open) this.node.showModal();
@@ -41,6 +44,7 @@ export class Detail {
       this.node.querySelector(".inside").scrollTop = 0;
     }
     this.fill(record, column);
+    this.evidence.open(detail);
   }
   clear() {
     for (const key of this.figures.all.keys()) if (key.startsWith("detail ")) this.figures.drop(key);

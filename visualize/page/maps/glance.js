@@ -11,8 +11,8 @@ const FIRST = ["pairwise", "cross", "spatial", "volume", "profile", "maps", "gri
 const sharp = () => Math.min(2, globalThis.devicePixelRatio || 1);
 
 export class Glance {
-  constructor(state, description, columns, isDark, { open, titles }) {
-    Object.assign(this, { state, description, columns, isDark, open, titles, rows: new Map() });
+  constructor(state, description, columns, isDark, { open, titles, used }) {
+    Object.assign(this, { state, description, columns, isDark, open, titles, used, rows: new Map() });
     this.node = document.querySelector("#glance");
     this.list = this.node.querySelector(".rows");
     const heads = description.blocks.map((block) =>
@@ -25,17 +25,21 @@ export class Glance {
       for (const { target, isIntersecting } of entries) {
         const row = this.rows.get(target.dataset.key);
         if (row) row.seen = isIntersecting;
-        if (row && isIntersecting) this.want(row);
+        if (row && isIntersecting) this.want(row), this.sketch(row); // before those out of sight
       }
     }, { rootMargin: "80px" });
   }
   thumbs() { return [...this.list.querySelectorAll("button.thumb")]; }
 
-  show(record) {
+  *show(record) { // in steps: there may be many networks
     this.record = record;
     const chosen = this.columns.names().filter((key) => !this.columns.missing.has(key)), there = new Map(record.mechanisms.map((column) => [column.key, column]));
     for (const [key, row] of this.rows) if (!chosen.includes(key)) row.node.remove(), this.inView.unobserve(row.node), this.rows.delete(key);
-    const nodes = chosen.map((key) => this.row(key, there.get(key)));
+    const nodes = [];
+    for (const key of chosen) {
+      nodes.push(this.row(key, there.get(key)));
+      yield;
+    }
     if (nodes.some((node, i) => this.list.children[i + 1] !== node)) this.list.replaceChildren(this.head, ...nodes);
     this.list.style.setProperty("--count", nodes.length);
     if (nodes.every((node) => !node.classList.contains("pending"))) this.summary(record); // once, when all have answered
@@ -69,7 +73,9 @@ export class Glance {
     const away = button("×", { class: "away", "aria-label": `Remove ${column.name}`, title: `Remove ${column.name}` },
       () => this.state.change("mechanisms", this.state.mechanisms.filter((key) => key !== column.key)));
     row.node.classList.toggle("random", Boolean(column.random));
-    row.who.replaceChildren(name, make("p", { class: "facts", title }, facts), away);
+    const use = !column.random && this.used.line(column.key);
+    row.who.replaceChildren(name, make("p", { class: "facts", title }, facts),
+      ...(use ? [make("p", { class: "facts use", title: "Percent right in the test with its average in place of the attention: see “Is the attention used?” below" }, use)] : []), away);
   }
   answer(row, column) {
     const { probabilities } = column, ranked = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
@@ -116,7 +122,7 @@ export class Glance {
   }
   want(row) { for (const wants of [...(row.wants?.values() || [])].flat()) this.columns.fetch(row.column.image, wants); }
   sketch(row) {
-    if (row.column) for (const cell of row.cells) later(`glance ${row.key} ${cell.block}`, () => this.cell(row, cell));
+    if (row.column) for (const cell of row.cells) later(`glance ${row.key} ${cell.block}`, () => this.cell(row, cell), row.seen);
   }
   cell(row, cell) {
     const { view } = this.state;

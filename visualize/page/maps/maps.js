@@ -1,7 +1,8 @@
 // The chosen block, large: every kind of map that the networks have there, one section for each kind.
 
 import { button, make, select } from "../elements.js";
-import { localName, methodName, pairwiseBlocks, panels, place, range } from "./record.js";
+import { differenceOf, sentenceOf } from "../lab/difference.js";
+import { drawnAs, localName, methodName, pairwiseBlocks, panelsInSteps, place, range } from "./record.js";
 
 export class Maps {
   constructor(state, description, columns, figures, { open }) {
@@ -9,10 +10,17 @@ export class Maps {
     this.root = document.querySelector("#maps .sections");
     new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.tracks(); }).observe(this.root);
   }
-  show(record) {
-    const rows = record.mechanisms.length ? panels(record, this.state.view, this.description, this.parts(record)) : [];
+  *show(record) { // in steps: there may be many networks
+    this.two = record.mechanisms.length === 2; // two large columns, and their difference
+    this.root.classList.toggle("two", this.two);
+    const rows = [], all = record.mechanisms.length ? panelsInSteps(record, this.state.view, this.description, this.parts(record)) : [];
+    for (const row of all) {
+      if (row) rows.push(row);
+      yield;
+    }
     const order = [...rows.filter(({ section }) => section.kind !== "cam"), ...rows.filter(({ section }) => section.kind === "cam")];
-    const kept = new Set(), nodes = order.map((row) => this.section(row, record, kept));
+    const kept = new Set(), nodes = [];
+    for (const row of order) nodes.push(yield* this.section(row, record, kept));
     for (const [key, figure] of this.figures.all) if (key.startsWith("map ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
     for (const kind of this.sections.keys()) if (!order.some(({ section }) => section.kind === kind)) this.sections.delete(kind);
     if (nodes.length !== this.root.children.length || nodes.some((node, i) => this.root.children[i] !== node)) this.root.replaceChildren(...nodes);
@@ -20,14 +28,14 @@ export class Maps {
     this.differ(order, record);
   }
   differ(rows, record) { // of two networks: in words, where they differ
-    const node = document.querySelector("#differ"), columns = record.mechanisms, two = columns.length === 2;
-    const own = two ? rows.filter(({ section }) => section.kind !== "cam") : [];
+    const node = document.querySelector("#differ"), columns = record.mechanisms;
+    const own = this.two ? rows.filter(({ section }) => section.kind !== "cam") : [];
     const lines = own.map(({ section, cells }) => [section.title, columns.map(({ key, name }) => {
       const found = cells[key], known = Array.isArray(found) && found.find((panel) => panel.values);
       return known ? `${name} ${range(known)}` : Array.isArray(found) ? `${name} …` : `${name} has ${found.none}`;
     }).join("; ")]);
     node.hidden = !lines.length;
-    const text = `Where the two differ at ${this.state.view.block}`, key = text + lines.join();
+    const text = lines.length ? sentenceOf(own, columns, this.state.view.block) : "", key = text + lines.join();
     if (node.dataset.key === key) return;
     node.dataset.key = key;
     node.replaceChildren(make("b", {}, text), make("ul", {}, ...lines.map(([title, words]) => make("li", {}, make("b", {}, title), `: ${words}.`))));
@@ -36,7 +44,7 @@ export class Maps {
     const images = new Map(record.mechanisms.map((column) => [column.key, column.image]));
     return (wants) => this.columns.part(images.get(wants.mechanism))(wants);
   }
-  section({ section, block, cells }, record, kept) {
+  *section({ section, block, cells }, record, kept) {
     const { kind } = section, known = this.sections.get(kind) || this.frame(section);
     const columns = new Map(record.mechanisms.map((column) => [column.key, column])), shown = [], none = [];
     for (const [key, found] of Object.entries(cells)) {
@@ -46,18 +54,43 @@ export class Maps {
         const figure = this.figures.figure(name, this.heading(column, found.length > 1 && localName(panel.tensor)));
         kept.add(name);
         shown.push([figure, panel, column]);
+        yield;
       }
     }
-    const nodes = shown.map(([figure]) => figure.node);
+    const nodes = this.two ? this.beside(known, section, shown, none, record, kept) : shown.map(([figure]) => figure.node);
     if (nodes.length !== known.maps.children.length || nodes.some((node, i) => known.maps.children[i] !== node)) known.maps.replaceChildren(...nodes);
-    for (const [figure, panel, column] of shown) this.figures.show(figure, panel, record, column);
-    this.words(known, section, block, none, record);
+    for (const [figure, panel, column] of shown) {
+      this.figures.show(figure, panel, record, column);
+      yield;
+    }
+    this.words(known, section, block, this.two ? [] : none, record);
     known.wide = Math.max(section.pairwise ? 2 : 1, shown.reduce((sum, [, panel]) => sum + (this.figures.wide(panel) ? 2 : 1), 0));
     return known.node;
   }
+  beside(known, section, shown, none, record, kept) { // rows of one network, the other, and the difference
+    const [one, other] = record.mechanisms, of = ({ key }) => shown.filter(([, panel]) => panel.key === key), nodes = [];
+    const lacks = (column, i) => { // what one has not is said in its place
+      const name = `${column.key} ${i}`, found = none.find(([each]) => each === column)?.[1];
+      const words = found && !i ? `${column.name} has ${found.none}.` : "";
+      if (known.lacks.get(name)?.textContent !== words) known.lacks.set(name, make("p", "none-here lacks note", words));
+      return known.lacks.get(name);
+    };
+    for (let i = 0; i < Math.max(of(one).length, of(other).length); i++) {
+      const [a, b] = [of(one)[i], of(other)[i]], places = a && b && a[1].values && drawnAs(a[1]) === "places"; // channels of two networks have nothing to do with each other
+      const difference = places && differenceOf(a[1], b[1], `${other.name} less ${one.name}`);
+      nodes.push(a?.[0].node || lacks(one, i), b?.[0].node || lacks(other, i));
+      if (!difference) continue;
+      const figure = this.figures.figure(`map ${section.kind} difference ${i}`, make("span", "heading", "difference"));
+      kept.add(figure.key);
+      this.figures.show(figure, difference, record, other.pending ? other : one.pending ? one : other);
+      figure.node.classList.add("difference");
+      nodes.push(figure.node);
+    }
+    return nodes;
+  }
   frame(section) {
     const node = make("section", { class: "section", "data-section": section.kind, "data-tab": section.tab });
-    const known = { node, title: make("h2"), text: make("p"), controls: make("div", "controls"), none: make("p", "none-here note"), maps: make("div", "figures") };
+    const known = { node, lacks: new Map(), title: make("h2"), text: make("p"), controls: make("div", "controls"), none: make("p", "none-here note"), maps: make("div", "figures") };
     node.append(make("header", {}, known.title, known.controls, known.text), known.maps, known.none);
     this.sections.set(section.kind, known);
     return known;
@@ -117,6 +150,7 @@ export class Maps {
   tracks() { // as many columns as fit; few figures get larger ones
     const { width } = this, gap = 20, spans = [...this.sections.values()].map(({ wide }) => wide || 1);
     if (!width) return;
+    if (this.two) return this.root.style.setProperty("--tracks", 1);
     const total = spans.reduce((a, b) => a + b, 0), phone = width < 560;
     const best = total <= 8 ? 260 : total <= 14 ? 220 : 184, most = Math.max(2, Math.floor((width + gap) / (150 + gap)));
     const count = phone ? 2 : Math.max(2, Math.min(most, Math.round((width + gap) / (best + gap))));

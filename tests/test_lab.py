@@ -1,0 +1,237 @@
+"""The laboratory of the page in a real browser: measured evidence, two pictures, two networks, the gallery.
+
+The networks have random weights and made-up evidence: what is shown must be what files and record say.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from gradio_client import Client, handle_file
+from made_up import write_evidence
+from matplotlib import colormaps
+from PIL import Image
+
+from models import CATALOGUE
+from models.checkpoint import read_facts, save
+from models.results.evidence import at_once
+from tests.health import linked_tree
+from tests.networks import randomised
+from tests.screenshots import running_app
+from tests.test_page import CAT, SAMPLED, SHIP, browser, visit  # noqa: F401 (fixtures)
+from visualize.answers import PAGE
+from visualize.record.display import number
+from visualize.record.encoding import decode
+from visualize.texts.evidence import evidence
+
+pytestmark = pytest.mark.browser
+TRAINED = ("plain", "se", "cbam", "sk")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory):
+    return tmp_path_factory.mktemp("tree")
+
+
+@pytest.fixture(scope="module")
+def server(tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    checkpoints = linked_tree(tree)
+    for name in TRAINED:
+        facts = {"name": name, "recipe": "random", "accuracy": 10.0, "epochs": 1, "test_images": 10_000}
+        save(randomised(name), name, facts, checkpoints)
+        if name != "plain":
+            write_evidence(name, checkpoints, used=name != "sk")
+    with running_app(tree, tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def record(server: str) -> callable:
+    client = Client(server, verbose=False, analytics_enabled=False)
+    return lambda file, *names: client.predict(handle_file(file), list(names), api_name="/compare")
+
+
+def values(record: dict, tensor: str) -> np.ndarray:
+    return decode(
+        next(each for column in record["mechanisms"] for each in column["maps"] if each["tensor"] == tensor)
+    )
+
+
+def extent(numbers: np.ndarray) -> str:
+    return f"{number(numbers.min())} to {number(numbers.max())}"
+
+
+def test_use_is_said_under_each_name_and_by_the_results(visit: callable, tree):  # noqa: F811
+    seen = visit()
+    found = {name: at_once(read_facts(name, tree / "checkpoints")) for name in TRAINED}
+    for name in TRAINED:
+        lines = seen.texts(f'#glance [data-key="{name}"] .use')
+        assert lines == ([found[name]["line"]] if found[name] else [])
+    assert found["sk"]["line"] == "no measurable use" != found["se"]["line"]
+    heads = seen.texts("#used thead th")
+    assert heads[:3] == ["Network", "as trained", "average"]
+    for name in ("se", "sk"):
+        row = seen.page.locator(f'#used tr[data-key="{name}"]')
+        lost = found[name]["rows"]["average"]["lost"]["value"]
+        cell = row.locator("td").nth(1)
+        assert float(cell.inner_text().replace("−", "-")) == pytest.approx(-lost, abs=0.05)
+        assert cell.locator("b").count() == (found[name]["rows"]["average"]["verdict"] != "same")
+    worst = max(
+        (found[name] for name in ("se", "cbam")), key=lambda one: one["rows"]["factor 1"]["lost"]["value"]
+    )
+    assert (
+        f"falls from {worst['right']:.1f} to {worst['rows']['factor 1']['right']:.1f} %"
+        in seen.texts("#used .warning")[0]
+    )
+
+    assert seen.asked() == 0 and not any(
+        "/evidence/" in url for url in seen.requests
+    )  # not before it is in view
+    seen.page.locator("#used .panels").scroll_into_view_if_needed()
+    seen.page.locator("#used .panels figure").nth(2).wait_for()
+    seen.page.locator('#used [data-replacement="shuffled"]').click()
+    rows = [row for row in evidence("cbam", tree / "checkpoints")["rows"] if row["replacement"] == "shuffled"]
+    lines = seen.page.locator('#used figure[data-key="cbam"] .line')
+    assert [float(text) for text in lines.locator("data").all_inner_texts()] == pytest.approx(
+        [row["lost"]["value"] for row in rows], abs=0.05
+    )
+    strong = lines.evaluate_all("all => all.map((one) => one.classList.contains('strong'))")
+    assert strong == [row["verdict"] != "same" for row in rows]
+    shown = lines.first.locator(".whisker").evaluate(
+        "(one) => [one.style.left, one.style.right].map(parseFloat)"
+    )
+    scale = seen.page.locator('#used figure[data-key="cbam"] .zero').first.evaluate(
+        "(one) => parseFloat(one.style.left)"
+    )
+    middle = lines.first.locator(".dot").evaluate("(one) => parseFloat(one.style.left)")
+    lost = rows[0]["lost"]
+    assert (shown[0] - scale) / (middle - scale) == pytest.approx(lost["low"] / lost["value"], rel=1e-3)
+    assert (100 - shown[1] - scale) / (middle - scale) == pytest.approx(
+        lost["high"] / lost["value"], rel=1e-3
+    )
+
+
+def test_the_single_view_shows_what_was_measured(visit: callable, tree):  # noqa: F811
+    seen = visit()
+    found = evidence("cbam", tree / "checkpoints")
+    seen.page.locator('#glance [data-key="cbam"] .name').click()
+    seen.rest()
+    lab = seen.page.locator("#detail .lab")
+    assert lab.locator('[data-part="health"] .badge').all_inner_texts() == ["constant"]
+    shares = lab.locator('[data-part="health"] tbody tr').first.locator("td").first.inner_text()
+    assert shares == f"{100 * found['tensors'][0]['from_picture']:.0f} %"
+    for score in ("road", "deletion", "insertion"):
+        shown = lab.locator(f'[data-score="{score}"] data').all_inner_texts()
+        assert [float(text) for text in shown] == pytest.approx(
+            [line[score]["mean"] for line in found["faithfulness"]], abs=0.006
+        )
+    assert lab.locator('[data-score="road"] .quiet .label').all_inner_texts() == [
+        "random map",
+        "centre of the picture",
+        "edges (Sobel)",
+    ]
+    assert len(lab.locator('[data-score="twin"] .line').all()) == 16
+    profile = next(each for each in found["profiles"] if each["tensor"] == "layer2.1.refine.spatial_gate")
+    pixels = (
+        lab.locator(".tiles canvas")
+        .nth(3)
+        .evaluate("(c) => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]")
+    )
+    expected = 255 * colormaps["viridis"](decode(profile)[3])[..., :3]
+    assert np.abs(np.array(pixels).reshape(16, 16, 4)[..., :3] - expected).max() < 8
+    lab.locator('[data-part="classes"] select').select_option("layer4.1")
+    assert lab.locator(".profiles code").all_inner_texts() == [
+        "layer4.1.refine.channel_gate",
+        "layer4.1.refine.spatial_gate",
+    ]
+    seen.page.locator("#detail header select").select_option("plain")
+    seen.rest()
+    assert lab.locator("section").count() == 0  # nothing was measured, nothing is shown
+
+
+def test_two_pictures_and_what_differs(visit: callable, record: callable, server: str):  # noqa: F811
+    seen = visit()
+    seen.page.locator("#pin").click()
+    seen.rest()
+    assert "This picture is A" in seen.texts("#pair [role=status]")[0]
+    seen.example("ship")
+    tensor = "layer2.1.refine.spatial_gate"
+    a, b = (values(record(file, "cbam"), tensor)[0] for file in (CAT, SHIP))
+    triple = '#pair .triple[data-mechanism="cbam"][data-section="spatial"]'
+    ranges = seen.texts(f"{triple} .range")
+    assert [text.split(", mean")[0] for text in ranges] == [extent(a), extent(b), extent(b - a)]
+    assert {
+        *seen.page.locator("#pair .triple").evaluate_all("all => all.map((one) => one.dataset.mechanism)")
+    } == {*TRAINED}
+    end = max(0.1, np.abs(b - a).max())
+    seen.set("overlay", "1")
+    pixels = seen.page.locator(f"{triple} canvas").nth(2).evaluate(SAMPLED, 16)
+    expected = 255 * colormaps["viridis"]((b - a) / (2 * end) + 0.5)[..., :3]
+    assert np.abs(np.array(pixels).reshape(16, 16, 3) - expected).max() < 8
+
+    seen.page.locator("#copy").click()
+    seen.page.wait_for_function("() => location.hash.includes('pinned')")
+    again = visit(link=seen.page.url.removeprefix(server))
+    assert again.texts(f"{triple} .range") == ranges
+    again.page.get_by_role("button", name="Let A go").first.click()
+    again.rest()
+    assert again.page.locator("#pair").is_hidden()
+
+
+def test_two_networks_beside_each_other(visit: callable, record: callable):  # noqa: F811
+    seen = visit()
+    seen.choose("se", "cbam")
+    found = record(CAT, "se", "cbam")
+    se, cbam = (values(found, f"layer2.1.refine.{name}") for name in ("gate", "channel_gate"))
+    names = {"se": CATALOGUE["se"].title, "cbam": CATALOGUE["cbam"].title}
+    spans = sorted([(np.ptp(se), names["se"], se), (np.ptp(cbam), names["cbam"], cbam)], reverse=True)
+    (_, wide, one), (_, narrow, other) = spans
+    said = seen.texts("#differ > b")[0]
+    first, second = f"{wide}’s channel weights span {extent(one)}", f"{narrow}’s {extent(other)}"
+    assert said == f"At layer2.1 {first} on this picture, {second}."
+    lacks = seen.texts('#maps [data-section="spatial"] .lacks')
+    assert lacks == [f"{names['se']} has no spatial gate: every place is treated alike."]
+    left, right = (seen.page.locator('#maps [data-kind="cam"]').nth(at).bounding_box() for at in (0, 1))
+    assert left["y"] == right["y"] and left["width"] > 300
+    cams = [
+        decode(next(each for each in column["maps"] if each["tensor"] == "layer2.1.cam"))
+        for column in found["mechanisms"]
+    ]
+    difference = seen.page.locator('#maps [data-section="cam"] .difference .range').inner_text()
+    assert difference.startswith(extent(cams[1] - cams[0]))
+    assert (
+        seen.page.locator('#maps [data-section="channel"] .difference').count() == 0
+    )  # channels do not compare
+    seen.choose("se", "cbam", "plain")
+    assert (
+        seen.page.locator("#maps .difference, #maps .lacks").count() == 0
+        and seen.page.locator("#differ").is_hidden()
+    )
+
+
+def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable):  # noqa: F811
+    found = json.loads((PAGE / "examples" / "disagreement.json").read_text())
+    mosaic = np.asarray(Image.open(PAGE / "examples" / "disagreement.png"))
+    seen = visit(1024, 768)
+    assert not any("disagreement" in url for url in seen.requests)  # fetched when it is opened
+    seen.page.get_by_role("button", name="they differ").click()
+    seen.rest()
+    pictures = seen.page.locator("#disagree .pictures button")
+    assert pictures.count() == len(found["pictures"])
+    chosen = found["pictures"][23]
+    said = pictures.nth(23).get_attribute("aria-label")
+    assert f"Test picture {chosen['index']:,}, " in said
+    most = max(chosen["answers"].count(answer) for answer in chosen["answers"])
+    assert re.search(rf": {most} says? ", said)
+    violations = Axe().run(seen.page).response["violations"]
+    assert [one["id"] for one in violations if one["impact"] in ("serious", "critical")] == []
+    pictures.nth(23).click()
+    seen.rest()
+    assert said in seen.texts("#status p")[0] and seen.asked() == 1
+    tile = mosaic[32:64, 3 * 32 : 4 * 32]
+    assert [seen.pixel(x, y) for x, y in ((0, 0), (31, 5), (16, 30))] == [
+        tile[y, x].tolist() for x, y in ((0, 0), (31, 5), (16, 30))
+    ]

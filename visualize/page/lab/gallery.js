@@ -1,0 +1,65 @@
+// Test pictures on which trained networks differ: small, opened on demand, each one click from the grid.
+
+import { button, hold, make, oneStop, roving } from "../elements.js";
+import { rgba } from "../picture.js";
+
+const ACROSS = 20, SIDE = 32; // pictures side by side in the file, and pixels of each
+const say = (count) => `${count} ${count === 1 ? "says" : "say"}`;
+
+export function gallery(state, engine, columns, titles, there) {
+  const root = document.querySelector("#disagree"), list = make("div", { class: "pictures", role: "group", "aria-label": "Pictures on which networks differ" });
+  const readout = make("p", { class: "readout note", role: "status" }), rest = "Point at a picture, or walk through them with the arrow keys; a click shows it to the networks.";
+  let found = null;
+  root.hidden = !there;
+  root.querySelector(".inside").append(list, readout);
+  root.addEventListener("toggle", () => { if (root.open && !found) load(); });
+  const more = button("", { class: "differing", tabIndex: -1, title: "Test pictures on which the networks differ" }, () => {
+    root.open = true;
+    root.scrollIntoView({ block: "start" });
+    root.querySelector("summary").focus({ preventScroll: true });
+  });
+  more.append(make("b", { "aria-hidden": "true" }, "≠"), make("span", {}, "they differ"));
+  if (there) document.querySelector("#examples").append(more); // the last of the examples, and no stop of its own
+
+  async function load() {
+    const release = hold();
+    readout.textContent = "Fetching the pictures …";
+    try {
+      found = await engine.disagreement();
+      await show();
+      readout.textContent = rest;
+    } catch (error) {
+      found = null;
+      readout.replaceChildren(error.message, " ", button("Try again", "link", load));
+    } finally {
+      release();
+    }
+  }
+  async function show() {
+    const image = make("img", { src: found.picture });
+    await image.decode().catch(() => { throw new Error("The pictures cannot be fetched at the moment."); });
+    const rows = image.naturalHeight / SIDE;
+    list.replaceChildren(...found.pictures.map((picture, i) => {
+      const [x, y] = [i % ACROSS, Math.floor(i / ACROSS)], words = sentence(picture);
+      const place = `background: url("${found.picture}") ${(100 * x) / (ACROSS - 1)}% ${(100 * y) / Math.max(1, rows - 1)}% / ${100 * ACROSS}% ${100 * rows}%`;
+      const node = button("", { style: place, "data-index": picture.index, "aria-label": words, title: words }, () => take(image, x, y, picture));
+      for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.textContent = words; });
+      return node;
+    }));
+    roving(list, () => [...list.children], () => getComputedStyle(list).gridTemplateColumns.split(" ").length);
+    oneStop([...list.children]);
+  }
+  function sentence({ index, label, answers }) { // "Test picture 12, a bird: 5 say cat (Plain, SE, ...), 3 say bird (...)"
+    const by = new Map();
+    answers.forEach((answer, i) => by.set(answer, [...(by.get(answer) || []), titles.get(found.networks[i].key) || found.networks[i].key]));
+    const said = [...by].sort((a, b) => b[1].length - a[1].length).map(([answer, names]) => `${say(names.length)} ${columns.classes[answer]} (${names.join(", ")})`);
+    return `Test picture ${index.toLocaleString("en")}, ${/^[aeiou]/.test(columns.classes[label]) ? "an" : "a"} ${columns.classes[label]}: ${said.join(", ")}.`;
+  }
+  function take(image, x, y, picture) {
+    const context = new OffscreenCanvas(SIDE, SIDE).getContext("2d");
+    context.drawImage(image, x * SIDE, y * SIDE, SIDE, SIDE, 0, 0, SIDE, SIDE);
+    const pixels = context.getImageData(0, 0, SIDE, SIDE).data.filter((_, i) => i % 4 < 3);
+    state.change("picture", { own: true, crop: "centre", notes: [sentence(picture)], pixels: Uint8Array.from(pixels), source: rgba(pixels) });
+    document.querySelector("#glance").scrollIntoView({ block: "start" });
+  }
+}

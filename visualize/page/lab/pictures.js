@@ -1,0 +1,117 @@
+// Two pictures: one is pinned as A, whatever comes next is B. For each network the maps of both at the chosen block, B's
+// curves over A's, and the map of their difference.
+
+import { button, hold, make } from "../elements.js";
+import { rgba } from "../picture.js";
+import { localName, panels, percent } from "../maps/record.js";
+import { differenceOf, onOneScale } from "./difference.js";
+
+export class Pictures {
+  constructor(state, description, columns, figures, engine) {
+    Object.assign(this, { state, description, columns, figures, engine, asked: null, triples: new Map() });
+    this.pin = document.querySelector("#pin");
+    this.pin.addEventListener("click", () => state.change("pinned", state.pinned ? null : state.picture.pixels));
+    this.node = document.querySelector("#pair");
+    [this.a, this.b] = ["A", "B"].map((name) => make("canvas", { width: 32, height: 32, role: "img", "aria-label": `Picture ${name}` }));
+    this.said = make("p", { role: "status" });
+    this.list = make("div", "triples");
+    this.node.append(make("header", {}, make("h2", {}, "Two pictures"), make("span", "both", make("b", {}, "A"), this.a, make("b", {}, "B"), this.b),
+      button("Let A go", {}, () => state.change("pinned", null))), this.said, this.list);
+  }
+  show(record) {
+    const { pinned, picture } = this.state, same = pinned && pinned.every((byte, i) => byte === picture.pixels[i]);
+    this.pin.textContent = pinned ? "Let A go" : "Pin as A";
+    this.pin.nextElementSibling.textContent = pinned ? "A is pinned: see below." : "keeps this picture; the next one is B, and both are shown beside each other.";
+    this.node.hidden = !pinned;
+    if (!pinned) return this.clear();
+    for (const [canvas, pixels] of [[this.a, pinned], [this.b, picture.pixels]])
+      canvas.getContext("2d").putImageData(new ImageData(rgba(pixels).data, 32), 0, 0);
+    this.b.classList.toggle("same", same);
+    if (same) {
+      this.say("This picture is A. Take another one: it becomes B.");
+      return this.clear();
+    }
+    const about = this.columns.about({ ...this.state, pixels: pinned }), names = record.mechanisms.map(({ key }) => key);
+    const kept = new Map(names.map((key) => [key, this.columns.kept.get(`${about.key} ${key}`)]).filter(([, column]) => column));
+    this.ask(about, names.filter((key) => !kept.has(key) && !this.columns.refused.has(key)));
+    this.draw({ ...record, image: about.image, pixels: about.pixels, mechanisms: [...kept.values()] }, record);
+  }
+  say(text, again = null) {
+    const key = text + Boolean(again);
+    if (this.said.dataset.key === key) return;
+    this.said.dataset.key = key;
+    this.said.replaceChildren(text, ...(again ? [" ", button("Try again", "link", again)] : []));
+  }
+  clear(kept = new Set()) {
+    for (const [key, figure] of this.figures.all) if (key.startsWith("pair ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
+    for (const [name, triple] of this.triples) if (!kept.has(name)) triple.remove(), this.triples.delete(name);
+  }
+  async ask(about, names) { // the columns of A that are not there yet
+    const key = `${about.key} ${names}`;
+    if (this.asked === key) return;
+    this.controller?.abort();
+    this.asked = key;
+    if (!names.length) return;
+    const { signal } = (this.controller = new AbortController()), release = hold();
+    const options = { target: about.target, cam: about.cam, random: names.some(this.columns.isRandom), replace: about.replace ?? null };
+    const onColumn = (column) => this.columns.keep(column, about), onUnavailable = ({ key: name, reason }) => this.columns.missing.set(name, reason);
+    try {
+      for (let at = 0; at < names.length; at += this.columns.most)
+        await this.engine.look(about.image, names.slice(at, at + this.columns.most), options, { onColumn, onUnavailable }, signal);
+      this.say("");
+    } catch (error) {
+      if (!signal.aborted) this.say(error.message, () => { this.asked = null; this.columns.changed(); });
+    } finally {
+      release();
+      if (!signal.aborted) this.columns.changed();
+    }
+  }
+
+  // ---- A, B, and the difference
+
+  draw(first, second) {
+    const there = new Map(first.mechanisms.map((column) => [column.key, column])), { view } = this.state;
+    const both = second.mechanisms.filter((column) => there.has(column.key) && !column.pending);
+    const rows = (record, wanted) => panels({ ...record, mechanisms: wanted }, view, this.description, (wants) => this.columns.part(record.image)(wants));
+    const before = rows(first, both.map(({ key }) => there.get(key))), kept = new Set(), nodes = [];
+    const order = rows(second, both).sort((x, y) => (x.section.kind === "cam") - (y.section.kind === "cam")); // stable
+    for (const { section, cells } of order) {
+      const others = before.find((row) => row.section.kind === section.kind)?.cells || {};
+      for (const column of both) {
+        if (!Array.isArray(cells[column.key]) || !Array.isArray(others[column.key])) continue;
+        for (const b of cells[column.key]) {
+          const a = others[column.key].find((panel) => panel.tensor === b.tensor);
+          if (a) nodes.push(this.triple(section, a, b, [there.get(column.key), column], [first, second], kept));
+        }
+      }
+    }
+    if (!this.said.querySelector("button")) this.say(both.length ? this.answers(both, there) : "Looking at A …");
+    this.clear(kept);
+    if (nodes.length !== this.list.children.length || nodes.some((node, i) => this.list.children[i] !== node)) this.list.replaceChildren(...nodes);
+  }
+  triple(section, a, b, [was, is], [first, second], kept) {
+    const name = `pair ${section.kind} ${b.key} ${localName(b.tensor)}`;
+    onOneScale(a, b);
+    a.others = [];
+    b.others = a.values && a.kind === "channel" ? [a.values] : [];
+    const shown = [["A", a, first, was], ["B", b, second, is], ["B less A", differenceOf(a, b, "B less A"), second, is]];
+    const figures = shown.filter(([, panel]) => panel).map(([word, panel, record, column]) => {
+      const key = `${name} ${word}`, figure = this.figures.figure(key, make("span", "heading", word));
+      kept.add(key);
+      this.figures.show(figure, panel, record, column);
+      return figure.node;
+    });
+    kept.add(name);
+    if (!this.triples.has(name)) this.triples.set(name, make("section", { class: "triple", "data-mechanism": b.key, "data-section": section.kind }, make("h3", {}, `${is.name}: `, make("span", "note", section.title)), make("div", "figures")));
+    const node = this.triples.get(name), { lastChild: list } = node;
+    if (figures.length !== list.children.length || figures.some((figure, i) => list.children[i] !== figure)) list.replaceChildren(...figures);
+    return node;
+  }
+  answers(both, there) {
+    const answer = ({ probabilities }) => {
+      const most = Math.max(...probabilities);
+      return `${this.columns.classes[probabilities.indexOf(most)]} (${percent(most)})`;
+    };
+    return `A and B: ${both.map((column) => `${column.name} ${answer(there.get(column.key))}, ${answer(column)}`).join("; ")}.`;
+  }
+}

@@ -1,0 +1,88 @@
+// Is attention used? For all networks: points of accuracy with a replacement in all blocks, as a table, and in each
+// block alone, as a picture. The numbers come from the files beside the checkpoints and are only written out here.
+
+import { button, hold, make } from "../elements.js";
+import { endsOf, forest, minus, points, within } from "./forest.js";
+
+const NAMES = { "another picture's": "another’s" }; // where a column is narrow
+const PICTURE = ["average", "another picture's", "level", "shuffled", "query ignored"]; // were measured block by block
+
+export class Used {
+  constructor(state, engine, columns, { networks, questions, caption }) {
+    Object.assign(this, { state, engine, columns, networks, questions, caption, chosen: PICTURE[0], known: new Map(), seen: false });
+    this.root = document.querySelector("#used");
+    this.root.querySelector(".none").hidden = networks.length > 0;
+    if (!networks.length) return;
+    this.panels = make("div", "panels");
+    this.question = make("p", "note");
+    this.choice = make("div", { class: "segments", role: "group", "aria-label": "Replacement" }, ...PICTURE.map((name) =>
+      button(name, { "data-replacement": name }, () => { this.chosen = name; this.draw(); })));
+    this.root.querySelector(".inside").append(this.table(), make("p", "note", caption), this.warning(),
+      make("h3", {}, "Block by block: points lost"), this.choice, this.question, this.panels);
+    new IntersectionObserver(([{ isIntersecting }]) => { if (isIntersecting) this.seen = true, this.show(); }, { rootMargin: "200px" }).observe(this.panels);
+    this.draw();
+  }
+  line(key) { return this.networks.find((network) => network.key === key)?.line; } // a few words, or none
+
+  // ---- in all blocks at once
+
+  table() {
+    const names = Object.keys(this.questions).filter((name) => name !== "factor 1" && this.networks.some(({ rows }) => rows[name]));
+    const head = make("tr", {}, ...["Network", "as trained", ...names].map((name) =>
+      make("th", { scope: "col", title: this.questions[name] || "" }, NAMES[name] || name)));
+    const body = this.networks.map(({ key, title, right, images, rows }) => make("tr", { "data-key": key }, make("th", { scope: "row" }, title),
+      make("td", { title: `percent right of ${images.toLocaleString("en")} test images` }, right.toFixed(1)),
+      ...names.map((name) => {
+        const row = rows[name];
+        if (!row) return make("td", { title: "It has no meaning here." }, "–");
+        return make("td", { title: about(row) }, make(row.verdict === "same" ? "span" : "b", {}, points(0 - row.lost.value)));
+      })));
+    return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Accuracy with replaced attention" },
+      make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
+  }
+  warning() { // why the most obvious replacement is not in the table
+    const measured = this.networks.filter(({ rows }) => rows["factor 1"]);
+    if (!measured.length) return "";
+    const worst = measured.reduce((a, b) => (b.rows["factor 1"].lost.value > a.rows["factor 1"].lost.value ? b : a));
+    const { right, title, rows: { "factor 1": one, average } } = worst;
+    return make("p", "warning", make("b", {}, "Factor 1 is no fair question."), " To switch gates off, one may set them all to 1. But gates centre on one half, "
+      + "so 1 doubles what every block adds, and the network meets sizes that it never saw. "
+      + `${title} then falls from ${right.toFixed(1)} to ${one.right.toFixed(1)} %, and the loss says nothing about its attention: with its average it keeps ${average.right.toFixed(1)} %.`);
+  }
+
+  // ---- in each block alone, of the networks on the page
+
+  show() {
+    if (!this.networks.length || !this.seen) return;
+    const names = this.columns.names().filter((key) => this.networks.some((network) => network.key === key) && !this.known.has(key));
+    for (const name of names) this.fetch(name);
+    this.draw();
+  }
+  async fetch(name) { // once for each network; what fails is asked for at the next change
+    const release = hold();
+    this.known.set(name, null);
+    try {
+      this.known.set(name, await this.engine.evidence(name));
+    } catch {
+      this.known.delete(name);
+    }
+    release();
+    this.draw();
+  }
+  draw() {
+    for (const part of this.choice.children) part.setAttribute("aria-pressed", part.dataset.replacement === this.chosen);
+    this.question.textContent = `${this.questions[this.chosen]} The lines are 95 % intervals of each row alone; a filled dot is more than chance, also after Holm's correction for all rows of a network.`;
+    const shown = this.columns.names().map((key) => [this.networks.find((network) => network.key === key), this.known.get(key)])
+      .filter(([network, evidence]) => network && evidence)
+      .map(([network, { rows }]) => [network, rows.filter((row) => row.replacement === this.chosen)]);
+    const ends = endsOf(shown.flatMap(([, rows]) => rows.map((row) => row.lost)), 0);
+    this.panels.replaceChildren(...shown.map(([{ key, title }, rows]) => make("figure", { "data-key": key }, make("figcaption", {}, title),
+      rows.length ? forest(rows.map((row) => ({ label: row.scope === "all" ? "all" : row.scope, ...row.lost, strong: row.verdict !== "same", title: about(row) })),
+        ends, { zero: 0, text: (value) => minus(value.toFixed(1)) })
+        : make("p", "note", "It has no meaning here."))));
+  }
+}
+export function about({ words, lost, p, images }) { // a row in one sentence
+  const chance = p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+  return `${words}: ${minus(lost.value.toFixed(2))} points lost (${within(lost)}), ${images.toLocaleString("en")} test images, ${chance}`;
+}
