@@ -21,6 +21,10 @@ export function select(label, options, value, chosen, given = {}) { // options: 
   return make("label", "choice", make("span", {}, label), node);
 }
 
+export function keep(root, nodes) { // these children, in this order; nothing is moved where that is so already
+  if (nodes.length !== root.children.length || nodes.some((node, i) => root.children[i] !== node)) root.replaceChildren(...nodes);
+}
+
 // One tab stop for many: the arrow keys walk among the children that `parts` finds, Home and End go to the ends.
 // `across`: how many stand side by side, so that up and down walk, too.
 export function roving(root, parts, across = () => Infinity) {

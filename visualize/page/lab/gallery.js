@@ -1,9 +1,8 @@
 // Test pictures on which trained networks differ: small, opened on demand, each one click from the grid.
 
 import { button, hold, make, oneStop, roving } from "../elements.js";
-import { rgba } from "../picture.js";
+import { SIDE, rgba } from "../picture.js";
 
-const ACROSS = 20, SIDE = 32; // pictures side by side in the file, and pixels of each
 const say = (count) => `${count} ${count === 1 ? "says" : "say"}`;
 
 export function gallery(state, engine, columns, titles, there) {
@@ -38,10 +37,10 @@ export function gallery(state, engine, columns, titles, there) {
   async function show() {
     const image = make("img", { src: found.picture });
     await image.decode().catch(() => { throw new Error("The pictures cannot be fetched at the moment."); });
-    const rows = image.naturalHeight / SIDE;
+    const across = image.naturalWidth / SIDE, rows = image.naturalHeight / SIDE;
     list.replaceChildren(...found.pictures.map((picture, i) => {
-      const [x, y] = [i % ACROSS, Math.floor(i / ACROSS)], words = sentence(picture);
-      const place = `background: url("${found.picture}") ${(100 * x) / (ACROSS - 1)}% ${(100 * y) / Math.max(1, rows - 1)}% / ${100 * ACROSS}% ${100 * rows}%`;
+      const [x, y] = [i % across, Math.floor(i / across)], words = sentence(picture);
+      const place = `background: url("${found.picture}") ${(100 * x) / (across - 1)}% ${(100 * y) / Math.max(1, rows - 1)}% / ${100 * across}% ${100 * rows}%`;
       const node = button("", { style: place, "data-index": picture.index, "aria-label": words, title: words }, () => take(image, x, y, picture));
       for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.textContent = words; });
       return node;

@@ -1,7 +1,7 @@
 // Networks x blocks: what each network answers, and small pictures of its own attention in every block. Real, fixed
 // scales; a click shows that block large.
 
-import { button, later, make, oneStop, roving } from "../elements.js";
+import { button, keep, later, make, oneStop, roving } from "../elements.js";
 import { drawThumb, table } from "./draw.js";
 import { bars, curve, drawnAs, gridLines, panelsOf, percent, position, range, stack, tiles } from "./record.js";
 
@@ -40,7 +40,7 @@ export class Glance {
       nodes.push(this.row(key, there.get(key)));
       yield;
     }
-    if (nodes.some((node, i) => this.list.children[i + 1] !== node)) this.list.replaceChildren(this.head, ...nodes);
+    keep(this.list, [this.head, ...nodes]);
     this.list.style.setProperty("--count", nodes.length);
     if (nodes.every((node) => !node.classList.contains("pending"))) this.summary(record); // once, when all have answered
     this.legend(record);

@@ -1,6 +1,6 @@
 // The chosen block, large: every kind of map that the networks have there, one section for each kind.
 
-import { button, make, select } from "../elements.js";
+import { button, keep, make, select } from "../elements.js";
 import { differenceOf, sentenceOf } from "../lab/difference.js";
 import { drawnAs, localName, methodName, pairwiseBlocks, panelsInSteps, place, range } from "./record.js";
 
@@ -23,7 +23,7 @@ export class Maps {
     for (const row of order) nodes.push(yield* this.section(row, record, kept));
     for (const [key, figure] of this.figures.all) if (key.startsWith("map ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
     for (const kind of this.sections.keys()) if (!order.some(({ section }) => section.kind === kind)) this.sections.delete(kind);
-    if (nodes.length !== this.root.children.length || nodes.some((node, i) => this.root.children[i] !== node)) this.root.replaceChildren(...nodes);
+    keep(this.root, nodes);
     this.tracks();
     this.differ(order, record);
   }
@@ -58,7 +58,7 @@ export class Maps {
       }
     }
     const nodes = this.two ? this.beside(known, section, shown, none, record, kept) : shown.map(([figure]) => figure.node);
-    if (nodes.length !== known.maps.children.length || nodes.some((node, i) => known.maps.children[i] !== node)) known.maps.replaceChildren(...nodes);
+    keep(known.maps, nodes);
     for (const [figure, panel, column] of shown) {
       this.figures.show(figure, panel, record, column);
       yield;
