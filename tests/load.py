@@ -34,7 +34,7 @@ from PIL import Image
 
 from models import build, load
 from models.checkpoint import save
-from models.metadata import mechanisms_table
+from models.metadata import mechanisms_table, networks
 from models.results.table import write_into
 from tests.figures import markdown, store
 from tests.health import ROOT, client_of, linked_tree, start, stop
@@ -81,7 +81,9 @@ def worst_upload() -> dict:
         for kind, content in worst_files().items():
             (file := Path(folder) / "upload").write_bytes(content)
             command = [sys.executable, "-c", COST, str(file)]
-            done = subprocess.run(command, cwd=ROOT / "visualize", capture_output=True, text=True, check=True)
+            done = subprocess.run(command, cwd=ROOT / "visualize", stdout=subprocess.PIPE, text=True)
+            if done.returncode:  # it has said why
+                raise RuntimeError(f"{kind} of {len(content) / MB:.1f} MB was not taken")
             seconds, megabytes = map(float, done.stdout.split())
             print(f"  {kind} of {len(content) / MB:.1f} MB: {seconds:.2f} s, {megabytes:.0f} MB")
             costs.append((seconds, megabytes))
@@ -209,10 +211,10 @@ def look(address: str, picture: Image.Image, names: list[str]) -> dict:
 
 
 def five_hundred() -> dict:
-    """500 requests in a row, at least seven networks, another picture each"""
+    """500 requests in a row, seven networks, another picture each"""
     resident = []
-    with tempfile.TemporaryDirectory() as name, server(tree_of_seven(Path(name))) as (app, address, folder):
-        names = [row["key"] for row in client_of(address).predict(api_name="/mechanisms") if row["available"]]
+    with tempfile.TemporaryDirectory() as name, server(tree_of(7, Path(name))) as (app, address, folder):
+        names = available(client_of(address).predict(api_name="/mechanisms"))[:7]
         for number in range(500):
             if number % 10 == 0:
                 client = client_of(address)  # another visitor
@@ -228,7 +230,7 @@ def five_hundred() -> dict:
         "growth_MB": round(growth),
         "map_cache_at_most_MB": CACHE_BYTES // MB,
         "bar": "growth at most 50 MB, resident at most 1,600 MB with seven networks",
-        "holds": growth <= 50 and resident[-1] <= 1600 and len(names) >= 7,
+        "holds": growth <= 50 and resident[-1] <= 1600 and len(names) == 7,
     }
 
 
@@ -262,11 +264,29 @@ def sigterm() -> dict:
     }
 
 
-def tree_of_seven(tree: Path) -> Path:
-    """This source tree, with random weights of the same size where fewer than seven networks are trained."""
-    checkpoints = linked_tree(tree)
+def start_of_forty() -> dict:
+    """From the command to the page, with forty checkpoints"""
+    with tempfile.TemporaryDirectory() as name:
+        root = tree_of(40, Path(name))
+        started = time.perf_counter()
+        with server(root) as (_, address, _):
+            seconds = time.perf_counter() - started
+            rows = client_of(address).predict(api_name="/mechanisms")
+    count = sum(row["available"] for row in rows)
+    return {
+        "networks": count,
+        "started_after_s": round(seconds, 1),
+        "bar": "at most 10 s with 40 networks",
+        "holds": seconds <= 10 and count >= 40,
+    }
+
+
+def tree_of(count: int, tree: Path) -> Path:
+    """This source tree, with random weights of the same size where fewer networks than that are trained."""
+    checkpoints, trained = linked_tree(tree), available()
     shutil.copytree(ROOT / "checkpoints", checkpoints, dirs_exist_ok=True)
-    for name in [name for name in PREFERRED if name not in available()][: max(0, 7 - len(available()))]:
+    others = [name for name in dict.fromkeys((*PREFERRED, *networks())) if name not in trained]
+    for name in others[: max(0, count - len(trained))]:
         save(build(name), name, {"name": name, "recipe": "random"}, checkpoints)
     return tree
 
@@ -319,9 +339,9 @@ def ask(client: Client, file: Path, names: list[str]) -> str:
     return "answer" if [column["key"] for column in record["mechanisms"]] == names else "columns are missing"
 
 
-def available() -> list[str]:
-    """The networks that ship, the best known first."""
-    names = [row["key"] for row in mechanisms_table() if row["available"]]
+def available(table: list[dict] | None = None) -> list[str]:
+    """The networks with a sound checkpoint, the best known first: of a server's list, or those that ship."""
+    names = [row["key"] for row in table or mechanisms_table() if row["available"]]
     return sorted(names, key=lambda name: (*PREFERRED, name).index(name))
 
 
@@ -351,6 +371,7 @@ MEASURED: dict[str, Callable[[], dict]] = {
         twenty_clients,
         fifty_at_once,
         five_hundred,
+        start_of_forty,
         sigterm,
     )
 }

@@ -25,6 +25,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
+    "--use-fake-device-for-media-stream",  # a camera, and nobody who must allow it
+    "--use-fake-ui-for-media-stream",
 ]
 
 

@@ -22,7 +22,9 @@ from torch import nn
 import models
 from models import checkpoint, data, metadata
 from models.checkpoint import CHECKPOINTS, CheckpointError
+from models.results import averages
 from models.results.evaluate import SAMPLE, logits_of, synthetic_picture
+from models.results.evidence import evidence_of
 from models.train.recipe import RECIPES
 
 HERE = Path(__file__).parent
@@ -456,7 +458,9 @@ def test_the_facts_are_those_of_the_weights_that_answer(served, network, folder)
 
 # The files that ship.
 
-SHIPPED = sorted({file.stem for file in CHECKPOINTS.glob("*") if file.suffix in (".json", ".safetensors")})
+AVERAGED = sorted(file.name.split(".")[0] for file in CHECKPOINTS.glob("*.averages.safetensors"))
+FILES = {file.stem for file in CHECKPOINTS.iterdir() if file.suffix in (".json", ".safetensors")}
+SHIPPED = sorted(FILES - {f"{name}.averages" for name in AVERAGED})
 shipped = pytest.mark.parametrize("name", SHIPPED)
 # Three have their turn each day, and all of them with `-m long`: the suite does not grow with their number.
 TODAY = sorted({SHIPPED[(3 * date.today().toordinal() + index) % len(SHIPPED)] for index in range(3)})
@@ -492,8 +496,19 @@ def test_the_200_pictures_are_the_first_of_the_test_set(first_200):
 def test_only_pairs_lie_in_the_folder():
     stored = {file.name for file in CHECKPOINTS.iterdir() if not file.name.startswith(".")}
     pairs = {f"{name}{suffix}" for name in SHIPPED for suffix in (".safetensors", ".json")}
-    assert stored - {"measured"} == pairs | {"predictions.npz"}
-    assert set(SHIPPED) <= set(models.CATALOGUE)
+    beside = {"predictions.npz", *(f"{name}.averages.safetensors" for name in AVERAGED)}
+    assert stored - {"measured"} == pairs | beside
+    assert set(AVERAGED) <= set(SHIPPED) <= set(models.CATALOGUE)
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_shipped_averages_belong_to_the_shipped_weights(name):
+    facts = checkpoint.read_facts(name)
+    found = averages.read(name, facts["sha256"])
+    tensors = evidence_of(facts)["tensors"]
+    assert found.average.keys() == found.best.keys() == found.by_class.keys() == tensors.keys()
+    for path, average in found.average.items():  # float16 keeps three digits
+        assert float(average.float().mean()) == pytest.approx(tensors[path]["mean"], abs=2e-3)
 
 
 @shipped

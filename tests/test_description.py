@@ -456,3 +456,27 @@ def colour_table(name: str) -> np.ndarray:
     colours = np.array([[int(anchor[i : i + 2], 16) for i in (0, 2, 4)] for anchor in anchors])
     at = np.linspace(0, len(anchors) - 1, 256)
     return np.stack([np.interp(at, np.arange(len(anchors)), colours[:, i]) for i in range(3)], 1)
+
+
+HALVES = """([left, right]) => {
+    const colour = (i) => ((Math.floor(i / 3) % 32 < 16 ? left : right)[i % 3]);
+    const picture = Uint8Array.from({ length: 3072 }, (_, i) => colour(i));
+    const [{ cells }] = panels(record, { block: "layer3.1" }, description);
+    const canvas = document.createElement("canvas"), view = { overlay: 0.01 };
+    drawPanel(canvas, cells.cbam[0], { view, picture, description, dark: false, width: 192, page: 0 });
+    return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.width).data];
+}"""
+
+
+@pytest.mark.browser
+def test_the_page_finds_green_brighter_than_red_and_red_brighter_than_blue(page: Page):
+    """ITU-R BT.601: the contour line between two halves lies nearer to the darker one."""
+
+    def drawn(left: tuple[int, int, int], right: tuple[int, int, int]) -> np.ndarray:
+        return np.array(page.evaluate(HALVES, [left, right]))
+
+    rising, falling = drawn((0,) * 3, (255,) * 3), drawn((255,) * 3, (0,) * 3)
+    for colour, brightness in (((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29)):
+        for grey, same, other in ((brightness + 3, rising, falling), (brightness - 3, falling, rising)):
+            found = drawn(colour, (grey,) * 3)
+            assert np.abs(found - same).sum() < np.abs(found - other).sum() / 5, (colour, grey)

@@ -22,7 +22,9 @@ from models import CLASSES
 from tests.networks import EVERY_KIND, column, picture
 from visualize.export.column import Column
 from visualize.export.figure import BAND, figure, save
-from visualize.export.sheet import CAPTION, NUMBERS, PATH, TINY
+from visualize.export.files import MOST_IN_FIGURE
+from visualize.export.panels import panels
+from visualize.export.sheet import CAPTION, PATH, SLIDE
 from visualize.record.display import description
 from visualize.record.kinds import KINDS, kind_of
 from visualize.record.view import View
@@ -74,7 +76,7 @@ def test_maps_are_the_recorded_ones():
     assert np.allclose(
         data, maps["self_attention"]["stage3.affinity"].values[:, place].mean(0) * 64, rtol=1e-4
     )
-    data, _ = image_of(made, "danet/stage3.channel")
+    data, _ = image_of(drawn(("danet", "plain")), "danet/stage3.channel")
     assert np.allclose(data, maps["danet"]["stage3.channel"].values * 256, rtol=1e-3)
     curve = axes_of(made, "se/layer3.1.refine.gate").lines[-1].get_ydata()
     assert np.array_equal(curve, np.sort(maps["se"]["layer3.1.refine.gate"].values.ravel())[::-1])
@@ -320,7 +322,6 @@ def test_many_networks_are_wrapped_into_bands():
     half = -(-len(EVERY_KIND) // 2)
     assert BAND < len(EVERY_KIND) <= 2 * BAND
     assert len(set(tops[:half])) == len(set(tops[half:])) == 1 and tops[0] > tops[half]
-    assert made.get_figwidth() < 18
     for one in (tops[:half], tops[half:]):  # no band is half empty
         ends = [axes.bbox.x1 for axes in made.axes if axes.get_label() and axes.bbox.y1 > one[0] - 20]
         assert max(ends) > 0.85 * made.bbox.width
@@ -334,16 +335,42 @@ def test_a_slide_is_16_to_9_and_read_from_the_back_of_a_room(names):
     made = drawn(names)
     width, height = made.get_size_inches()
     assert width / height == pytest.approx(16 / 9)
-    small = {NUMBERS.size, TINY.size, PATH.size, CAPTION.size}  # fine print
     sizes = {text.get_fontsize(): text.get_text() for text in made.texts}
-    large = {size: text for size, text in sizes.items() if size not in small}
-    assert min(large) >= 72 * height / 60, large
+    large = {
+        size: text for size, text in sizes.items() if size not in (PATH.size, CAPTION.size)
+    }  # fine print
+    points = min(large) * SLIDE / width  # on a slide
+    assert points >= (11 if len(names) <= 7 else 10), large
     words = words_of(made)
     for name in names:
         best = np.argsort(-column(name).inspection.probabilities)[:2]
         assert all(CLASSES[i] in words for i in best)
     assert words.count("93.0\N{NO-BREAK SPACE}% in the test") == len(names)
     assert max(axes.bbox.x1 for axes in made.axes if axes.get_label()) > 0.85 * made.bbox.width
+
+
+@pytest.mark.parametrize("count", [len(EVERY_KIND), MOST_IN_FIGURE])
+def test_many_networks_are_a_slide_as_well(count):
+    again = [replace(column(name), key=f"{name}_again") for name in EVERY_KIND]
+    columns = [*map(column, EVERY_KIND), *again][:count]
+    made = everything() if count == len(EVERY_KIND) else figure(columns, at())
+    width, height = made.get_size_inches()
+    assert width / height == pytest.approx(16 / 9)
+
+
+def test_a_slide_says_nothing_twice():
+    """The answers above say how probable the best class is, the colours where the mean is."""
+    one = column("cbam")
+    other = replace(one, inspection=replace(one.inspection, target=(one.inspection.target + 1) % 10))
+    for asked in (one, other):
+        (cam,) = panels([asked], at())[0].cells["cbam"]
+        drawn_words, of_class = (
+            words_of(figure([asked], at())),
+            cam.said[1].replace(" %", "\N{NO-BREAK SPACE}%"),
+        )
+        assert of_class.startswith(f"for {CLASSES[asked.inspection.target]}, ")
+        assert (of_class in drawn_words) == (asked is other)
+        assert ", mean" in cam.said[0] and ", mean" not in drawn_words  # the page says it
 
 
 def test_the_title_names_picture_class_and_method():

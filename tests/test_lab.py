@@ -217,7 +217,7 @@ def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable):  
     mosaic = np.asarray(Image.open(PAGE / "examples" / "disagreement.png"))
     seen = visit(1024, 768)
     assert not any("disagreement" in url for url in seen.requests)  # fetched when it is opened
-    seen.page.get_by_role("button", name="one on which the networks differ").click()
+    seen.page.get_by_role("button", name="they differ").click()
     seen.rest()
     pictures = seen.page.locator("#disagree .pictures button")
     assert pictures.count() == len(found["pictures"])

@@ -515,6 +515,23 @@ def test_what_needs_https_is_not_offered_without(server: str, browser: Browser):
 
 
 @pytest.mark.browser
+def test_the_camera_of_a_computer(visit: callable):
+    seen = visit()
+    page, before = seen.page, seen.canvases("cam")
+    for press, taken in (("Cancel", False), ("Take the picture", True)):
+        page.locator("#camera").click()
+        page.wait_for_function("() => document.querySelector('#shoot video')?.videoWidth")
+        track = page.evaluate_handle("document.querySelector('#shoot video').srcObject.getTracks()[0]")
+        assert track.evaluate("(track) => track.readyState") == "live"
+        page.locator("#shoot").get_by_role("button", name=press).click()
+        page.locator("#shoot").wait_for(state="hidden")
+        seen.rest()
+        assert track.evaluate("(track) => track.readyState") == "ended"  # its light goes out
+        assert page.locator("#remove").is_visible() is taken
+        assert (seen.canvases("cam") != before) is taken
+
+
+@pytest.mark.browser
 @both
 def test_bad_file_says_so_and_the_page_goes_on(visit: callable, tmp_path: Path):
     seen = visit()
@@ -784,6 +801,29 @@ def test_cards_of_all_mechanisms_are_on_the_page(visit: callable):
     assert "No network is measured yet" in seen.page.locator("#results").inner_text()  # of these stand-ins
     seen.page.locator("#cards select").select_option("se")
     seen.page.locator("#detail h2", has_text="Squeeze-and-Excitation").wait_for()
+
+
+@pytest.mark.browser
+def test_all_ten_answers_under_the_pointer_and_by_keyboard(visit: callable):
+    seen = visit()
+    row = seen.page.locator('#glance .row[data-key="se"]')
+    every = row.locator(".every")
+    assert not every.is_visible()
+    row.locator(".answer").hover()
+    every.wait_for(state="visible")
+    shares = every.locator("i").evaluate_all(
+        "(bars) => bars.map((bar) => +bar.style.getPropertyValue('--p'))"
+    )
+    assert len(shares) == 10 and shares == sorted(shares, reverse=True) and abs(sum(shares) - 1) < 1e-4
+    first = row.locator(".bars:not(.every) li").all_inner_texts()
+    assert every.locator("li").all_inner_texts()[:3] == first
+    seen.page.mouse.move(0, 0)
+    every.wait_for(state="hidden")
+    row.locator(".away").focus()
+    seen.page.keyboard.press("Tab")
+    every.wait_for(state="visible")
+    seen.page.keyboard.press("Escape")
+    every.wait_for(state="hidden")
 
 
 @pytest.mark.browser

@@ -20,7 +20,7 @@ import visualize
 from models import catalogue
 from models.recording import recording
 from models.resnet import ResNet18
-from models.results import table
+from models.results import evidence, table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -98,6 +98,13 @@ def test_the_readmes_table_is_what_the_command_prints():
     written = re.search(r"<!-- table -->\n(.*?)\n<!-- /table -->", README, re.DOTALL)
     assert written and written[1] == table.markdown(), (
         "run `python -m models.results.table --write README.md`"
+    )
+
+
+def test_the_readmes_evidence_is_what_the_command_prints():
+    written = re.search(r"<!-- evidence -->\n(.*?)\n<!-- /evidence -->", README, re.DOTALL)
+    assert written and written[1] == evidence.markdown(), (
+        "run `python -m models.results.evidence --write README.md`"
     )
 
 

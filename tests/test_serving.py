@@ -595,7 +595,7 @@ def python(code: str, *arguments: str, **environment: str) -> str:
 
 
 HEAPS = """
-import ctypes, re, sys, threading
+import ctypes, re, resource, sys, threading
 if sys.argv[1] == "flat":
     from visualize.server import flatten_memory
     flatten_memory()
@@ -608,24 +608,30 @@ def work():
 threads = [threading.Thread(target=work) for _ in range(16)]
 [thread.start() for thread in threads]
 barrier.wait()
-large = [bytes(400_000) for _ in range(50)]
+large = [bytes(2_000_000) for _ in range(50)]
 del large  # glibc would now raise its threshold and keep blocks of this size
-kept = [bytes(400_000) for _ in range(50)]
+kept = [bytes(2_000_000) for _ in range(50)]
 text, size = ctypes.c_char_p(), ctypes.c_size_t()
 file = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
 libc.malloc_info(0, file)
 libc.fclose(file)
 report = text.value.decode()
-print(len(re.findall("<heap nr", report)), re.search(r'type="mmap" count="(\\d+)"', report)[1])
+faults = -resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):  # pictures, each with forty feature maps
+    maps = [bytearray(b"1") * 2**18 for _ in range(40)]
+    del maps
+faults += resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(len(re.findall("<heap nr", report)), re.search(r'type="mmap" count="(\\d+)"', report)[1], faults)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another allocator than glibc's")
 def test_memory_is_taken_from_few_arenas_and_large_blocks_are_given_back():
-    usual, usual_blocks = map(int, python(HEAPS, "usual").split())
-    heaps, blocks = map(int, python(HEAPS, "flat").split())
+    usual, usual_blocks, _ = map(int, python(HEAPS, "usual").split())
+    heaps, blocks, faults = map(int, python(HEAPS, "flat").split())
     assert heaps <= 2 < usual
     assert blocks >= 50 > usual_blocks  # each is given back to the system when it is freed
+    assert faults < 2 * 40 * 64  # pages of ten pictures: the memory of the first is used again
 
 
 PREPARED = """

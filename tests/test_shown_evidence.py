@@ -63,6 +63,14 @@ def test_without_the_averages_there_are_no_profiles(folder):
     assert evidence("danet", folder)["profiles"] == []
 
 
+def test_faithfulness_waits_for_its_controls(folder):
+    write_evidence("danet", folder)
+    facts = read_facts("danet", folder)
+    del facts["evidence"]["faithfulness"]["Sobel"]  # not measured yet
+    write_facts("danet", facts, folder)
+    assert evidence("danet", folder)["faithfulness"] == []
+
+
 @pytest.mark.parametrize(
     "axes, role, over, shape, kept, drawn, mean_over, times",
     [
@@ -103,4 +111,4 @@ def test_a_network_in_a_few_words(folder):
     for row in facts["evidence"]["replacements"]:
         if row["replacement"] == "average":
             row["verdict"] = "same"
-    assert at_once(facts)["line"] == "its average does as well"
+    assert at_once(facts)["line"] == "its average: no clear loss"

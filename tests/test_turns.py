@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from visualize.answers import Lines
+from visualize.answers import Lines, while_there
 from visualize.record.requests import RequestError
 from visualize.turns import Line, Waiting
 
@@ -107,6 +107,24 @@ async def test_nothing_is_computed_for_who_has_left(work: Work):
         end.set()
     await last
     assert work.started == ["a", "b", "z"] and heard[-1] == "z"
+
+
+@in_loop
+async def test_no_row_and_no_file_is_computed_for_who_has_left(work: Work):
+    """Nothing is sent until such an answer is whole, so the server must ask whether somebody waits for it."""
+
+    class Request:
+        async def is_disconnected(self) -> bool:
+            return True
+
+    line = Line(at_once=1)
+    busy = visit(line, work.jobs("a"), [])
+    await until(lambda: work.started == ["a"])
+    with pytest.raises(RequestError, match="left"):
+        await while_there(Request(), line.run(work.job("row")))
+    work.ends["a"].set()
+    await busy
+    assert await line.run(lambda: "next") == "next" and work.started == ["a"]
 
 
 @in_loop

@@ -300,3 +300,4 @@ async def while_there(request: Request, work):
         return task.result()
     finally:
         task.cancel()
+        await asyncio.wait([task])  # until it has left the line

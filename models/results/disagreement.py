@@ -23,7 +23,7 @@ MOST, ACROSS, SIDE = 200, 20, 32  # pictures, of them side by side, pixels of on
 
 
 def disagreement(folder: Path = CHECKPOINTS, most: int = MOST) -> dict:
-    """The test pictures on which the networks of the most frequent data set differ most.
+    """The test pictures of CIFAR-10 on which the networks differ most.
 
     The most even split comes first: the fewer networks give the commonest answer, the earlier; of equal ones
     the first in the test set.
@@ -40,7 +40,8 @@ def disagreement(folder: Path = CHECKPOINTS, most: int = MOST) -> dict:
         found = predictions.read(facts["name"], facts, folder)
         if found is not None and facts.get("dataset", "cifar10") == "cifar10":
             stored.append((facts, *found))
-    stored = [one for one in stored if len(one[1]) == max(len(predicted) for _, predicted, _ in stored)]
+    most_images = max((len(predicted) for _, predicted, _ in stored), default=0)
+    stored = [one for one in stored if len(one[1]) == most_images]
     if len(stored) < 2:
         raise CheckpointError("Fewer than two networks have stored predictions: there is nothing to compare.")
     answers = np.stack([predicted for _, predicted, _ in stored])  # (networks, N)

@@ -313,7 +313,7 @@ def line_of(found: dict) -> str:
     taken = [found["rows"][name] for name in TAKES_AWAY if name in found["rows"]]
     if all(row["verdict"] == "same" for row in taken):
         return "no measurable use"
-    return "its average does as well"
+    return "its average: no clear loss"
 
 
 def networks_at_once(folder: Path = CHECKPOINTS) -> list[dict]:
@@ -322,10 +322,11 @@ def networks_at_once(folder: Path = CHECKPOINTS) -> list[dict]:
 
 
 def used(folder: Path = CHECKPOINTS) -> dict:
-    """For the page: `networks` (see `at_once`), `questions`, replacement -> what it asks, and `caption`."""
+    """For the page: `networks` (see `at_once`), `questions`, replacement -> what it asks, `alone`, the
+    replacements that are measured block by block, and `caption`."""
     networks = networks_at_once(folder)
     questions = {name: REPLACEMENTS[name] for name in (*TAKES_AWAY, "factor 1")}
-    return {"networks": networks, "questions": questions, "caption": caption(networks)}
+    return {"networks": networks, "questions": questions, "alone": ALONE, "caption": caption(networks)}
 
 
 def markdown(folder: Path = CHECKPOINTS) -> str:

@@ -16,7 +16,7 @@ from .panels import Panel, query_of, tiles
 from .sheet import ACCENT, GREY, INK, INKS, NUMBERS, PATH, TINY, Sheet, fitting, text_width, wrapped
 
 TALL, STRIP = 0.5, 0.08  # of a side: the height of curves, areas and bars; of the strip below a curve
-TILE_GAP, TILE_NAME = 0.06, 0.17  # in inches
+TILE_GAP, TILE_NAME, RAMP = 0.06, 0.2, 0.2  # in inches
 
 
 def draw(sheet: Sheet, panel: Panel, x: float, y: float) -> float:
@@ -24,7 +24,7 @@ def draw(sheet: Sheet, panel: Panel, x: float, y: float) -> float:
     y = MODES[panel.drawn](sheet, panel, x, y)
     if panel.drawn in ("places", "tiles", "matrix"):
         y = ramp(sheet, panel, x, y)
-    y = sheet.write(x, y + 0.03, "\n".join(panel.said), NUMBERS, sheet.lane) if panel.said else y + 0.03
+    y = sheet.write(x, y + 0.03, "\n".join(panel.brief), NUMBERS, sheet.lane) if panel.brief else y + 0.03
     return sheet.write(x, y, panel.tensor, PATH, sheet.lane)
 
 
@@ -36,8 +36,8 @@ def height_of(panel: Panel, side: float, lane: float) -> float:
     heights = {"places": side, "grid": side, "matrix": side / 3 if panel.kind == "table" else side}
     heights |= {"bars": TALL * side, "tiles": -(-shown // across) * tile}
     height = heights.get(panel.drawn, (TALL + STRIP) * side + 0.03)
-    height += 0.16 * (panel.drawn in ("places", "tiles", "matrix")) + 0.03
-    said = sum(len(wrapped(line, lane, NUMBERS)) for line in panel.said)
+    height += RAMP * (panel.drawn in ("places", "tiles", "matrix")) + 0.03
+    said = sum(len(wrapped(line, lane, NUMBERS)) for line in panel.brief)
     return height + said * NUMBERS.leading + len(wrapped(panel.tensor, lane, PATH)) * PATH.leading
 
 
@@ -45,16 +45,16 @@ def ramp(sheet: Sheet, panel: Panel, x: float, y: float) -> float:
     """The colours from end to end; a line under them is the range of the map, a dot its mean."""
     low, high = panel.end_words
     sheet.write(x, y + 0.015, low, TINY)
-    sheet.write(x + sheet.side, y + 0.015, high, TINY, align="right")
+    sheet.write(x + sheet.wide, y + 0.015, high, TINY, align="right")
     left, right = text_width(low, TINY) + 0.07, text_width(high, TINY) + 0.07
-    axes = sheet.axes(x + left, y + 0.06, sheet.side - left - right, 0.07)
+    axes = sheet.axes(x + left, y + 0.08, sheet.wide - left - right, 0.07)
     axes.imshow(np.linspace(0, 1, 256)[None], cmap=sheet.colours, extent=(0, 1, 0, 1), aspect="auto")
     values, position = panel.values[np.isfinite(panel.values)], norm(panel)
     least, most, mean = (float(position(value)) for value in (values.min(), values.max(), values.mean()))
     axes.plot([least, most], [-0.55, -0.55], color=INK, linewidth=1.0, clip_on=False, solid_capstyle="butt")
     axes.plot([mean], [-0.55], marker="o", markersize=2.6, color=INK, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    return y + 0.16
+    return y + RAMP
 
 
 def norm(panel: Panel) -> Normalize:
@@ -130,7 +130,7 @@ def draw_matrix(sheet: Sheet, panel: Panel, x: float, y: float) -> float:
     height = sheet.side / 3 if panel.kind == "table" else sheet.side
     axes = sheet.axes(x, y, sheet.side, height, panel.name)
     paint(sheet, axes, panel, panel.values, over_picture=False)
-    few, size = description()["numbers_in_cells"], min(9.5, 17 * sheet.side / panel.values.shape[1])
+    few, size = description()["numbers_in_cells"], min(NUMBERS.size, 17 * sheet.side / panel.values.shape[1])
     for (row, at), value in np.ndenumerate(panel.values) if panel.values.size <= few else ():
         light = sum(sheet.colours(float(norm(panel)(value)))[:3]) > 1.5
         colour = "black" if light else "white"
@@ -157,13 +157,13 @@ def draw_grid(sheet: Sheet, panel: Panel, x: float, y: float) -> float:
 def plot(sheet: Sheet, panel: Panel, x: float, y: float, right: float) -> Axes:
     """Axes from 0 to `right`, with the two ends of the scale beside them."""
     height = TALL * sheet.side
-    width = sheet.side - max(text_width(end, TINY) for end in panel.end_words) - 0.07
+    width = sheet.wide - max(text_width(end, TINY) for end in panel.end_words) - 0.07
     axes = sheet.axes(x, y, width, height, panel.name)
     axes.set_yscale("log" if panel.scale == "uniform=1" else "linear")
     axes.set(xlim=(0, right), ylim=panel.ends)
     axes.axhspan(*panel.ends, color=INKS["ground"], zorder=0)
-    for end, top in zip(panel.end_words, (height - 0.12, -0.03)):
-        sheet.write(x + sheet.side, y + top, end, TINY, align="right")
+    for end, top in zip(panel.end_words, (height - 0.15, -0.04)):
+        sheet.write(x + sheet.wide, y + top, end, TINY, align="right")
     return axes
 
 

@@ -30,6 +30,7 @@ from .sheet import (
     INK,
     NAME,
     NOTE,
+    SLIDE,
     SUBTITLE,
     TITLE,
     Sheet,
@@ -38,17 +39,17 @@ from .sheet import (
     wrapped,
 )
 
-WIDTHS = np.arange(14.4, 29, 0.8).tolist()  # of a slide, in inches: the smaller, the larger its letters
-EDGE, GAP = 0.35, 0.2  # around everything, between columns
-PHOTO = 0.85
-UNDER_TITLE, UNDER_HEADER, UNDER_HEADING, UNDER_MAP, UNDER_BAND = 0.12, 0.12, 0.04, 0.12, 0.3
+WIDTHS = np.arange(SLIDE, 48, 0.5).tolist()  # in inches: the smaller the sheet, the larger its letters
+EDGE, GAP = 0.3, 0.2  # around everything, between columns
+PHOTO = 0.8
+UNDER_TITLE, UNDER_HEADER, UNDER_HEADING, UNDER_MAP, UNDER_BAND = 0.12, 0.1, 0.04, 0.1, 0.3
 TOP = EDGE + PHOTO + UNDER_TITLE
 ANSWERS, ANSWER = 2, 0.26  # how many are shown; a line of one and its bar
 WINNER, UNTRAINED = BODY._replace(colour=INK), NOTE._replace(colour="#b45309")
 ABSENT = NOTE._replace(colour="#7d8590")
 BAND = 8  # networks side by side at most; more go on in a second band below
 FEW_MAPS = 6  # stand in one row, more in two
-MOST_LANES = 9  # maps side by side; with more, words would be too small to read
+MOST_LANES = 7  # maps side by side, or as many as there are networks; with more, words would be too small
 SIDES = np.arange(4.0, 0.84, -0.05).round(2).tolist()  # of a map, in inches, the largest that fits
 
 
@@ -70,8 +71,8 @@ def figure(
     """Draws what the page shows of some networks.
 
     Each network has its CAM, below it and beside it its own maps, and a sentence for each kind of map that
-    others have and it has not. Up to eight networks make a sheet of 16:9; more are wrapped into bands, one
-    below the other.
+    others have and it has not. The sheet is 16:9, as a slide; more than eight networks are wrapped into
+    bands, one below the other.
 
     Args:
         columns: one per network, all of the same picture.
@@ -93,8 +94,8 @@ def figure(
     y = TOP
     for band in bands:
         y = draw_band(sheet, band, y) + UNDER_BAND
-    height = max(width * 9 / 16, y - UNDER_BAND + below)
-    sheet.write(EDGE, height - below, said, CAPTION, width - 2 * EDGE)
+    height = max(width * 9 / 16, y - UNDER_BAND + below)  # as a slide, if the largest sheet has the room
+    sheet.write(EDGE, height - below, said, CAPTION, caption_width(width))
     return sheet.cut(height)
 
 
@@ -124,7 +125,7 @@ def blocks(columns: list[Column], rows: list[Row]) -> list[Block]:
                 absent[key].append(said_of(row.cells[key]))
     deep = 1 if sum(map(len, shown.values())) <= FEW_MAPS else 2
     lanes = {key: -(-len(maps) // deep) for key, maps in shown.items()}
-    while sum(lanes.values()) > MOST_LANES:
+    while sum(lanes.values()) > max(MOST_LANES, len(columns)):
         richest = max(lanes, key=lanes.get)
         lanes[richest] -= 1
     found = []
@@ -150,21 +151,27 @@ def sizes(bands: list[list[Block]], said: str) -> tuple[float, float, float]:
         lane = (width - 2 * EDGE + GAP) / lanes - GAP
         room = width * 9 / 16 - TOP - EDGE - caption_height(said, width)
         for side in SIDES:
-            if side <= lane and (len(bands) > 1 or band_height(bands[0], side, lane) <= room):
+            if side <= lane and bands_height(bands, side, lane) <= room:
                 return width, lane, side
     return width, lane, SIDES[-1]
 
 
+def caption_width(width: float) -> float:
+    """Small letters are set on whole pixels, which makes their lines a little wider than they measure."""
+    return 0.96 * (width - 2 * EDGE)
+
+
 def caption_height(said: str, width: float) -> float:
-    return len(wrapped(said, width - 2 * EDGE, CAPTION)) * CAPTION.leading
+    return len(wrapped(said, caption_width(width), CAPTION)) * CAPTION.leading
 
 
 def lanes_of(band: list[Block]) -> int:
     return sum(len(block.lanes) for block in band)
 
 
-def band_height(band: list[Block], side: float, lane: float) -> float:
-    return header_height(band, lane) + sum(row_heights(band, side, lane))
+def bands_height(bands: list[list[Block]], side: float, lane: float) -> float:
+    high = sum(header_height(band, lane) + sum(row_heights(band, side, lane)) for band in bands)
+    return high + (len(bands) - 1) * UNDER_BAND
 
 
 def row_heights(band: list[Block], side: float, lane: float) -> tuple[float, float]:

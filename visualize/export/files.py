@@ -28,7 +28,7 @@ from ..record.view import View
 from .column import Column, all_maps, inspect_column
 
 FORMS = ("png", "pdf", "npz", "json")
-MOST_IN_FIGURE = 24  # networks: two bands of twelve columns; more would be too small to read
+MOST_IN_FIGURE = 24  # networks: three bands of eight; more would be too small to read
 PACKAGES = ("torch", "torchvision", "numpy", "gradio", "grad-cam", "matplotlib")
 
 

@@ -66,6 +66,7 @@ class Panel:
         flat: the whole map would have one colour, and gets exactly one.
         others: the values of other networks on the same scale, drawn in grey behind a curve.
         said: lines of words to stand below.
+        brief: those of them that a slide needs, where colours and answers are seen beside them.
     """
 
     column: Column
@@ -81,6 +82,7 @@ class Panel:
     flat: bool = False
     others: list[np.ndarray] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    brief: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -130,7 +132,7 @@ def panels(columns: list[Column], view: View, target: str = "predicted", cam: st
         shown = [panel for cell in cells.values() if isinstance(cell, list) for panel in cell]
         scale(shown, view)
         for panel in shown:
-            panel.said = lines_about(panel, view, cam)
+            panel.said, panel.brief = (lines_about(panel, view, cam, brief) for brief in (False, True))
         rows.append(Row(section, block, cells))
     return rows
 
@@ -318,8 +320,8 @@ def times(panel: Panel, x: float) -> str:
     return number(x) + description()["scales"][panel.scale].get("unit", "")
 
 
-def range_of(panel: Panel) -> str:
-    """The range of a map; of branches, of the last one's share."""
+def range_of(panel: Panel, brief: bool = False) -> str:
+    """The range of a map, in brief without its mean; of branches, of the last one's share."""
     said, judged = description()["said"], panel.judged
     least, most = float(np.nanmin(judged)), float(np.nanmax(judged))
     mean = float(np.nanmean(judged, dtype=np.float64))
@@ -328,24 +330,24 @@ def range_of(panel: Panel) -> str:
         return said["relative"].format(**words) if most > 0 else said["no_cam"]
     if is_constant(least, most):
         return said["constant"].format(**words)
-    return said["flat" if panel.flat else "range"].format(**words)
+    return said["flat" if panel.flat else "range_in_brief" if brief else "range"].format(**words)
 
 
-def lines_about(panel: Panel, view: View, cam: str) -> list[str]:
-    """The range of a map, and what else is to be said about it."""
-    seen, kind, values, said, lines = (
-        panel.column.inspection,
-        panel.kind,
-        panel.map.values,
-        description()["said"],
-        [],
-    )
+def lines_about(panel: Panel, view: View, cam: str, brief: bool) -> list[str]:
+    """The range of a map, and what else is to be said about it.
+
+    In brief nothing is said twice: the colours show the mean, and that a CAM is relative; the answers above
+    show how probable the best class is.
+    """
+    seen, kind, values = panel.column.inspection, panel.kind, panel.map.values
+    said, lines = description()["said"], []
     if kind == "branch":
         names = tile_names(panel, len(values))
-        lines.append(said["range_of"].format(name=names[-1], range=range_of(panel)))
-    elif kind != "grid":
-        lines.append(range_of(panel))
-    if kind == "cam" and cam != "EigenCAM":  # which knows no class
+        lines.append(said["range_of"].format(name=names[-1], range=range_of(panel, brief)))
+    elif kind != "grid" and not (brief and kind == "cam" and values.max() > 0):
+        lines.append(range_of(panel, brief))
+    best = int(seen.probabilities.argmax())
+    if kind == "cam" and cam != "EigenCAM" and not (brief and seen.target == best):  # Eigen-CAM: no class
         share = percent(float(seen.probabilities[seen.target]))
         lines.append(said["class"].format(**{"class": CLASSES[seen.target], "share": share}))
     if kind in ("channel", "branch"):

@@ -42,10 +42,11 @@ class Style(NamedTuple):
         return 1.3 * self.size / 72
 
 
-TITLE, SUBTITLE = Style(20.0, bold=True), Style(13.0, GREY)
-NAME, HEADING, BODY = Style(13.0, bold=True), Style(11.0, bold=True), Style(11.5, GREY)
-NOTE = Style(10.9, GREY)  # a sixtieth of the height of the largest usual sheet, for the back of a room
-NUMBERS, TINY, PATH, CAPTION = Style(9.0), Style(8.5, GREY), Style(7.0, GREY, mono=True), Style(7.5, GREY)
+SLIDE = 13.333  # inches: the width of a 16:9 slide, on which the sizes below are meant
+TITLE, SUBTITLE = Style(22.0, bold=True), Style(13.0, GREY)
+NAME, HEADING, BODY = Style(12.0, bold=True), Style(11.5, bold=True), Style(11.5, GREY)
+NOTE, NUMBERS, TINY = Style(11.0, GREY), Style(11.0), Style(11.0, GREY)  # read at the back of a room
+PATH, CAPTION = Style(6.5, GREY, mono=True), Style(7.0, GREY)  # fine print: for who has the file
 
 
 def font(style: Style) -> FontProperties:
@@ -80,10 +81,14 @@ def wrapped(text: str, width: float, style: Style) -> tuple[str, ...]:
 
 
 class Sheet:
-    """A figure of some width, for maps of `side` inches with words `lane` inches wide below them."""
+    """A figure of some width, for maps of `side` inches with words `lane` inches wide below them.
+
+    Curves, and colours with words at their ends, are `wide`: on narrow maps the words would leave no room.
+    """
 
     def __init__(self, width: float, view: View, side: float, lane: float, pixels: np.ndarray):
         self.width, self.view, self.side, self.lane, self.pixels = width, view, side, lane, pixels
+        self.wide = max(side, min(lane, 1.7))
         anchors = [f"#{colour}" for colour in description()["colours"][view.colours].split()]
         self.colours = LinearSegmentedColormap.from_list(view.colours, anchors)
         self.figure = Figure(figsize=(width, 1), facecolor="white")

@@ -79,8 +79,8 @@ class Inspection:
         cam_ranges: block -> lowest and highest value before that, in the CAM method's own unit.
         maps: path -> everything the mechanism recorded, in the order of computation.
         strength: `stage2` -> |y - x| / |x| of the module there: how much it changes what it was given.
-        before: (classes,) what it answers as trained, where its attention was to be replaced (see `replaced`);
-            replace_note: a sentence, where nothing was.
+        before: (classes,) what it answers as trained, where attention was to be replaced (see `replaced`).
+        replace_note: a sentence, where nothing was replaced.
     """
 
     pixels: np.ndarray

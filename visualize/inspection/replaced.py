@@ -8,6 +8,7 @@ What can be put there, and what that asks, is said in `models.replacements`.
 """
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,10 +72,8 @@ def inspect_replaced(
     before, attention, others = as_trained(model, image, replacement.other)
     found = None
     if facts:
-        try:
+        with suppress(CheckpointError):  # they are not measured for every network
             found = averages.read(name, facts["sha256"])
-        except CheckpointError:
-            pass  # most networks do without
     note = why_not(CATALOGUE[name].title, attention, found, replacement)
     edits = None if note else edits_of(attention, found, others, replacement)
     seen = inspect(model, image, target, cam, stage, edits)

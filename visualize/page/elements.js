@@ -21,6 +21,10 @@ export function select(label, options, value, chosen, given = {}) { // options: 
   return make("label", "choice", make("span", {}, label), node);
 }
 
+export function keep(root, nodes) { // these children, in this order; nothing is moved where that is so already
+  if (nodes.length !== root.children.length || nodes.some((node, i) => root.children[i] !== node)) root.replaceChildren(...nodes);
+}
+
 // One tab stop for many: the arrow keys walk among the children that `parts` finds, Home and End go to the ends.
 // `across`: how many stand side by side, so that up and down walk, too.
 export function roving(root, parts, across = () => Infinity) {
@@ -56,31 +60,38 @@ export function hold() { // returns the function that lets go again
   };
 }
 
-// ---- jobs wait for the next frame; of those with the same key only the newest is done
+// ---- jobs wait for the next frame; of those with the same key only the newest is done. A job that is a generator may
+// be put aside at each `yield`. What need not come `soon`, such as what is out of sight, comes after everything else.
 
 const PORTION = 12; // milliseconds a frame
 const QUIET = 3; // frames without a job until all is done: what has come into view asks for more
-const jobs = new Map();
+const urgent = new Map(), others = new Map(); // key -> the steps that are left of the job
 let release = null, quiet = 0;
-export function later(key, job) {
-  jobs.delete(key);
-  jobs.set(key, job);
+export function later(key, job, soon = true) {
+  urgent.delete(key);
+  others.delete(key);
+  (soon ? urgent : others).set(key, steps(job));
   quiet = 0;
   if (release) return;
   release = hold();
   requestAnimationFrame(work);
 }
+function* steps(job) {
+  const more = job();
+  if (more?.next) yield* more;
+}
+function step() { // of the oldest job: whether there was one
+  const jobs = urgent.size ? urgent : others, [key, left] = jobs.entries().next().value || [];
+  if (left?.next().done && jobs.get(key) === left) jobs.delete(key); // not a newer one of that key
+  return Boolean(left);
+}
 function work() {
   const until = performance.now() + PORTION;
-  for (const [key, job] of jobs) {
-    jobs.delete(key);
-    job();
-    if (performance.now() > until) break;
-  }
-  if (jobs.size || quiet++ < QUIET) return requestAnimationFrame(work);
+  while (step() && performance.now() < until);
+  if (urgent.size || others.size || quiet++ < QUIET) return requestAnimationFrame(work);
   release();
   release = null;
 }
 export function finishNow() { // before the page is printed
-  for (const [key, job] of jobs) jobs.delete(key), job();
+  while (step());
 }

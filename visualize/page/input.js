@@ -173,7 +173,7 @@ export function input(state, engine, examples, say) {
     if (detail !== "picture") return;
     if (!state.picture.source) state.picture.source = rgba(state.picture.pixels); // it came in a link
     $("#remove").hidden = Boolean(state.picture.example);
-    for (const part of strip.children) part.setAttribute("aria-pressed", part.dataset.name === state.picture.example);
+    for (const part of strip.querySelectorAll("[data-name]")) part.setAttribute("aria-pressed", part.dataset.name === state.picture.example);
     crops();
   });
   return { example, take };

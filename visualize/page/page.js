@@ -71,7 +71,7 @@ function redraw() { // what follows the record and the view, part by part
   const record = columns.record();
   seen();
   later("glance", () => glance.show(record));
-  later("maps", () => { maps.show(record); tabs(); });
+  later("maps", function* () { yield* maps.show(record); tabs(); });
   later("pair", () => pictures.show(record));
   later("detail", () => detail.show(record));
   later("used", () => used.show());

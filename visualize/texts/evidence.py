@@ -57,6 +57,7 @@ def evidence(name: str, folder: Path = CHECKPOINTS) -> dict | None:
         "faithfulness": [
             {"map": path, "control": path in maps.CONTROLS, **scores}
             for path, scores in found["faithfulness"].items()
+            if {*maps.CONTROLS} <= {*found["faithfulness"]}  # a map alone says nothing
         ],
         "profiles": [
             profile(path, values, record)

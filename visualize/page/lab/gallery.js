@@ -1,23 +1,24 @@
 // Test pictures on which trained networks differ: small, opened on demand, each one click from the grid.
 
 import { button, hold, make, oneStop, roving } from "../elements.js";
-import { rgba } from "../picture.js";
+import { SIDE, rgba } from "../picture.js";
 
-const ACROSS = 20, SIDE = 32; // pictures side by side in the file, and pixels of each
 const say = (count) => `${count} ${count === 1 ? "says" : "say"}`;
 
 export function gallery(state, engine, columns, titles, there) {
   const root = document.querySelector("#disagree"), list = make("div", { class: "pictures", role: "group", "aria-label": "Pictures on which networks differ" });
   const readout = make("p", { class: "readout note", role: "status" }), rest = "Point at a picture, or walk through them with the arrow keys; a click shows it to the networks.";
   let found = null;
-  root.hidden = document.querySelector("#differing").hidden = !there;
+  root.hidden = !there;
   root.querySelector(".inside").append(list, readout);
   root.addEventListener("toggle", () => { if (root.open && !found) load(); });
-  document.querySelector("#differing button").addEventListener("click", () => {
+  const more = button("", { class: "differing", tabIndex: -1, title: "Test pictures on which the networks differ" }, () => {
     root.open = true;
     root.scrollIntoView({ block: "start" });
     root.querySelector("summary").focus({ preventScroll: true });
   });
+  more.append(make("b", { "aria-hidden": "true" }, "≠"), make("span", {}, "they differ"));
+  if (there) document.querySelector("#examples").append(more); // the last of the examples, and no stop of its own
 
   async function load() {
     const release = hold();
@@ -36,10 +37,10 @@ export function gallery(state, engine, columns, titles, there) {
   async function show() {
     const image = make("img", { src: found.picture });
     await image.decode().catch(() => { throw new Error("The pictures cannot be fetched at the moment."); });
-    const rows = image.naturalHeight / SIDE;
+    const across = image.naturalWidth / SIDE, rows = image.naturalHeight / SIDE;
     list.replaceChildren(...found.pictures.map((picture, i) => {
-      const [x, y] = [i % ACROSS, Math.floor(i / ACROSS)], words = sentence(picture);
-      const place = `background: url("${found.picture}") ${(100 * x) / (ACROSS - 1)}% ${(100 * y) / Math.max(1, rows - 1)}% / ${100 * ACROSS}% ${100 * rows}%`;
+      const [x, y] = [i % across, Math.floor(i / across)], words = sentence(picture);
+      const place = `background: url("${found.picture}") ${(100 * x) / (across - 1)}% ${(100 * y) / Math.max(1, rows - 1)}% / ${100 * across}% ${100 * rows}%`;
       const node = button("", { style: place, "data-index": picture.index, "aria-label": words, title: words }, () => take(image, x, y, picture));
       for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.textContent = words; });
       return node;

@@ -1,7 +1,7 @@
 // Two pictures: one is pinned as A, whatever comes next is B. For each network the maps of both at the chosen block, B's
 // curves over A's, and the map of their difference.
 
-import { button, hold, make } from "../elements.js";
+import { button, hold, keep, make } from "../elements.js";
 import { rgba } from "../picture.js";
 import { localName, panels, percent } from "../maps/record.js";
 import { differenceOf, onOneScale } from "./difference.js";
@@ -21,6 +21,7 @@ export class Pictures {
   show(record) {
     const { pinned, picture } = this.state, same = pinned && pinned.every((byte, i) => byte === picture.pixels[i]);
     this.pin.textContent = pinned ? "Let A go" : "Pin as A";
+    this.pin.nextElementSibling.textContent = pinned ? "A is pinned: see below." : "keeps this picture; the next one is B, and both are shown beside each other.";
     this.node.hidden = !pinned;
     if (!pinned) return this.clear();
     for (const [canvas, pixels] of [[this.a, pinned], [this.b, picture.pixels]])
@@ -52,7 +53,7 @@ export class Pictures {
     this.asked = key;
     if (!names.length) return;
     const { signal } = (this.controller = new AbortController()), release = hold();
-    const options = { target: about.target, cam: about.cam, random: names.some(this.columns.isRandom), replace: about.replace ?? null };
+    const options = { target: about.target, cam: about.cam, random: names.some(this.columns.isRandom) };
     const onColumn = (column) => this.columns.keep(column, about), onUnavailable = ({ key: name, reason }) => this.columns.missing.set(name, reason);
     try {
       for (let at = 0; at < names.length; at += this.columns.most)
@@ -86,7 +87,7 @@ export class Pictures {
     }
     if (!this.said.querySelector("button")) this.say(both.length ? this.answers(both, there) : "Looking at A …");
     this.clear(kept);
-    if (nodes.length !== this.list.children.length || nodes.some((node, i) => this.list.children[i] !== node)) this.list.replaceChildren(...nodes);
+    keep(this.list, nodes);
   }
   triple(section, a, b, [was, is], [first, second], kept) {
     const name = `pair ${section.kind} ${b.key} ${localName(b.tensor)}`;
@@ -102,8 +103,8 @@ export class Pictures {
     });
     kept.add(name);
     if (!this.triples.has(name)) this.triples.set(name, make("section", { class: "triple", "data-mechanism": b.key, "data-section": section.kind }, make("h3", {}, `${is.name}: `, make("span", "note", section.title)), make("div", "figures")));
-    const node = this.triples.get(name), { lastChild: list } = node;
-    if (figures.length !== list.children.length || figures.some((figure, i) => list.children[i] !== figure)) list.replaceChildren(...figures);
+    const node = this.triples.get(name);
+    keep(node.lastChild, figures);
     return node;
   }
   answers(both, there) {

@@ -5,17 +5,16 @@ import { button, hold, make } from "../elements.js";
 import { endsOf, forest, minus, points, within } from "./forest.js";
 
 const NAMES = { "another picture's": "another’s" }; // where a column is narrow
-const PICTURE = ["average", "another picture's", "level", "shuffled", "query ignored"]; // were measured block by block
 
 export class Used {
-  constructor(state, engine, columns, { networks, questions, caption }) {
-    Object.assign(this, { state, engine, columns, networks, questions, caption, chosen: PICTURE[0], known: new Map(), seen: false });
+  constructor(state, engine, columns, { networks, questions, alone, caption }) {
+    Object.assign(this, { state, engine, columns, networks, questions, caption, chosen: alone[0], known: new Map(), seen: false });
     this.root = document.querySelector("#used");
     this.root.querySelector(".none").hidden = networks.length > 0;
     if (!networks.length) return;
     this.panels = make("div", "panels");
     this.question = make("p", "note");
-    this.choice = make("div", { class: "segments", role: "group", "aria-label": "Replacement" }, ...PICTURE.map((name) =>
+    this.choice = make("div", { class: "segments", role: "group", "aria-label": "Replacement" }, ...alone.map((name) =>
       button(name, { "data-replacement": name }, () => { this.chosen = name; this.draw(); })));
     this.root.querySelector(".inside").append(this.table(), make("p", "note", caption), this.warning(),
       make("h3", {}, "Block by block: points lost"), this.choice, this.question, this.panels);
@@ -43,8 +42,8 @@ export class Used {
   warning() { // why the most obvious replacement is not in the table
     const measured = this.networks.filter(({ rows }) => rows["factor 1"]);
     if (!measured.length) return "";
-    const worst = measured.reduce((a, b) => (b.rows["factor 1"].lost.value > a.rows["factor 1"].lost.value ? b : a));
-    const { right, title, rows: { "factor 1": one, average } } = worst;
+    const apart = ({ rows }) => rows["factor 1"].lost.value - rows.average.lost.value; // where the two questions differ most
+    const { right, title, rows: { "factor 1": one, average } } = measured.reduce((a, b) => (apart(b) > apart(a) ? b : a));
     return make("p", "warning", make("b", {}, "Factor 1 is no fair question."), " To switch gates off, one may set them all to 1. But gates centre on one half, "
       + "so 1 doubles what every block adds, and the network meets sizes that it never saw. "
       + `${title} then falls from ${right.toFixed(1)} to ${one.right.toFixed(1)} %, and the loss says nothing about its attention: with its average it keeps ${average.right.toFixed(1)} %.`);
@@ -71,13 +70,16 @@ export class Used {
   }
   draw() {
     for (const part of this.choice.children) part.setAttribute("aria-pressed", part.dataset.replacement === this.chosen);
-    this.question.textContent = `${this.questions[this.chosen]} The lines are 95 % intervals; a filled dot is more than chance.`;
+    this.question.textContent = `${this.questions[this.chosen]} The lines are 95 % intervals of each row alone; a filled dot is more than chance, also after Holm's correction for all rows of a network.`;
     const shown = this.columns.names().map((key) => [this.networks.find((network) => network.key === key), this.known.get(key)])
       .filter(([network, evidence]) => network && evidence)
       .map(([network, { rows }]) => [network, rows.filter((row) => row.replacement === this.chosen)]);
+    const look = [this.chosen, ...shown.map(([{ key }]) => key)].join();
+    if (look === this.look) return; // what was measured does not change
+    this.look = look;
     const ends = endsOf(shown.flatMap(([, rows]) => rows.map((row) => row.lost)), 0);
     this.panels.replaceChildren(...shown.map(([{ key, title }, rows]) => make("figure", { "data-key": key }, make("figcaption", {}, title),
-      rows.length ? forest(rows.map((row) => ({ label: row.scope === "all" ? "all" : row.scope, ...row.lost, strong: row.verdict !== "same", title: about(row) })),
+      rows.length ? forest(rows.map((row) => ({ label: row.scope, ...row.lost, strong: row.verdict !== "same", title: about(row) })),
         ends, { zero: 0, text: (value) => minus(value.toFixed(1)) })
         : make("p", "note", "It has no meaning here."))));
   }

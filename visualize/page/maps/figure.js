@@ -78,7 +78,7 @@ export class Figures {
   }
   want(figure) { if (figure.seen && figure.wants) this.columns.fetch(figure.image, figure.wants); }
 
-  paint(figure) { if (figure?.panel) later(figure.key, () => this.draw(figure)); }
+  paint(figure) { if (figure?.panel) later(figure.key, () => this.draw(figure), figure.seen); }
   draw(figure) {
     const { panel, canvas, picture, page, width } = figure, { view } = this.state, dark = this.isDark();
     if (!width) return; // not on the page yet, or on another page of a phone

@@ -1,7 +1,7 @@
 // Networks x blocks: what each network answers, and small pictures of its own attention in every block. Real, fixed
 // scales; a click shows that block large.
 
-import { button, later, make, oneStop, roving } from "../elements.js";
+import { button, keep, later, make, oneStop, roving } from "../elements.js";
 import { drawThumb, table } from "./draw.js";
 import { bars, curve, drawnAs, gridLines, panelsOf, percent, position, range, stack, tiles } from "./record.js";
 
@@ -25,18 +25,22 @@ export class Glance {
       for (const { target, isIntersecting } of entries) {
         const row = this.rows.get(target.dataset.key);
         if (row) row.seen = isIntersecting;
-        if (row && isIntersecting) this.want(row);
+        if (row && isIntersecting) this.want(row), this.sketch(row); // before those out of sight
       }
     }, { rootMargin: "80px" });
   }
   thumbs() { return [...this.list.querySelectorAll("button.thumb")]; }
 
-  show(record) {
+  *show(record) { // in steps: there may be many networks
     this.record = record;
     const chosen = this.columns.names().filter((key) => !this.columns.missing.has(key)), there = new Map(record.mechanisms.map((column) => [column.key, column]));
     for (const [key, row] of this.rows) if (!chosen.includes(key)) row.node.remove(), this.inView.unobserve(row.node), this.rows.delete(key);
-    const nodes = chosen.map((key) => this.row(key, there.get(key)));
-    if (nodes.some((node, i) => this.list.children[i + 1] !== node)) this.list.replaceChildren(this.head, ...nodes);
+    const nodes = [];
+    for (const key of chosen) {
+      nodes.push(this.row(key, there.get(key)));
+      yield;
+    }
+    keep(this.list, [this.head, ...nodes]);
     this.list.style.setProperty("--count", nodes.length);
     if (nodes.every((node) => !node.classList.contains("pending"))) this.summary(record); // once, when all have answered
     this.legend(record);
@@ -118,7 +122,7 @@ export class Glance {
   }
   want(row) { for (const wants of [...(row.wants?.values() || [])].flat()) this.columns.fetch(row.column.image, wants); }
   sketch(row) {
-    if (row.column) for (const cell of row.cells) later(`glance ${row.key} ${cell.block}`, () => this.cell(row, cell));
+    if (row.column) for (const cell of row.cells) later(`glance ${row.key} ${cell.block}`, () => this.cell(row, cell), row.seen);
   }
   cell(row, cell) {
     const { view } = this.state;

@@ -1,8 +1,8 @@
 // The chosen block, large: every kind of map that the networks have there, one section for each kind.
 
-import { button, make, select } from "../elements.js";
+import { button, keep, make, select } from "../elements.js";
 import { differenceOf, sentenceOf } from "../lab/difference.js";
-import { drawnAs, localName, methodName, pairwiseBlocks, panels, place, range } from "./record.js";
+import { drawnAs, localName, methodName, pairwiseBlocks, panelsInSteps, place, range } from "./record.js";
 
 export class Maps {
   constructor(state, description, columns, figures, { open }) {
@@ -10,15 +10,20 @@ export class Maps {
     this.root = document.querySelector("#maps .sections");
     new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.tracks(); }).observe(this.root);
   }
-  show(record) {
+  *show(record) { // in steps: there may be many networks
     this.two = record.mechanisms.length === 2; // two large columns, and their difference
     this.root.classList.toggle("two", this.two);
-    const rows = record.mechanisms.length ? panels(record, this.state.view, this.description, this.parts(record)) : [];
+    const rows = [], all = record.mechanisms.length ? panelsInSteps(record, this.state.view, this.description, this.parts(record)) : [];
+    for (const row of all) {
+      if (row) rows.push(row);
+      yield;
+    }
     const order = [...rows.filter(({ section }) => section.kind !== "cam"), ...rows.filter(({ section }) => section.kind === "cam")];
-    const kept = new Set(), nodes = order.map((row) => this.section(row, record, kept));
+    const kept = new Set(), nodes = [];
+    for (const row of order) nodes.push(yield* this.section(row, record, kept));
     for (const [key, figure] of this.figures.all) if (key.startsWith("map ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
     for (const kind of this.sections.keys()) if (!order.some(({ section }) => section.kind === kind)) this.sections.delete(kind);
-    if (nodes.length !== this.root.children.length || nodes.some((node, i) => this.root.children[i] !== node)) this.root.replaceChildren(...nodes);
+    keep(this.root, nodes);
     this.tracks();
     this.differ(order, record);
   }
@@ -39,7 +44,7 @@ export class Maps {
     const images = new Map(record.mechanisms.map((column) => [column.key, column.image]));
     return (wants) => this.columns.part(images.get(wants.mechanism))(wants);
   }
-  section({ section, block, cells }, record, kept) {
+  *section({ section, block, cells }, record, kept) {
     const { kind } = section, known = this.sections.get(kind) || this.frame(section);
     const columns = new Map(record.mechanisms.map((column) => [column.key, column])), shown = [], none = [];
     for (const [key, found] of Object.entries(cells)) {
@@ -49,11 +54,15 @@ export class Maps {
         const figure = this.figures.figure(name, this.heading(column, found.length > 1 && localName(panel.tensor)));
         kept.add(name);
         shown.push([figure, panel, column]);
+        yield;
       }
     }
     const nodes = this.two ? this.beside(known, section, shown, none, record, kept) : shown.map(([figure]) => figure.node);
-    if (nodes.length !== known.maps.children.length || nodes.some((node, i) => known.maps.children[i] !== node)) known.maps.replaceChildren(...nodes);
-    for (const [figure, panel, column] of shown) this.figures.show(figure, panel, record, column);
+    keep(known.maps, nodes);
+    for (const [figure, panel, column] of shown) {
+      this.figures.show(figure, panel, record, column);
+      yield;
+    }
     this.words(known, section, block, this.two ? [] : none, record);
     known.wide = Math.max(section.pairwise ? 2 : 1, shown.reduce((sum, [, panel]) => sum + (this.figures.wide(panel) ? 2 : 1), 0));
     return known.node;

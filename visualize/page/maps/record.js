@@ -4,6 +4,7 @@
 //   decode(map) -> {axes, shape, values}         values: Float32Array
 //   sections(description, cam) -> [section]      {kind, kinds, tab, title, text, absent, means, ...} in order
 //   panels(record, view, description, parts)     -> [{section, block, cells: {key: [panel] | {none, at}}}]
+//   panelsInSteps(...)                           the same, one after the other, with null wherever there is time for a pause
 //   panelsOf(record, mechanism, maps, view)      the same for some maps of one network, whatever the block
 //   range(panel)  extent(panel)  number(x)  percent(share)      words
 //   queryOf(map, view) -> {x, y, side, index}    the marked place among the queries of a map
@@ -116,9 +117,10 @@ export function pairwiseBlock(record, view, description = D) { // the one that i
   const far = (block) => Math.abs(at(block) - at(view.block));
   return blocks.reduce((best, block) => (best === null || far(block) <= far(best) ? block : best), null);
 }
-export function panels(record, view, description = D, parts = () => null) {
+export function panels(...given) { return [...panelsInSteps(...given)].filter(Boolean); }
+export function* panelsInSteps(record, view, description = D, parts = () => null) { // the same, with pauses
   view = { ...description.view, ...view };
-  const between = pairwiseBlock(record, view, description), rows = [];
+  const between = pairwiseBlock(record, view, description);
   for (const section of sections(description, record.cam)) {
     const holders = record.mechanisms.filter((mechanism) => mapsIn(mechanism, section).length);
     if (!holders.length) continue;
@@ -129,11 +131,11 @@ export function panels(record, view, description = D, parts = () => null) {
       const here = all.filter((map) => count[localName(map.tensor)] === 1 || map.block === block);
       cells[mechanism.key] = here.length ? here.map((map) => panelOf(record, mechanism, map, section, view, parts))
         : whyNone(section, all);
+      yield null;
     }
     finish(Object.values(cells).filter(Array.isArray).flat(), record, view);
-    rows.push({ section, block, cells });
+    yield { section, block, cells };
   }
-  return rows;
 }
 export function panelsOf(record, mechanism, maps, view, parts = () => null) { // each section on scales of its own
   view = { ...D.view, ...view };
