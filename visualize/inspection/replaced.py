@@ -133,7 +133,7 @@ def edits_of(
         places, numbers = zip(*values)
         if max(places) >= tensor.numel():
             raise ReplacementError(f"{path} has {tensor.numel():,} values, and one beyond them was changed.")
-        tensor.view(-1)[list(places)] = torch.tensor(numbers)
+        tensor.view(-1)[list(places)] = torch.tensor(numbers, dtype=torch.float32)
         painted[path] = tensor
     return replace(
         wanted.name,

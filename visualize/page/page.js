@@ -16,6 +16,7 @@ import { leaderboard } from "./leaderboard.js";
 import { gallery } from "./lab/gallery.js";
 import { Pictures } from "./lab/pictures.js";
 import { Used } from "./lab/used.js";
+import { WhatIf } from "./lab/whatif.js";
 
 const $ = (selector) => document.querySelector(selector), root = document.documentElement;
 const given = start(), { record: first, mechanisms: table } = given, description = configure(given.description);
@@ -25,7 +26,7 @@ const inOrder = table.map(({ key }) => key).filter((key) => names.includes(key))
 const pixels = fromBase64(first.image);
 const state = new State({
   picture: { example: first.example, pixels, source: rgba(pixels), crop: "centre", notes: [] }, mechanisms: inOrder,
-  target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null,
+  target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null, replace: null,
 });
 
 // ---- light and dark
@@ -54,7 +55,8 @@ dim.addEventListener("change", toggled);
 
 const open = (key) => state.change("detail", key);
 const chosen = chooser(state, table, given.families, inOrder);
-const columns = new Columns(engine, state, { ...chosen, most: given.most });
+const whatIf = new WhatIf(state, description, given.replacements, examples);
+const columns = new Columns(engine, state, { ...chosen, most: given.most, other: () => whatIf.other() });
 const figures = new Figures(state, description, columns, isDark);
 const used = new Used(state, engine, columns, given.used);
 const glance = new Glance(state, description, columns, isDark, { ...chosen, open, used });
@@ -62,6 +64,7 @@ const maps = new Maps(state, description, columns, figures, { open });
 const pictures = new Pictures(state, description, columns, figures, engine);
 const detail = new Detail(state, description, columns, figures, engine, given.cards);
 const say = (text, again) => columns.say(text, again);
+whatIf.follow(columns, figures);
 const taken = input(state, engine, examples, say);
 columns.place(first);
 leaderboard($("#results"), given.results);
@@ -71,6 +74,7 @@ function redraw() { // what follows the record and the view, part by part
   const record = columns.record();
   seen();
   later("glance", () => glance.show(record));
+  later("what if", () => whatIf.show(record));
   later("maps", function* () { yield* maps.show(record); tabs(); });
   later("pair", () => pictures.show(record));
   later("detail", () => detail.show(record));
@@ -155,9 +159,10 @@ async function take(form) {
   $("#files").hidePopover();
   const release = hold();
   say("Making the file …");
-  const { image } = columns.about(), { target, cam, view } = state;
+  const about = columns.about(), mechanisms = columns.names();
   try {
-    const { blob, name } = await engine.file(form, { image, mechanisms: columns.names(), target, cam, view });
+    const { replace } = await columns.options(about, mechanisms), { image, target, cam } = about;
+    const { blob, name } = await engine.file(form, { image, mechanisms, target, cam, replace, view: state.view });
     const url = URL.createObjectURL(blob);
     make("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
@@ -204,7 +209,7 @@ async function opened() {
   settled = false;
   const known = {
     examples: given.examples, mechanisms: table.map(({ key }) => key), cards: given.cards.map(({ key }) => key), cams: Object.keys(description.methods),
-    targets: ["predicted", ...first.classes], block: description.blocks, pairwise_block: description.blocks, ...Object.fromEntries(
+    targets: ["predicted", ...first.classes], replacements: given.replacements.map(({ name }) => name), block: description.blocks, pairwise_block: description.blocks, ...Object.fromEntries(
       Object.entries(options).map(([key, pairs]) => [key, pairs.map(([value]) => value)])),
   };
   try {

@@ -6,6 +6,8 @@
 //   view        block, pairwise_block (null: follows the block), query, head, overlay, colours, cells, scale
 //   detail      key of the mechanism whose single view is open, or null
 //   pinned      pixels of the picture that is kept as A, or null
+//   replace     what is put in the place of attention, or null: {name, scope, strength, by_hand, only}, where `by_hand`
+//               is {tensor: {index: value}} of the network `only`; see models/replacements.py
 
 import { fromLink, toLink } from "./picture.js";
 
@@ -27,7 +29,7 @@ export class State extends EventTarget {
 const VERSION = "2", END = "end";
 export const BAD_LINK = "This link is damaged or was cut off: the page shows its first picture instead.";
 
-export async function linkOf({ picture, mechanisms, target, cam, view, detail, pinned }) {
+export async function linkOf({ picture, mechanisms, target, cam, view, detail, pinned, replace }) {
   const { crop } = picture, said = new URLSearchParams({ view: VERSION });
   said.set("picture", picture.example || `pixels:${await toLink(picture.pixels)}`);
   if (picture.example && crop !== "centre") said.set("crop", crop);
@@ -35,6 +37,12 @@ export async function linkOf({ picture, mechanisms, target, cam, view, detail, p
   for (const [key, value] of Object.entries({ class: target, cam, ...view, detail }))
     if (value !== null) said.set(key, value);
   if (pinned) said.set("pinned", await toLink(pinned));
+  if (replace) {
+    const { name, scope, strength, by_hand, only } = replace, hand = Object.entries(by_hand || {});
+    for (const [key, value] of Object.entries({ replace: name, scope, strength, only })) if (value != null) said.set(key, value);
+    const changed = (values) => Object.entries(values).map(([at, value]) => `${at}*${value}`).join();
+    if (hand.length) said.set("by_hand", hand.map(([tensor, values]) => `${tensor}:${changed(values)}`).join(";"));
+  }
   return `#${said}&${END}`.replace(/%2C/g, ",").replace(/%3A/g, ":");
 }
 
@@ -74,5 +82,21 @@ export async function fromHash(hash, known) {
   const target = said.class ? one(said.class, known.targets) : "predicted";
   const detail = said.detail ? one(said.detail, known.cards) : null;
   const pinned = said.pinned ? await fromLink(said.pinned).catch(() => need(false)) : null;
-  return { picture, mechanisms, pinned, target, cam: said.cam ? one(said.cam, known.cams) : "GradCAM", view, detail };
+  return { picture, mechanisms, pinned, replace: replaceOf(said, known, { need, one }), target, cam: said.cam ? one(said.cam, known.cams) : "GradCAM", view, detail };
+}
+
+const MOST_BY_HAND = 4096; // values
+function replaceOf({ replace: name, scope = "all", strength = "1", only = null, by_hand }, known, { need, one }) {
+  if (!name) return null;
+  const found = { name: one(name, known.replacements), scope, strength: +strength, by_hand: null, only: only && one(only, known.mechanisms) };
+  need(/^[\w.]{1,80}$/.test(scope) && found.strength >= 0 && found.strength <= 2);
+  if (!by_hand) return found;
+  need(only);
+  const pair = (text) => { need(/^\d{1,7}\*-?\d+(\.\d+)?$/.test(text)); const [at, value] = text.split("*"); return [at, +value]; };
+  found.by_hand = Object.fromEntries(by_hand.split(";").map((text) => {
+    const [, tensor, values] = /^([\w.]{1,80}):(.+)$/.exec(text) || need(false);
+    return [tensor, Object.fromEntries(values.split(",").map(pair))];
+  }));
+  need(Object.values(found.by_hand).reduce((all, values) => all + Object.keys(values).length, 0) <= MOST_BY_HAND);
+  return found;
 }

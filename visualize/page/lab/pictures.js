@@ -32,7 +32,7 @@ export class Pictures {
       return this.clear();
     }
     const about = this.columns.about({ ...this.state, pixels: pinned }), names = record.mechanisms.map(({ key }) => key);
-    const kept = new Map(names.map((key) => [key, this.columns.kept.get(`${about.key} ${key}`)]).filter(([, column]) => column));
+    const kept = new Map(names.map((key) => [key, this.columns.kept.get(this.columns.known(about, key))]).filter(([, column]) => column));
     this.ask(about, names.filter((key) => !kept.has(key) && !this.columns.refused.has(key)));
     this.draw({ ...record, image: about.image, pixels: about.pixels, mechanisms: [...kept.values()] }, record);
   }
@@ -53,11 +53,10 @@ export class Pictures {
     this.asked = key;
     if (!names.length) return;
     const { signal } = (this.controller = new AbortController()), release = hold();
-    const options = { target: about.target, cam: about.cam, random: names.some(this.columns.isRandom) };
     const onColumn = (column) => this.columns.keep(column, about), onUnavailable = ({ key: name, reason }) => this.columns.missing.set(name, reason);
     try {
       for (let at = 0; at < names.length; at += this.columns.most)
-        await this.engine.look(about.image, names.slice(at, at + this.columns.most), options, { onColumn, onUnavailable }, signal);
+        await this.engine.look(about.image, names.slice(at, at + this.columns.most), await this.columns.options(about, names), { onColumn, onUnavailable }, signal);
       this.say("");
     } catch (error) {
       if (!signal.aborted) this.say(error.message, () => { this.asked = null; this.columns.changed(); });
@@ -72,7 +71,7 @@ export class Pictures {
   draw(first, second) {
     const there = new Map(first.mechanisms.map((column) => [column.key, column])), { view } = this.state;
     const both = second.mechanisms.filter((column) => there.has(column.key) && !column.pending);
-    const rows = (record, wanted) => panels({ ...record, mechanisms: wanted }, view, this.description, (wants) => this.columns.part(record.image)(wants));
+    const rows = (record, wanted) => panels({ ...record, mechanisms: wanted }, view, this.description, this.columns.parts(wanted));
     const before = rows(first, both.map(({ key }) => there.get(key))), kept = new Set(), nodes = [];
     const order = rows(second, both).sort((x, y) => (x.section.kind === "cam") - (y.section.kind === "cam")); // stable
     for (const { section, cells } of order) {

@@ -4,7 +4,7 @@
 import { hold } from "../elements.js";
 import { fromBase64, toBase64 } from "../picture.js";
 
-const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0 }; // milliseconds until a change is asked for
+const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0, pinned: 0, replace: 30 }; // milliseconds until a change is asked for
 const PATIENCE = 20_000; // milliseconds without a sign from the engine
 const KEPT = 150; // columns, of the pictures seen last
 const ROWS_KEPT = 256, TRIES = 5, PAUSE = 1500; // of large maps: answers kept, requests for one, milliseconds between
@@ -12,11 +12,11 @@ const ROWS_KEPT = 256, TRIES = 5, PAUSE = 1500; // of large maps: answers kept, 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
 export class Columns extends EventTarget { // "change": the record is another one; "row": a part of a large map came
-  constructor(engine, state, { isRandom, titles, most }) {
+  constructor(engine, state, { isRandom, titles, most, other }) {
     super();
-    Object.assign(this, { engine, state, isRandom, titles, most, kept: new Map(), shown: new Map(), running: null });
+    Object.assign(this, { engine, state, isRandom, titles, most, other, kept: new Map(), shown: new Map(), running: null });
     Object.assign(this, { missing: new Map(), refused: new Set() }); // why a network cannot be shown; for this picture
-    Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, before: [] });
+    Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [] });
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
       if (detail in MOMENT) this.wish(MOMENT[detail]);
@@ -24,21 +24,31 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   place(record) { // a record that is there already, such as the first
     this.classes = record.classes;
-    for (const column of record.mechanisms) this.keep(column, this.about({ ...record, pixels: fromBase64(record.image) }));
+    for (const column of record.mechanisms) this.keep(column, this.about({ ...record, replace: null, pixels: fromBase64(record.image) }));
     this.unlike = record.unlike || null;
     for (const { key, reason } of record.unavailable || []) this.missing.set(key, reason), this.refused.add(key);
     this.key = this.about().key;
   }
-  about({ pixels, target, cam } = { pixels: this.state.picture.pixels, target: this.state.target, cam: this.state.cam }) {
-    const image = toBase64(pixels);
+  // What is asked for: `key` names it; `near` is the same for all that a slider or a brush goes through.
+  about({ pixels, target, cam, replace } = { ...this.state, pixels: this.state.picture.pixels }) {
+    const image = toBase64(pixels), plain = [image, target, cam].join(" ");
     if (!this.images.has(image)) this.images.set(image, pixels);
-    return { image, target, cam, pixels: this.images.get(image), key: [image, target, cam].join(" ") };
+    const empty = replace?.name === "by hand" && !Object.keys(replace.by_hand || {}).length;
+    const put = replace && !empty ? replace : null, other = put?.name === "another picture's" ? this.other() : null;
+    const name = (what) => (what ? JSON.stringify([what, other?.name]) : ""), what = name(put), near = name(put && { ...put, strength: null, by_hand: null });
+    return { image, target, cam, pixels: this.images.get(image), replace: put, other, what, key: plain + what, near: plain + near, plain };
+  }
+  known = ({ key, plain, replace }, name) => `${replace?.only && replace.only !== name ? plain : key} ${name}`;
+  async options(about, names) { // for the engine
+    const { target, cam, replace, other } = about;
+    return { target, cam, random: names.some(this.isRandom), replace: replace && { ...replace, other: other && (await other.image()) } };
   }
   keep(column, about) {
-    const known = `${about.key} ${column.key}`;
+    const known = this.known(about, column.key), kept = { ...column, about };
     this.kept.delete(known);
-    this.kept.set(known, { ...column, pixels: about.pixels, image: about.image });
+    this.kept.set(known, Object.assign(kept, { pixels: about.pixels, replace: column.before ? about.replace : null }));
     if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    if (this.shown.get(column.key)?.about.near === about.near) this.shown.set(column.key, kept); // where the slider was a moment ago
   }
 
   names() { // of the columns: as long as none is chosen, those before
@@ -48,11 +58,11 @@ export class Columns extends EventTarget { // "change": the record is another on
 
   // What the page draws: a record. A column that is not there yet is represented by its forerunner, as `pending`.
   record() {
-    const { target, cam } = this.state, { image, pixels, key } = this.about(), names = this.names(), columns = [];
+    const about = this.about(), { image, pixels, target, cam, near } = about, names = this.names(), columns = [];
     for (const name of names) {
-      const fresh = this.kept.get(`${key} ${name}`), old = this.shown.get(name);
+      const fresh = this.kept.get(this.known(about, name)), old = this.shown.get(name);
       if (fresh) this.shown.set(name, fresh);
-      if (fresh || old) columns.push(fresh || (old.pending ? old : this.wait(old)));
+      if (fresh || old) columns.push(fresh || (old.pending || old.about.near === near ? old : this.wait(old)));
     }
     for (const name of this.shown.keys()) if (!names.includes(name)) this.shown.delete(name);
     return { version: 1, classes: this.classes, image, pixels, target, cam, mechanisms: columns };
@@ -63,17 +73,19 @@ export class Columns extends EventTarget { // "change": the record is another on
     return waiting;
   }
   wanted() { // names of the columns that must be asked for
-    const { key } = this.about();
-    return this.state.mechanisms.filter((name) => !this.kept.has(`${key} ${name}`) && !this.refused.has(name));
+    const about = this.about();
+    return this.state.mechanisms.filter((name) => !this.kept.has(this.known(about, name)) && !this.refused.has(name));
   }
 
   wish(after) {
-    const { key } = this.about(), { running } = this;
-    if (this.key !== key) this.refused.clear(); // another picture, another chance
-    this.key = key;
+    const { key, near } = this.about(), { running } = this, sliding = this.near === near && this.key !== key && (running || this.timer);
+    if (this.near !== near) this.refused.clear(); // another picture, another chance
+    Object.assign(this, { key, near });
     const wanted = this.wanted();
     this.changed();
+    if (sliding) return; // what runs comes to its end, then the newest is asked for
     clearTimeout(this.timer);
+    this.timer = 0;
     const same = running?.key === key && running.names.every((name) => this.state.mechanisms.includes(name));
     if (same && wanted.every((name) => running.names.includes(name))) return; // it is on its way
     this.stop();
@@ -90,6 +102,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   async ask() {
     this.stop();
+    this.timer = 0;
     const all = this.wanted(), names = all.slice(0, this.most), about = this.about(), controller = new AbortController();
     if (!names.length) return this.rest();
     const mine = (this.running = { key: about.key, names, controller });
@@ -97,7 +110,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     const current = (act) => (given) => { if (this.running === mine) this.hear(), act(given); };
     let done = 0;
     const progress = () => {
-      const next = names.find((name) => !this.kept.has(`${about.key} ${name}`) && !this.refused.has(name));
+      const next = names.find((name) => !this.kept.has(this.known(about, name)) && !this.refused.has(name));
       if (next) this.say(`Looking with ${this.titles.get(next)}: ${done} of ${names.length} done`);
     };
     const heard = {
@@ -122,8 +135,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.hear();
     progress();
     try {
-      const options = { target: about.target, cam: about.cam, random: names.some(this.isRandom) };
-      const { unlike } = await this.engine.look(about.image, names, options, heard, controller.signal);
+      const { unlike } = await this.engine.look(about.image, names, await this.options(about, names), heard, controller.signal);
       if (this.running !== mine) return;
       this.unlike = unlike || (whole ? null : this.unlike);
       if (this.wanted().length) return this.ask(); // there were more than one request may ask for
@@ -148,10 +160,10 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   rest() { // nothing is going on
     this.free();
-    const { picture } = this.state, { key } = this.about(), names = this.names();
-    const columns = names.map((name) => this.kept.get(`${key} ${name}`)).filter(Boolean);
+    const { picture } = this.state, about = this.about(), names = this.names();
+    const columns = names.map((name) => this.kept.get(this.known(about, name))).filter(Boolean);
     const count = columns.length, answered = count ? `${count} network${count === 1 ? " has" : "s have"} answered.` : "";
-    const notes = columns.filter((column) => column.note).map((column) => `${column.name}: ${column.note}`);
+    const notes = columns.flatMap(({ name, note, replace_note: why }) => [note && `${name}: ${note}`, why]).filter(Boolean);
     const missing = names.filter((name) => this.missing.has(name)).map((name) => this.missing.get(name));
     this.say([answered, ...picture.notes, ...notes, ...missing].filter(Boolean).join(" "));
   }
@@ -162,10 +174,13 @@ export class Columns extends EventTarget { // "change": the record is another on
   changed() { this.dispatchEvent(new Event("change")); }
 
   // ---- parts of large maps: one row of an affinity, or a whole matrix. `part` answers at once, `fetch` asks.
-  part = (image) => (wants) => this.rows.get(this.rowKey(image, wants)) || null;
-  rowKey = (image, { mechanism, tensor, query }) => [image, mechanism, tensor, query].join(" ");
-  async fetch(image, wants) {
-    const key = this.rowKey(image, wants), tried = this.tries.get(key) || 0;
+  parts = (columns) => {
+    const there = new Map(columns.map((column) => [column.key, column]));
+    return (wants) => this.rows.get(this.rowKey(there.get(wants.mechanism), wants)) || null;
+  };
+  rowKey = ({ about, key, replace }, { tensor, query }) => [about.image, replace ? about.what : "", key, tensor, query].join(" ");
+  async fetch(column, wants) {
+    const key = this.rowKey(column, wants), { about } = column, tried = this.tries.get(key) || 0;
     if (this.rows.has(key) || tried >= TRIES) return;
     this.rows.set(key, null);
     this.tries.set(key, tried + 1);
@@ -173,7 +188,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     const release = hold();
     let part = null;
     try {
-      part = await this.engine.row(image, wants.mechanism, wants.tensor, wants.query);
+      const { replace } = await this.options(about, []);
+      part = await this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace);
     } catch { // the server is busy, or gone: again in a moment
     }
     if (part) this.rows.set(key, part), this.tries.delete(key);

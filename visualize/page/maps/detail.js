@@ -78,7 +78,7 @@ export class Detail {
     if (!this.intro) this.intro = make("p", "note");
     this.intro.textContent = own ? "All its maps, from the first block to the last, on the same scales as on the page."
       : "This network has no attention: class activation maps are all there is to see.";
-    const one = { ...record, mechanisms: [column] }, parts = this.columns.part(column.image);
+    const one = { ...record, mechanisms: [column] }, parts = this.columns.parts([column]);
     const list = sections(this.description, record.cam);
     for (const section of [...list.filter(({ kind }) => kind !== "cam"), ...list.filter(({ kind }) => kind === "cam")]) {
       const maps = column.maps.filter((map) => section.kinds.includes(map.kind));

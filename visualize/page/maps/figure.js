@@ -3,6 +3,7 @@
 
 import { button, later, make } from "../elements.js";
 import { drawPanel, hit } from "./draw.js";
+import { isReplaced } from "../lab/whatif.js";
 import { describe, drawnAs, marks, queryOf, valueAt } from "./record.js";
 
 const WIDE = ["tiles", "bars", "curve", "areas"];
@@ -66,17 +67,18 @@ export class Figures {
     node.classList.toggle("random", Boolean(column.random));
     node.classList.toggle("pending", Boolean(column.pending));
     node.dataset.mechanism = panel.key;
-    node.dataset.kind = panel.kind;
+    Object.assign(node.dataset, { kind: panel.kind, role: panel.role });
     node.classList.toggle("wide", this.wide(panel));
+    node.classList.toggle("replaced", isReplaced(column, panel));
     if (column.pending) return; // it keeps its old picture
     node.classList.toggle("fetching", !panel.values);
-    Object.assign(figure, { wants: panel.values ? null : panel.wants, picture: column.pixels, image: column.image });
+    Object.assign(figure, { wants: panel.values ? null : panel.wants, picture: column.pixels, column });
     if (panel.values) figure.panel = panel;
     else figure.canvas.setAttribute("aria-label", `${panel.name}, ${panel.tensor}: on its way`);
     this.want(figure);
     this.paint(figure);
   }
-  want(figure) { if (figure.seen && figure.wants) this.columns.fetch(figure.image, figure.wants); }
+  want(figure) { if (figure.seen && figure.wants) this.columns.fetch(figure.column, figure.wants); }
 
   paint(figure) { if (figure?.panel) later(figure.key, () => this.draw(figure), figure.seen); }
   draw(figure) {

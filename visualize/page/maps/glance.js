@@ -2,6 +2,7 @@
 // scales; a click shows that block large.
 
 import { button, keep, later, make, oneStop, roving } from "../elements.js";
+import { change, isReplaced } from "../lab/whatif.js";
 import { drawThumb, table } from "./draw.js";
 import { bars, curve, drawnAs, gridLines, panelsOf, percent, position, range, stack, tiles } from "./record.js";
 
@@ -78,12 +79,13 @@ export class Glance {
       ...(use ? [make("p", { class: "facts use", title: "Percent right in the test with its average in place of the attention: see “Is the attention used?” below" }, use)] : []), away);
   }
   answer(row, column) {
-    const { probabilities } = column, ranked = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-    const list = (indices, name) => make("ol", name, ...indices.map((index) =>
-      make("li", index === ranked[0] ? "first" : "", make("span", {}, this.columns.classes[index]), make("data", {}, percent(probabilities[index])),
-        make("i", { style: `--p: ${probabilities[index]}` }))));
-    const every = list([...ranked.keys()].map((_, i) => ranked[i]), "bars every");
-    row.answer.replaceChildren(list(ranked.slice(0, 3), "bars"), every);
+    const { probabilities } = column, before = column.replace_note ? null : column.before, order = (shares) => [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
+    const ranked = order(probabilities), was = before ? order(before)[0] : ranked[0], few = ranked.slice(0, 3);
+    if (!few.includes(was)) few[2] = was; // what it answered as trained stays in sight
+    const bar = (index) => make("li", index === ranked[0] ? "first" : "", make("span", {}, this.columns.classes[index]),
+      make("data", {}, percent(probabilities[index]), before && index === was && make("small", {}, ` ${change(before[index], probabilities[index])}`)),
+      make("i", { class: before ? "changed" : "", style: `--p: ${probabilities[index]}; --was: ${before?.[index]}` }));
+    row.answer.replaceChildren(make("ol", "bars", ...few.map(bar)), make("ol", "bars every", ...ranked.map(bar)));
     Object.assign(row.answer, { tabIndex: 0 });
     row.answer.setAttribute("role", "group");
     row.answer.setAttribute("aria-label", `What ${column.name} answers`);
@@ -117,16 +119,17 @@ export class Glance {
     const lines = some.filter((map) => LINES.includes(this.description.kinds[map.kind].drawn));
     const places = some.filter((map) => !lines.includes(map)).sort((a, b) => rank(a) - rank(b));
     const maps = [places[0], lines[0]].filter(Boolean);
-    return panelsOf({ ...this.record, mechanisms: [row.column] }, row.column, maps, view, this.columns.part(row.column.image))
+    return panelsOf({ ...this.record, mechanisms: [row.column] }, row.column, maps, view, this.columns.parts([row.column]))
       .sort((a, b) => maps.indexOf(a.map) - maps.indexOf(b.map));
   }
-  want(row) { for (const wants of [...(row.wants?.values() || [])].flat()) this.columns.fetch(row.column.image, wants); }
+  want(row) { for (const wants of [...(row.wants?.values() || [])].flat()) this.columns.fetch(row.column, wants); }
   sketch(row) {
     if (row.column) for (const cell of row.cells) later(`glance ${row.key} ${cell.block}`, () => this.cell(row, cell), row.seen);
   }
   cell(row, cell) {
     const { view } = this.state;
     cell.node.setAttribute("aria-pressed", cell.block === view.block);
+    cell.node.classList.toggle("replaced", this.own(row.column).some((map) => map.block === cell.block && isReplaced(row.column, map)));
     const panels = this.panels(row, cell.block), there = panels.filter((panel) => panel.values);
     row.wants.set(cell.block, panels.filter((panel) => !panel.values).map((panel) => panel.wants));
     if (row.seen) this.want(row);

@@ -13,7 +13,7 @@ export class Maps {
   *show(record) { // in steps: there may be many networks
     this.two = record.mechanisms.length === 2; // two large columns, and their difference
     this.root.classList.toggle("two", this.two);
-    const rows = [], all = record.mechanisms.length ? panelsInSteps(record, this.state.view, this.description, this.parts(record)) : [];
+    const rows = [], all = record.mechanisms.length ? panelsInSteps(record, this.state.view, this.description, this.columns.parts(record.mechanisms)) : [];
     for (const row of all) {
       if (row) rows.push(row);
       yield;
@@ -39,10 +39,6 @@ export class Maps {
     if (node.dataset.key === key) return;
     node.dataset.key = key;
     node.replaceChildren(make("b", {}, text), make("ul", {}, ...lines.map(([title, words]) => make("li", {}, make("b", {}, title), `: ${words}.`))));
-  }
-  parts(record) { // a column that still shows another picture has parts of that one
-    const images = new Map(record.mechanisms.map((column) => [column.key, column.image]));
-    return (wants) => this.columns.part(images.get(wants.mechanism))(wants);
   }
   *section({ section, block, cells }, record, kept) {
     const { kind } = section, known = this.sections.get(kind) || this.frame(section);

@@ -1,0 +1,151 @@
+// What if: something else is put in the place of the networks' own attention, and they answer again. One row above the
+// answers says what and where; "by hand", channels are switched in a curve and gates are painted in a map.
+
+import { button, make, select } from "../elements.js";
+import { open, toBase64, rgba, toNetwork } from "../picture.js";
+import { drawnAs, percent } from "../maps/record.js";
+
+const AS_TRAINED = { name: "", words: "as trained", question: "Put something else in the place of their attention, and see what they answer then." };
+const EVERYWHERE = "all", HAND = "by hand", STRENGTH = "strength", OTHER = "another picture's", WARNING = "factor 1";
+const SMALL = 0.005; // of a share: not worth a word
+
+export class WhatIf {
+  constructor(state, description, replacements, examples) {
+    Object.assign(this, { state, description, examples, replacements: [AS_TRAINED, ...replacements], brush: 0, images: new Map() });
+    this.node = document.querySelector("#whatif");
+    this.choice = select("What if the attention were", this.replacements.map(({ name, words = name }) => [name, words]), "", (name) => this.choose(name));
+    this.where = select("in", [], "", (scope) => state.merge("replace", { scope }));
+    this.picture = make("canvas", { width: 32, height: 32, role: "img", "aria-label": "The other picture" });
+    this.strength = slider("Strength", 2, (strength) => state.merge("replace", { strength }));
+    this.value = slider("Value", 1, (value) => { this.brush = value; });
+    this.back = button("As trained", "back", () => this.choose(""));
+    this.text = make("p", { class: "note", role: "status" });
+    this.node.append(this.choice, this.where, this.picture, this.strength.node, this.value.node, this.back, this.text);
+  }
+  follow(columns, figures) {
+    Object.assign(this, { columns, figures });
+    for (const type of ["pointerdown", "pointermove", "click", "keydown"]) document.addEventListener(type, (event) => this.touch(event), true);
+  }
+  choose(name) {
+    const { replace } = this.state, scope = replace?.scope || EVERYWHERE;
+    this.state.change("replace", name ? { name, scope: name === HAND ? EVERYWHERE : scope, strength: 1, by_hand: null, only: null } : null);
+  }
+
+  // ---- the other picture: A where one is pinned, else the next example
+
+  other() { // {name, image: () => promise of its pixels in base64}
+    const { pinned, picture } = this.state, names = Object.keys(this.examples);
+    if (pinned) return { name: toBase64(pinned), image: async () => toBase64(pinned) };
+    const name = names[(names.indexOf(picture.example) + 1) % names.length];
+    return { name, image: async () => toBase64(await this.example(name)) };
+  }
+  example(name) {
+    if (!this.images.has(name)) this.images.set(name, this.fetch(name).catch((error) => { this.images.delete(name); throw error; }));
+    return this.images.get(name);
+  }
+  async fetch(name) {
+    const { picture } = await open(await (await fetch(this.examples[name])).blob());
+    return toNetwork(picture, "centre");
+  }
+  async draw() {
+    const { pinned } = this.state, { name } = this.other(), pixels = pinned || (await this.example(name).catch(() => null));
+    if (pixels && name === this.other().name) this.picture.getContext("2d").putImageData(new ImageData(rgba(pixels).data, 32), 0, 0);
+    this.picture.title = pinned ? "What they give to picture A" : `What they give to the ${name}`;
+  }
+
+  // ---- the row
+
+  show(record) {
+    const { replace } = this.state, name = replace?.name || "";
+    this.node.classList.toggle("on", Boolean(name));
+    document.documentElement.toggleAttribute("data-hand", name === HAND);
+    this.choice.lastChild.value = name;
+    this.scopes(record);
+    this.where.hidden = !name || name === HAND;
+    this.picture.hidden = name !== OTHER;
+    this.strength.node.hidden = name !== STRENGTH;
+    this.value.node.hidden = name !== HAND;
+    this.back.hidden = !name;
+    if (replace) this.strength.set(replace.strength);
+    this.value.set(this.brush);
+    if (name === OTHER) this.draw();
+    const words = this.words(record, name);
+    if (this.text.textContent !== words) this.text.textContent = words;
+  }
+  scopes(record) { // all, and every place where one of the networks has attention
+    const found = new Set(record.mechanisms.flatMap((column) => column.maps.filter(isAttention).map(({ tensor }) => placeOf(tensor))));
+    const { scope = EVERYWHERE } = this.state.replace || {}, ordered = [...this.description.blocks.filter((block) => found.delete(block)), ...[...found].sort()];
+    if (scope !== EVERYWHERE && !ordered.includes(scope)) ordered.push(scope);
+    const options = [[EVERYWHERE, "all blocks"], ...ordered.map((one) => [one, one])], box = this.where.lastChild;
+    if (box.dataset.all !== ordered.join()) box.replaceChildren(...options.map(([value, text]) => new Option(text, value))), box.dataset.all = ordered.join();
+    box.value = scope;
+  }
+  words(record, name) {
+    const { question } = this.replacements.find((one) => one.name === name), ready = record.mechanisms.filter((column) => !column.pending && column.before && !column.replace_note);
+    if (!name) return question;
+    if (name === HAND && !this.state.replace.by_hand) return "Click a channel in a curve to switch it, or paint on a map of gates below. A second click takes it back.";
+    return [name === WARNING ? "Gates centre on one half, so 1 doubles what every block adds: a loss says nothing about attention." : question, found(ready, this.columns.classes)].filter(Boolean).join(" ");
+  }
+
+  // ---- by hand
+
+  touch(event) {
+    if (this.state.replace?.name !== HAND || !event.target.matches?.("canvas[data-figure]")) return;
+    const figure = this.figures.all.get(event.target.dataset.figure), { panel } = figure || {};
+    if (!panel || !byHand(panel)) return;
+    const places = drawnAs(panel) === "places", key = event.type === "keydown";
+    if (key && !(places && [" ", "Enter"].includes(event.key))) return;
+    const [x, y] = this.state.view.query, at = key ? { kind: "places", x, y } : this.figures.pointed(event);
+    if (event.type === "click" || key) event.preventDefault(), event.stopPropagation(); // it marks no place here
+    if (!at || at.kind !== drawnAs(panel)) return;
+    if (!places) return event.type === "click" ? this.set(panel, at.index, true) : undefined;
+    const [height, width] = panel.shape, cell = Math.floor((at.y * height) / 32) * width + Math.floor((at.x * width) / 32);
+    const stroke = event.type === "pointermove" && event.buttons & 1;
+    if (event.type === "pointerdown" || stroke || key) this.set(panel, cell, !stroke);
+  }
+  set({ key, tensor }, index, back) { // to the chosen value; `back`: or as computed, where it is changed already
+    const { replace } = this.state, mine = replace.only === key ? structuredClone(replace.by_hand || {}) : {};
+    const values = (mine[tensor] ||= {});
+    if (!back && values[index] === this.brush) return;
+    if (back && index in values) delete values[index];
+    else values[index] = this.brush;
+    if (!Object.keys(values).length) delete mine[tensor];
+    const some = Object.keys(mine).length > 0;
+    this.state.merge("replace", { by_hand: some ? mine : null, only: some ? key : null });
+  }
+}
+
+function slider(label, most, moved) {
+  const bar = make("input", { type: "range", min: 0, max: most, step: 0.05 }), number = make("output");
+  const set = (value) => { bar.value = value, number.value = (+value).toFixed(2); };
+  bar.addEventListener("input", () => { set(bar.value), moved(+bar.value); });
+  return { node: make("label", "choice", make("span", {}, label), bar, number), set };
+}
+
+// ---- what is said of it
+
+const isAttention = ({ role }) => role === "gate" || role === "share";
+export const placeOf = (tensor) => /^(layer\d\.\d|[^.]+)/.exec(tensor)[1]; // as in models/replacements.py
+export function isReplaced({ replace, replace_note: why }, panel) { // whether a map shows what was put there
+  if (!replace || why || !isAttention(panel)) return false;
+  const { name, scope, by_hand } = replace;
+  if (name === HAND) return panel.tensor in by_hand;
+  if (name === WARNING && panel.role !== "gate") return false;
+  return scope === EVERYWHERE || scope === placeOf(panel.tensor) || scope === panel.tensor;
+}
+function byHand(panel) { // a gate whose every value is drawn
+  return panel.role === "gate" && panel.values && ["curve", "places"].includes(drawnAs(panel)) && panel.values.length === panel.map.shape.reduce((a, b) => a * b, 1);
+}
+export function change(before, after) { // in points
+  const points = Math.round(100 * (after - before));
+  return points ? `${points > 0 ? "+" : "−"}${Math.abs(points)}` : "±0";
+}
+function found(columns, classes) { // how many keep their answer, and where most changes
+  if (!columns.length) return "";
+  const first = (shares) => shares.indexOf(Math.max(...shares)), same = columns.filter(({ before, probabilities }) => first(before) === first(probabilities)).length;
+  const moved = ({ before, probabilities }) => Math.abs(probabilities[first(before)] - before[first(before)]);
+  const most = columns.reduce((a, b) => (moved(b) > moved(a) ? b : a)), { name, before, probabilities } = most, at = first(before);
+  const keep = columns.length === 1 ? `${name} ${same ? "keeps" : "changes"} its answer` : same === columns.length ? `${same === 2 ? "Both" : `All ${same}`} keep their answers` : `${same} of ${columns.length} keep their answers`;
+  if (moved(most) < SMALL) return `${keep}, and hardly a share moves.`;
+  return `${keep}. ${columns.length > 1 ? `Most changes at ${name}` : "It changes"}: ${classes[at]} ${percent(before[at])} → ${percent(probabilities[at])}.`;
+}
