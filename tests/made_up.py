@@ -40,7 +40,10 @@ def write_evidence(name: str, folder: Path = CHECKPOINTS, used: bool = True, see
         tally.add(t, torch.arange(20) % 10)
         by_class[path], tensors[path] = tally.by_class.half(), tally.facts()
     tensors[next(iter(tensors))]["badges"] = ["constant"]
-    averages.write(name, averages.Averages(FULL["training"], {}, by_class), facts["sha256"], folder)
+    average = {path: torch.rand(each.shape, generator=generator).half() for path, each in attention.items()}
+    best = {path: 1 - t for path, t in average.items()}
+    made = averages.Averages(FULL["training"], average, by_class, best)
+    averages.write(name, made, facts["sha256"], folder)
 
     found = {"sha256": facts["sha256"], "tensors": tensors, "averaged_over": {}}
     found |= {f"{kind}_images": count for kind, count in FULL.items()}

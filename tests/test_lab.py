@@ -6,6 +6,7 @@ The networks have random weights and made-up evidence: what is shown must be wha
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +16,16 @@ from made_up import write_evidence
 from matplotlib import colormaps
 from PIL import Image
 
-from models import CATALOGUE
-from models.checkpoint import read_facts, save
+from models import CATALOGUE, CLASSES
+from models.checkpoint import read_facts, restore_with_facts, save
 from models.results.evidence import at_once
 from tests.health import linked_tree
 from tests.networks import randomised
 from tests.screenshots import running_app
 from tests.test_page import CAT, SAMPLED, SHIP, browser, visit  # noqa: F401 (fixtures)
 from visualize.answers import PAGE
+from visualize.inspection.network import inspect
+from visualize.inspection.replaced import Replacement, inspect_replaced
 from visualize.record.display import number
 from visualize.record.encoding import decode
 from visualize.texts.evidence import evidence
@@ -235,3 +238,147 @@ def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable):  
     assert [seen.pixel(x, y) for x, y in ((0, 0), (31, 5), (16, 30))] == [
         tile[y, x].tolist() for x, y in ((0, 0), (31, 5), (16, 30))
     ]
+
+
+# ---- what if
+
+
+ANSWERS = """(bars) => bars.map((bar) => [bar.querySelector("span").textContent,
+    ...["--p", "--was"].map((name) => +bar.querySelector("i").style.getPropertyValue(name))])"""
+
+
+def answers(seen, name: str) -> list[np.ndarray]:
+    """What the page says a network answers, and answers as trained (NaN where nothing is replaced)."""
+    bars = seen.page.locator(f'#glance [data-key="{name}"] .every li').evaluate_all(ANSWERS)
+    found = {label: (share, was) for label, share, was in bars}
+    return [np.array([found[label][at] or np.nan for label in CLASSES]) for at in (0, 1)]
+
+
+def replaced(tree, name: str, file, replacement: Replacement | None):
+    """The same, computed by the network itself."""
+    model, facts = restore_with_facts(name, tree / "checkpoints")
+    picture = Image.open(file).convert("RGB")
+    if replacement is None:
+        return inspect(model, picture)
+    return inspect_replaced(model, facts, name, picture, replacement)
+
+
+def put(seen, name: str) -> None:
+    seen.page.locator("#whatif select").first.select_option(name)
+    seen.rest()
+
+
+def close(shown: np.ndarray, expected: np.ndarray) -> bool:
+    return bool(np.allclose(shown, expected, atol=2e-5, rtol=0))
+
+
+def test_what_if_everything_follows_and_one_press_goes_back(visit: callable, tree, server: str):  # noqa: F811
+    seen = visit()
+    put(seen, "average")
+    for name in ("se", "cbam", "sk"):
+        expected = replaced(tree, name, CAT, Replacement("average"))
+        shown, was = answers(seen, name)
+        assert close(shown, expected.probabilities) and close(was, expected.before)
+        assert not close(shown, was)
+        assert seen.page.locator(f'#glance [data-key="{name}"] .thumb.replaced').count() == 8
+    assert np.isnan(answers(seen, "plain")[1]).all()
+    assert "Plain ResNet18 has no attention" in seen.texts("#status p")[0]
+    expected = replaced(tree, "se", CAT, Replacement("average"))
+    channel = '#maps [data-mechanism="se"][data-kind="channel"]'
+    assert seen.texts(f"{channel} .range")[0].startswith(extent(expected.maps["layer2.1.refine.gate"].values))
+    assert seen.page.locator(f"{channel}.replaced").count() == 1
+    assert seen.page.locator('#maps [data-kind="cam"].replaced').count() == 0
+    asked = seen.asked()
+
+    seen.page.locator("#whatif select").nth(1).select_option("layer3.1")
+    seen.rest()
+    expected = replaced(tree, "cbam", CAT, Replacement("average", "layer3.1"))
+    assert close(answers(seen, "cbam")[0], expected.probabilities)
+    assert seen.page.locator('#glance [data-key="cbam"] .thumb.replaced').count() == 1
+    seen.page.locator("#copy").click()
+    seen.page.wait_for_function("() => location.hash.includes('replace=average')")
+    again = visit(link=seen.page.url.removeprefix(server))
+    assert close(answers(again, "cbam")[0], expected.probabilities)
+    assert again.texts("#whatif p") == seen.texts("#whatif p")
+
+    with seen.page.expect_download() as download:
+        seen.page.locator("#take").click()
+        seen.page.locator('#files [data-form="json"]').click()
+    report = json.loads(Path(download.value.path()).read_text())
+    assert report["settings"]["replace"] == {"name": "average", "scope": "layer3.1", "strength": 1}
+    seen.rest()
+    violations = Axe().run(seen.page).response["violations"]
+    assert [one["id"] for one in violations if one["impact"] in ("serious", "critical")] == []
+    seen.page.get_by_role("button", name="As trained").click()
+    seen.rest()
+    assert seen.asked() == asked + 1 and seen.page.locator(".replaced, .changed").count() == 0
+    assert close(answers(seen, "cbam")[0], replaced(tree, "cbam", CAT, None).probabilities)
+
+
+def test_another_picture_is_the_next_example_or_the_pinned_one(visit: callable, tree):  # noqa: F811
+    seen = visit()
+    put(seen, "another picture's")
+    deer, cat = (
+        Image.open(PAGE / "examples" / f"{name}.png").convert("RGB").tobytes() for name in ("deer", "cat")
+    )
+    expected = replaced(tree, "cbam", CAT, Replacement("another picture's", other=deer))
+    assert close(answers(seen, "cbam")[0], expected.probabilities)
+    seen.page.locator("#pin").click()
+    seen.rest()
+    seen.example("ship")
+    expected = replaced(tree, "cbam", SHIP, Replacement("another picture's", other=cat))
+    assert close(answers(seen, "cbam")[0], expected.probabilities)
+
+
+def test_a_slider_ends_where_it_stands_without_asking_for_every_step(visit: callable, tree):  # noqa: F811
+    seen = visit()
+    put(seen, "strength")
+    assert close(*answers(seen, "cbam"))  # as it is: a strength of 1
+    asked = seen.asked()
+    bar = seen.page.get_by_label("Strength")
+    bar.focus()
+    for _ in range(18):
+        seen.page.keyboard.press("ArrowLeft")
+    seen.rest()
+    expected = replaced(tree, "cbam", CAT, Replacement("strength", strength=0.1))
+    assert close(answers(seen, "cbam")[0], expected.probabilities)
+    assert 1 <= seen.asked() - asked <= 9
+
+
+def test_channels_are_switched_and_gates_painted_by_hand(visit: callable, tree):  # noqa: F811
+    seen = visit()
+    put(seen, "by hand")
+    assert seen.page.locator(".changed").count() == 0  # nothing is changed yet
+    curve = seen.page.locator('#maps [data-mechanism="se"][data-kind="channel"] canvas')
+    curve.click(position={"x": 2, "y": 20})  # the largest
+    seen.rest()
+    gate = replaced(tree, "se", CAT, None).maps["layer2.1.refine.gate"].values
+    hand = (("layer2.1.refine.gate", ((int(gate.argmax()), 0.0),)),)
+    expected = replaced(tree, "se", CAT, Replacement("by hand", by_hand=hand))
+    assert close(answers(seen, "se")[0], expected.probabilities)
+    assert seen.page.locator("#glance .row:has(.changed)").evaluate_all(
+        "(all) => all.map((one) => one.dataset.key)"
+    ) == ["se"]
+    curve.click(position={"x": curve.bounding_box()["width"] - 2, "y": 20})  # it is the smallest now
+    seen.rest()
+    assert seen.page.locator(".changed").count() == 0
+
+    place = seen.page.evaluate("() => document.querySelector('#seen canvas').toDataURL()")
+    canvas = seen.page.locator('#maps [data-mechanism="cbam"][data-kind="spatial"] canvas')
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    cell = box["width"] / 16
+    seen.page.mouse.move(box["x"] + 2.5 * cell, box["y"] + 1.5 * cell)
+    seen.page.mouse.down()
+    for column in range(3, 7):
+        seen.page.mouse.move(box["x"] + (column + 0.5) * cell, box["y"] + 1.5 * cell)
+    seen.page.mouse.up()
+    seen.rest()
+    hand = (("layer2.1.refine.spatial_gate", tuple((16 + column, 0.0) for column in range(2, 7))),)
+    expected = replaced(tree, "cbam", CAT, Replacement("by hand", by_hand=hand))
+    assert close(answers(seen, "cbam")[0], expected.probabilities)
+    assert place == seen.page.evaluate("() => document.querySelector('#seen canvas').toDataURL()")
+    seen.page.locator("#copy").click()
+    seen.page.wait_for_function("() => location.hash.includes('by_hand')")
+    again = visit(link=seen.page.url[seen.page.url.index("#") :])
+    assert close(answers(again, "cbam")[0], expected.probabilities)
