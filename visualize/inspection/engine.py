@@ -9,7 +9,7 @@ from models.checkpoint import load_with_facts
 from models.metadata import is_trained
 
 from .network import Inspection, inspect
-from .replaced import Replacement, inspect_replaced
+from .replaced import Replacement, inspect_replaced, remember
 from .untrained import untrained
 
 try:
@@ -83,5 +83,7 @@ def look(
 ) -> Inspection:
     """As trained, or with a replacement."""
     if replacement is None:
-        return inspect(network, image, target, cam, stage)
+        seen = inspect(network, image, target, cam, stage)
+        remember(seen, facts, name)
+        return seen
     return inspect_replaced(network, facts, name, image, replacement, target, cam, stage)

@@ -18,11 +18,12 @@ from torch import nn
 
 from models import CATALOGUE, CheckpointError
 from models.preprocessing import normalise
-from models.recording import Edit, recording
-from models.replacements import Attention, applies, attention_in, in_scope, replace
+from models.recording import Edit, Record, recording
+from models.replacements import EVERYWHERE, Attention, applies, in_scope, replace
 from models.results import averages
 
-from .network import Inspection, NotFiniteError, inspect, to_numpy
+from .cache import Cache
+from .network import Inspection, Map, NotFiniteError, inspect, to_numpy, without_batch
 
 
 class ReplacementError(ValueError):
@@ -42,10 +43,49 @@ class Replacement:
     """
 
     name: str
-    scope: str = "all"
+    scope: str = EVERYWHERE
     strength: float = 1.0
     other: bytes | None = None
     by_hand: tuple[tuple[str, tuple[tuple[int, float], ...]], ...] = ()
+
+    @property
+    def facts(self) -> dict:
+        """What a record and a report hold of it."""
+        return {"name": self.name, "scope": self.scope, "strength": self.strength}
+
+    @property
+    def words(self) -> str:
+        """Such as "average, everywhere" or "strength 1.5, in layer2.1"."""
+        how = f"strength {self.strength:g}" if self.name == "strength" else self.name
+        return f"{how}, {'everywhere' if self.scope == EVERYWHERE else f'in {self.scope}'}"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a network makes of a picture as it was trained.
+
+    Args:
+        probabilities: (classes,).
+        maps: path -> gate or share.
+    """
+
+    probabilities: np.ndarray
+    maps: dict[str, Map]
+
+    @property
+    def attention(self) -> dict[str, Attention]:
+        return {
+            path: Attention(path, f"b {t.axes}", t.role, t.over, t.bounds, t.values.shape)
+            for path, t in self.maps.items()
+        }
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """path -> (1, ...), which nobody may write to."""
+        return {path: torch.from_numpy(t.values)[None] for path, t in self.maps.items()}
+
+
+_trained = Cache()  # of pictures that were looked at: what is asked about them next is mostly "what if"
 
 
 def inspect_replaced(
@@ -69,30 +109,55 @@ def inspect_replaced(
         ReplacementError: a value by hand has no place in its tensor.
         ValueError, NotFiniteError: as for `inspect`.
     """
-    before, attention, others = as_trained(model, image, replacement.other)
+    own = as_trained(model, facts, name, image)
     found = None
     if facts:
         with suppress(CheckpointError):  # they are not measured for every network
             found = averages.read(name, facts["sha256"])
-    note = why_not(CATALOGUE[name].title, attention, found, replacement)
-    edits = None if note else edits_of(attention, found, others, replacement)
-    seen = inspect(model, image, target, cam, stage, edits)
-    return dataclasses.replace(seen, before=before, replace_note=note)
+    if note := why_not(CATALOGUE[name].title, own.attention, found, replacement):
+        seen = inspect(model, image, target, cam, stage)
+        return dataclasses.replace(seen, before=seen.probabilities, replace_note=note)
+    other = None
+    if replacement.other:
+        other = as_trained(model, facts, name, Image.frombytes("RGB", (32, 32), replacement.other)).tensors
+    seen = inspect(model, image, target, cam, stage, edits_of(own.attention, found, other, replacement))
+    return dataclasses.replace(seen, before=own.probabilities)
 
 
-def as_trained(
-    model: nn.Module, image: Image.Image, other: bytes | None
-) -> tuple[np.ndarray, dict[str, Attention], dict[str, torch.Tensor]]:
-    """One pass: the answer (classes,), what attention there is, and what it is on another picture."""
-    pictures = [np.array(image), *([np.frombuffer(other, np.uint8).reshape(32, 32, 3)] if other else [])]
-    device = next(model.parameters()).device
-    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device)
-    with torch.no_grad(), recording(model) as records:  # no inference mode: gradients pass by what it gives
-        logits = model(normalise(images))
-    if not logits.isfinite().all():
-        raise NotFiniteError("The network gives no finite numbers for this picture.")
-    attention = attention_in(records)
-    return to_numpy(logits[0].softmax(0)), attention, {path: records[path].tensor[-1:] for path in attention}
+def as_trained(model: nn.Module, facts: dict, name: str, image: Image.Image) -> Trained:
+    """What is known from a comparison before, or from one pass without gradients."""
+    found = _trained.get(key_of(facts, name, image.tobytes()))
+    if found is None:
+        images = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(next(model.parameters()).device)
+        with torch.no_grad(), recording(model) as records:
+            logits = model(normalise(images))
+        if not logits.isfinite().all():
+            raise NotFiniteError("The network gives no finite numbers for this picture.")
+        maps = {path: without_batch(record) for path, record in records.items() if is_attention(record)}
+        found = keep(facts, name, image.tobytes(), to_numpy(logits[0].softmax(0)), maps)
+    return found
+
+
+def remember(seen: Inspection, facts: dict, name: str) -> None:
+    """Spares `as_trained` its pass: a network was inspected as trained."""
+    maps = {path: shown for path, shown in seen.maps.items() if is_attention(shown)}
+    keep(facts, name, seen.pixels.tobytes(), seen.probabilities, maps)
+
+
+def keep(facts: dict, name: str, pixels: bytes, probabilities: np.ndarray, maps: dict[str, Map]) -> Trained:
+    found = Trained(probabilities, maps)
+    size = len(pixels) + probabilities.nbytes + sum(each.values.nbytes for each in maps.values())
+    _trained.put(key_of(facts, name, pixels), found, size)
+    return found
+
+
+def key_of(facts: dict, name: str, pixels: bytes) -> tuple:
+    """The very weights and the picture; random weights of a name are the same every time."""
+    return name, facts.get("sha256"), pixels
+
+
+def is_attention(shown: Map | Record) -> bool:
+    return shown.role in ("gate", "share")
 
 
 def why_not(
@@ -121,7 +186,7 @@ def why_not(
 def edits_of(
     attention: dict[str, Attention],
     found: averages.Averages | None,
-    others: dict[str, torch.Tensor],
+    others: dict[str, torch.Tensor] | None,
     wanted: Replacement,
 ) -> dict[str, Edit]:
     """The edits of a replacement that has a meaning (see `why_not`)."""
@@ -132,7 +197,9 @@ def edits_of(
         tensor = torch.full(attention[path].shape, float("nan"))
         places, numbers = zip(*values)
         if max(places) >= tensor.numel():
-            raise ReplacementError(f"{path} has {tensor.numel():,} values, and one beyond them was changed.")
+            raise ReplacementError(
+                f"The tensor {path} has {tensor.numel():,} values, and one beyond them was changed."
+            )
         tensor.view(-1)[list(places)] = torch.tensor(numbers)
         painted[path] = tensor
     return replace(
@@ -140,7 +207,7 @@ def edits_of(
         wanted.scope,
         attention,
         averages=found and found.average,
-        others=others if wanted.other else None,
+        others=others,
         constants=found and found.best,
         by_hand=painted,
         strength=wanted.strength,
