@@ -22,7 +22,7 @@ PER_FILE = 64  # images in each file of the tiny CIFAR-10
 # Files that start servers, other processes, a browser, or work with whole networks throughout.
 SLOW = {
     *("test_checkpoint", "test_description", "test_figure", "test_networks", "test_page", "test_record"),
-    *("test_recording", "test_serving", "test_site", "test_turns"),
+    *("test_recording", "test_serving", "test_site", "test_turns", "test_what_if"),
 }
 
 

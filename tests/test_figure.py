@@ -25,6 +25,7 @@ from visualize.export.figure import BAND, figure, save
 from visualize.export.files import MOST_IN_FIGURE
 from visualize.export.panels import panels
 from visualize.export.sheet import CAPTION, PATH, SLIDE
+from visualize.inspection.replaced import Replacement
 from visualize.record.display import description
 from visualize.record.kinds import KINDS, kind_of
 from visualize.record.view import View
@@ -280,7 +281,26 @@ def test_every_kind_of_map_is_drawn():
     ids=lambda names: f"{len(names)} {names[0]}",
 )
 def test_no_words_overlap_or_are_cut(names):
-    made = everything() if names is EVERY_KIND else drawn(names)
+    have_room(everything() if names is EVERY_KIND else drawn(names))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_what_is_replaced_has_room_too(count):
+    """The longest that can be said: everywhere another class was first before."""
+    columns = []
+    for name in SEVEN[:count]:
+        seen = column(name).inspection
+        seen = replace(
+            seen, before=np.roll(seen.probabilities, 1), replace_note=f"{name} answers as trained."
+        )
+        columns.append(replace(column(name), inspection=seen))
+    have_room(
+        figure(columns, at(), replacement=Replacement("another picture's", "layer3.1.refine.spatial_gate"))
+    )
+
+
+def have_room(made: Figure) -> None:
+    """No words overlap or are cut."""
     renderer = FigureCanvasAgg(made).get_renderer()
     texts = [text for text in made.findobj(Text) if text.get_text() and text.get_visible()]
     texts = [text for text in texts if text.axes is None or text in text.axes.texts]

@@ -15,6 +15,7 @@ from models import CATALOGUE, CLASSES, CheckpointError, metadata
 from models.recording import recording
 from tests.networks import network, picture, randomised, stand_in
 from visualize.inspection import engine, untrained
+from visualize.inspection.cache import Cache
 from visualize.inspection.cam import METHODS
 from visualize.inspection.network import Map, NotFiniteError
 from visualize.inspection.network import inspect as inspect_network
@@ -32,7 +33,7 @@ FACTS = {"accuracy": 93.0, "recipe": "cpu"}
 @pytest.fixture(autouse=True)
 def checkpoints(monkeypatch):
     """Every network is "trained", with random weights. Returns the names of those that were loaded."""
-    monkeypatch.setattr(record, "_held", record._Cache(record.CACHE_BYTES))
+    monkeypatch.setattr(record, "_held", Cache())
     return stand_in(monkeypatch, network, dict.fromkeys(metadata.networks(), FACTS))
 
 
@@ -45,7 +46,7 @@ def seven():
 
 def test_fields(seven):
     assert list(seven) == [
-        *("version", "classes", "image", "target", "cam", "mechanisms", "unavailable", "unlike"),
+        *("version", "classes", "image", "target", "cam", "replace", "mechanisms", "unavailable", "unlike"),
     ]
     assert seven["version"] == 1
     assert seven["classes"] == list(CLASSES)
@@ -198,14 +199,14 @@ def test_a_click_after_a_comparison_runs_no_network(checkpoints):
 
 
 def test_what_the_server_holds_is_bounded():
-    held = record._Cache(10_000)
+    held = Cache(10_000)
     for index in range(20):
-        held.put((bytes(32), f"{index}"), {"a": Map("c 1 1", np.zeros((500, 1, 1), np.float32))})
-    assert held.size == sum(record.weight(*entry) for entry in held.entries.items())
-    assert 0 < held.size <= 10_000
-    assert held.get((bytes(32), "0")) is None
-    assert held.get((bytes(32), "19")) is not None
-    held.put((bytes(32), "20"), {"a": Map("c 1 1", np.zeros((5000, 1, 1), np.float32))})
+        held.put(index, f"value {index}", 2000)
+    assert held.size == sum(size for _, size in held.entries.values()) == 10_000
+    assert (held.get(14), held.get(15)) == (None, "value 15")
+    held.put(20, "value 20", 2000)
+    assert (held.get(15), held.get(16)) == ("value 15", None)  # used last
+    held.put(21, "value 21", 20_000)
     assert (held.size, len(held.entries)) == (0, 0)  # larger than the whole cache
 
 

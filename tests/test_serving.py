@@ -188,13 +188,17 @@ def test_the_readmes_calls_work(server: str, tmp_path: Path, language: str):
     assert done.returncode == 0 and "probabilities" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("optional", [[], ["dog"], ["dog", "EigenCAM"]])
+@pytest.mark.parametrize(
+    "optional", [[], ["dog"], ["dog", "EigenCAM"], ["dog", "EigenCAM", "shuffled", "layer2.1", 1]]
+)
 def test_curl_may_leave_out_what_is_optional(server: str, optional: list):
     (path,) = upload(server, EXAMPLE.read_bytes()).json()
     kind, answer = called(server, "compare", [{"path": path}, ["plain"], *optional])
     assert kind == "complete"
-    expected = [*optional, *["predicted", "GradCAM"][len(optional) :]]
+    expected = [*optional[:2], *["predicted", "GradCAM"][len(optional) :]]
     assert [answer[0]["target"], answer[0]["cam"]] == expected
+    replace = {"name": "shuffled", "scope": "layer2.1", "strength": 1} if len(optional) > 2 else None
+    assert answer[0]["replace"] == replace and ("before" in answer[0]["mechanisms"][0]) == bool(replace)
 
 
 def called(server: str, name: str, data: object) -> tuple[str, object]:
@@ -213,7 +217,22 @@ def test_only_two_functions_are_public(client: Client):
     assert set(endpoints["named_endpoints"]) == {"/compare", "/mechanisms"}
     assert endpoints["unnamed_endpoints"] == {}
     names = [one["parameter_name"] for one in endpoints["named_endpoints"]["/compare"]["parameters"]]
-    assert names == ["image", "mechanisms", "target", "cam"]
+    assert names == ["image", "mechanisms", "target", "cam", "replace", "scope", "strength"]
+
+
+def test_a_client_asks_what_if(client: Client):
+    as_trained = client.predict(handle_file(EXAMPLE), ["cbam"], api_name="/compare")
+    found = client.predict(handle_file(EXAMPLE), ["cbam"], replace="shuffled", api_name="/compare")
+    (before,), (after,) = as_trained["mechanisms"], found["mechanisms"]
+    assert found["replace"] == {"name": "shuffled", "scope": "all", "strength": 1}
+    assert after["before"] == before["probabilities"] != after["probabilities"]
+    somewhere = {"scope": "layer2.1", "replace": "another picture's", "api_name": "/compare"}
+    (other,) = client.predict(handle_file(EXAMPLE), ["cbam"], **somewhere)["mechanisms"]
+    assert other["before"] == before["probabilities"] != other["probabilities"]
+    for wrong in ({"replace": "by hand"}, {"replace": "all"}, {"replace": "strength", "strength": 3}):
+        with pytest.raises(AppError) as refused:
+            client.predict(handle_file(EXAMPLE), ["cbam"], **wrong, api_name="/compare")
+        assert SENTENCE.fullmatch(str(refused.value))
 
 
 def test_nobody_sees_random_weights_unasked(client: Client, server: str):
@@ -233,6 +252,8 @@ def test_the_page_starts_with_a_comparison_and_asks_for_nothing(server: str):
     check(first["record"], ["plain", "non_local", "cbam"])
     assert first["examples"] == list(CLASSES) and set(first["families"]) >= {"channel", "pairwise"}
     assert "<p>" in first["reading"] and first["results"] == {"blocks": []} and first["description"]
+    offered = {found["name"]: found["question"] for found in first["replacements"]}
+    assert "as trained" not in offered and offered["level"].endswith("?")
 
 
 def test_the_page_works_under_any_path(server: str):
@@ -269,6 +290,41 @@ def test_a_row_of_a_large_map_is_the_one_that_was_recorded(server: str):
     wanted = {"image": PIXELS, "mechanism": "non_local", "tensor": "stage2.affinity", "query": 7}
     row = decode(web.post(f"{server}row", json=wanted, timeout=60).json())
     assert row.shape == (16, 16) and row.sum() == pytest.approx(1, abs=1e-3)
+
+
+SHUFFLED = {"name": "shuffled", "scope": "stage2", "strength": None, "other": None, "by_hand": None}
+
+
+def test_what_if_is_asked_of_a_comparison_a_row_and_a_file(server: str):
+    before, after = (asked(server, ["non_local"], replace=what)["column"][0] for what in (None, SHUFFLED))
+    assert after["before"] == before["probabilities"] != after["probabilities"] and "before" not in before
+    wanted = {"image": PIXELS, "mechanism": "non_local", "tensor": "stage2.affinity", "query": 7}
+    own, shuffled = (
+        decode(web.post(f"{server}row", json=wanted | {"replace": what}, timeout=60).json())
+        for what in (None, SHUFFLED)
+    )
+    assert not np.array_equal(own, shuffled) and np.allclose(np.sort(own, None), np.sort(shuffled, None))
+    wanted = {"form": "json", "image": PIXELS, "mechanisms": ["non_local"], "target": "predicted"}
+    wanted |= {"cam": "GradCAM", "view": {}, "replace": SHUFFLED}
+    report = web.post(f"{server}file", json=wanted, timeout=60).json()
+    assert report["settings"]["replace"] == {"name": "shuffled", "scope": "stage2", "strength": 1}
+    assert [*report["networks"][0]["before"].values()] == pytest.approx(before["probabilities"], abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        {"name": "nothing"},
+        {"name": "shuffled", "scope": "../se"},
+        {"name": "by hand", "by_hand": {"layer2.1.refine.spatial_gate": {"999": 0}}},
+    ],
+)
+def test_a_what_if_that_makes_no_sense_is_refused(server: str, log: Callable, replace: dict):
+    wanted = {"image": PIXELS, "mechanisms": ["cbam"], "target": "predicted", "cam": "GradCAM", "view": {}}
+    wanted |= {"form": "json", "mechanism": "cbam", "tensor": "layer2.1.refine.gate", "replace": replace}
+    for route in ("look", "row", "file"):
+        answer = web.post(f"{server}{route}", json=wanted, timeout=60)
+        assert SENTENCE.fullmatch(answer.json()["error"]), route
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ A request may come from anybody: whatever is wrong with it becomes one sentence,
 """
 
 import asyncio
+import base64
 import io
 import json
 import shutil
@@ -22,17 +23,19 @@ from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import mechanisms_table
+from models.replacements import EVERYWHERE, REPLACEMENTS
 from models.results.evidence import used
 from models.results.table import results
 
 from .export.files import check_file, column_or_reason, write
 from .gate import check_room, log, uploaded
 from .inspection.network import NotFiniteError
+from .inspection.replaced import Replacement, ReplacementError
 from .picture import ImageError, load_image, load_with_notes, to_network
 from .record.compare import affinity_row, answer, record_of
 from .record.display import description
 from .record.encoding import picture_of
-from .record.requests import RequestError, check_request
+from .record.requests import RequestError, check_request, replacement_of
 from .record.view import view_of
 from .texts.cards import card, measured
 from .texts.evidence import evidence
@@ -53,7 +56,7 @@ FAMILIES = {  # family: what its mechanisms weigh
     "kernel": "Windows",
 }
 MOST_NETWORKS = 32  # in one request
-REFUSALS = (RequestError, ImageError, CheckpointError, NotFiniteError)
+REFUSALS = (RequestError, ImageError, CheckpointError, ReplacementError, NotFiniteError)
 TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip", "json": "application/json"}
 
 
@@ -68,6 +71,11 @@ def start_value() -> dict:
         "record": record_of(*asked, shown) | {"example": FIRST_EXAMPLE},
         "examples": list(CLASSES),
         "most": MOST_NETWORKS,
+        "replacements": [
+            {"name": name, "question": question}
+            for name, question in REPLACEMENTS.items()
+            if name != "as trained"
+        ],
         "description": description(),
         "cards": [{"key": name, "name": entry.title} for name, entry in CATALOGUE.items()],
         "results": {"blocks": results()},
@@ -105,6 +113,9 @@ class Answers:
         mechanisms: list[str],
         target: str = "predicted",
         cam: str = "GradCAM",
+        replace: str = "as trained",
+        scope: str = EVERYWHERE,
+        strength: float = 1.0,
         request: gr.Request = None,
     ) -> dict:
         """Shows one picture to several networks and returns everything that the page draws of it.
@@ -114,8 +125,14 @@ class Answers:
             mechanisms: ids of networks, such as ["plain", "se"]; `/mechanisms` lists them.
             target: the class to explain, or "predicted" for each network's own answer.
             cam: GradCAM, GradCAM++, HiResCAM, LayerCAM, XGradCAM or EigenCAM.
+            replace: what the networks get in the place of their attention: average, strength, level,
+                shuffled, query ignored, best constant, factor 1, or another picture's: that of the first of
+                the page's ten examples which is not the picture itself. With `before`, each network then also
+                says what it answers as trained.
+            scope: where: all, a block such as layer2.1, or a tensor such as layer2.1.refine.gate.
+            strength: of "strength", from 0, the average, to 2; 1 is as trained.
         """
-        task = asyncio.create_task(self._compare(image, mechanisms, target, cam))
+        task = asyncio.create_task(self._compare(image, mechanisms, target, cam, replace, scope, strength))
         session = self.asking.setdefault(request.session_hash, set())
         session.add(task)
         try:
@@ -132,13 +149,17 @@ class Answers:
             if not session:
                 self.asking.pop(request.session_hash, None)
 
-    async def _compare(self, image: object, mechanisms: object, target: object, cam: object) -> dict:
+    async def _compare(
+        self, image: object, mechanisms: object, target: object, cam: object, *instead: object
+    ) -> dict:
         file = uploaded(image)
         picture = await self.line.run(lambda: to_network(load_image(file)), quick=True)
         check_comparison(picture, mechanisms, target, cam)
-        asked = picture, target, cam
-        async with aclosing(self.line.ask([partial(answer, name, *asked) for name in mechanisms])) as news:
-            return record_of(*asked, [one async for one in news if not isinstance(one, Waiting)])
+        asked, replacement = (picture, target, cam), replacement_in_call(picture, *instead)
+        jobs = [partial(answer, name, *asked, replacement=replacement) for name in mechanisms]
+        async with aclosing(self.line.ask(jobs)) as news:
+            found = [one async for one in news if not isinstance(one, Waiting)]
+        return record_of(*asked, found, replacement=replacement)
 
     def gone(self, session: str) -> None:
         """Nobody listens any more to a session of Gradio."""
@@ -157,9 +178,10 @@ class Answers:
         picture, names = picture_of(asked), asked.get("mechanisms")
         target, cam = asked.get("target", "predicted"), asked.get("cam", "GradCAM")
         check_comparison(picture, names, target, cam)
-        random = asked.get("random") is True
+        random, replacement = asked.get("random") is True, replacement_of(asked.get("replace"))
         LocalContext.request.set(gr.Request(request))  # whose GPU time it is, on a Space that lends one
-        jobs = [partial(answer, name, picture, target, cam, random) for name in names]
+        settings = {"random_weights": random, "replacement": replacement}
+        jobs = [partial(answer, name, picture, target, cam, **settings) for name in names]
         return Lines(self._look(jobs, partial(record_of, picture, target, cam)))
 
     async def _look(self, jobs: list[Callable], record: Callable[[list], dict]) -> AsyncGenerator[str, None]:
@@ -181,31 +203,35 @@ class Answers:
         """A part of a map too large to travel with the record."""
         asked = await asked_in(request)
         wanted = picture_of(asked), asked.get("mechanism"), asked.get("tensor"), asked.get("query")
-        return await while_there(request, self.line.run(partial(affinity_row, *wanted), quick=True))
+        work = partial(affinity_row, *wanted, replacement=replacement_of(asked.get("replace")))
+        return await while_there(request, self.line.run(work, quick=True))
 
     async def file(self, request: Request) -> Response:
         """What the page shows, as a figure, as numbers or as a report."""
         asked = await asked_in(request)
         picture, view = picture_of(asked), view_of(asked.get("view"))
         form, names, target, cam = (asked.get(key) for key in ("form", "mechanisms", "target", "cam"))
+        replacement = replacement_of(asked.get("replace"))
         check_file(form, picture, names, target, cam)
         check_comparison(picture, names, target, cam)
         check_room()
-        jobs = [partial(column_or_reason, name, picture, target, cam, True) for name in names]
-        name, content = await while_there(
-            request, self._file(form, picture, dict(zip(names, jobs)), target, cam, view)
-        )
+        jobs = [partial(column_or_reason, name, picture, target, cam, True, replacement) for name in names]
+        work = self._file(form, picture, dict(zip(names, jobs)), target, cam, view, replacement)
+        name, content = await while_there(request, work)
         disposition = f'attachment; filename="{name}"'
         return Response(content, media_type=TYPES[form], headers={"Content-Disposition": disposition})
 
-    async def _file(self, form, picture, jobs: dict[str, Callable], *settings) -> tuple[str, bytes]:
+    async def _file(
+        self, form, picture, jobs: dict[str, Callable], target, cam, view, replacement
+    ) -> tuple[str, bytes]:
         async with aclosing(self.line.ask(list(jobs.values()))) as news:
             found = [one async for one in news if not isinstance(one, Waiting)]
 
         def written() -> tuple[str, bytes]:
             folder = Path(tempfile.mkdtemp())
             try:
-                file = write(form, picture, dict(zip(jobs, found)), *settings, folder)
+                named = dict(zip(jobs, found))
+                file = write(form, picture, named, target, cam, view, folder, replacement)
                 return file.name, file.read_bytes()
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -273,6 +299,26 @@ async def asked_in(request: Request) -> dict:
     if not isinstance(found, dict):
         raise RequestError("The request must be an object in JSON.")
     return found
+
+
+def replacement_in_call(
+    picture: Image.Image, name: object, scope: object, strength: object
+) -> Replacement | None:
+    """The replacement that a call of the public API asks for.
+
+    Raises:
+        RequestError: there is none such, or it needs the page.
+    """
+    if name == "by hand":
+        raise RequestError("What is changed by hand is chosen on the page: choose another replacement here.")
+    other = base64.b64encode(other_example(picture)).decode() if name == "another picture's" else None
+    return replacement_of({"name": name, "scope": scope, "strength": strength, "other": other})
+
+
+def other_example(picture: Image.Image) -> bytes:
+    """The pixels of the first of the ten examples that is another picture."""
+    examples = (Image.open(PAGE / "examples" / f"{name}.png").convert("RGB").tobytes() for name in CLASSES)
+    return next(pixels for pixels in examples if pixels != picture.tobytes())
 
 
 def check_mechanism(name: str) -> None:

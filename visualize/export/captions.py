@@ -2,6 +2,7 @@
 
 from models import CLASSES
 
+from ..inspection.replaced import Replacement
 from ..record.display import description
 from ..record.view import View
 from .column import Column
@@ -31,15 +32,23 @@ def title(columns: list[Column]) -> str:
     return f"How {columns[0].title} looks at this picture" if count == 1 else many
 
 
-def subtitle(columns: list[Column], view: View, rows: list[Row], target: str, cam: str) -> str:
-    """Which class, which method, which block, on which scales."""
+def subtitle(
+    columns: list[Column],
+    view: View,
+    rows: list[Row],
+    target: str,
+    cam: str,
+    replacement: Replacement | None = None,
+) -> str:
+    """Which class, which method, which block, on which scales, and what replaces attention."""
     method = description()["methods"][cam]["name"]
     if cam != "EigenCAM":  # which knows no class
         answers = {CLASSES[column.inspection.target] for column in columns}
         own = "its own answer" if len(columns) == 1 else "each network's own answer"
         own += f", {answers.pop()}" if len(answers) == 1 else ""
         method += f" for {own if target == 'predicted' else target}"
-    said = [method, f"block {view.block}"]
+    said = [f"attention replaced: {replacement.words}"] if replacement else []
+    said += [method, f"block {view.block}"]
     between = next((row.block for row in rows if row.section.pairwise), None)
     if between and between != view.block:
         said.append(f"attention {place_of(rows)}")
@@ -58,11 +67,20 @@ def place_of(rows: list[Row]) -> str:
 
 
 def caption(
-    columns: list[Column], view: View, rows: list[Row], target: str, cam: str, missing: dict[str, str]
+    columns: list[Column],
+    view: View,
+    rows: list[Row],
+    target: str,
+    cam: str,
+    missing: dict[str, str],
+    replacement: Replacement | None = None,
 ) -> str:
     """What a reader needs who has the figure and nothing else."""
     seen, words = columns[0].inspection, description()
     said = ["One picture of 32 × 32 pixels, as the networks see it."]
+    if replacement:
+        said.append(f"Attention is replaced ({replacement.words}); lines through the bars: as trained.")
+        said += [column.inspection.replace_note for column in columns if column.inspection.replace_note]
     if cam != "EigenCAM":
         own = "each network's own answer" if len(columns) > 1 else "the network's own answer"
         said.append(f"Class explained: {own if target == 'predicted' else target}.")

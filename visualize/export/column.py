@@ -9,6 +9,7 @@ from models.metadata import accuracy, parameters
 
 from ..inspection.engine import inspect_by_name
 from ..inspection.network import Inspection, Map
+from ..inspection.replaced import Replacement
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +25,22 @@ class Column:
     inspection: Inspection
 
 
-def inspect_column(name: str, picture: Image.Image, target: str, cam: str, random_weights: bool) -> Column:
+def inspect_column(
+    name: str,
+    picture: Image.Image,
+    target: str,
+    cam: str,
+    random_weights: bool,
+    replacement: Replacement | None = None,
+) -> Column:
     """Looks at the picture with one network.
 
     Raises:
-        CheckpointError, NotFiniteError: as for `inspect_by_name`.
+        CheckpointError, ReplacementError, NotFiniteError: as for `inspect_by_name`.
     """
-    inspection, facts, _ = inspect_by_name(name, picture, target, cam, random_weights=random_weights)
+    inspection, facts, _ = inspect_by_name(
+        name, picture, target, cam, random_weights=random_weights, replacement=replacement
+    )
     title, digest = CATALOGUE[name].title, facts.get("sha256")
     return Column(name, title, not facts, accuracy(facts), parameters(name), digest, inspection)
 

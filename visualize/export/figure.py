@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from models import CLASSES
 
+from ..inspection.network import Inspection
+from ..inspection.replaced import Replacement
 from ..record.display import percent
 from ..record.view import View
 from .captions import caption, subtitle, title
@@ -45,6 +47,7 @@ PHOTO = 0.8
 UNDER_TITLE, UNDER_HEADER, UNDER_HEADING, UNDER_MAP, UNDER_BAND = 0.12, 0.1, 0.04, 0.1, 0.3
 TOP = EDGE + PHOTO + UNDER_TITLE
 ANSWERS, ANSWER = 2, 0.26  # how many are shown; a line of one and its bar
+TICK = 0.02  # in a bar, where it ended as trained
 WINNER, UNTRAINED = BODY._replace(colour=INK), NOTE._replace(colour="#b45309")
 ABSENT = NOTE._replace(colour="#7d8590")
 BAND = 8  # networks side by side at most; more go on in a second band below
@@ -67,6 +70,7 @@ def figure(
     target: str = "predicted",
     cam: str = "GradCAM",
     missing: dict[str, str] | None = None,
+    replacement: Replacement | None = None,
 ) -> Figure:
     """Draws what the page shows of some networks.
 
@@ -79,10 +83,11 @@ def figure(
         view: how the maps are drawn.
         target, cam: what was asked for.
         missing: id -> why a network that was asked for is not here.
+        replacement: what the networks got in the place of their attention.
     """
     rows, count = panels(columns, view, target, cam), -(-len(columns) // -(-len(columns) // BAND))
     bands = [blocks(columns[start : start + count], rows) for start in range(0, len(columns), count)]
-    said = caption(columns, view, rows, target, cam, missing or {})
+    said = caption(columns, view, rows, target, cam, missing or {}, replacement)
     width, lane, side = sizes(bands, said)
     below = EDGE + caption_height(said, width)
 
@@ -90,7 +95,8 @@ def figure(
     photo(sheet, columns[0], rows)
     x = EDGE + PHOTO + GAP
     y = sheet.write(x, EDGE, title(columns), TITLE)
-    sheet.write(x, y + 0.05, subtitle(columns, view, rows, target, cam), SUBTITLE, width - x - EDGE)
+    about = subtitle(columns, view, rows, target, cam, replacement)
+    sheet.write(x, y + 0.05, about, SUBTITLE, width - x - EDGE)
     y = TOP
     for band in bands:
         y = draw_band(sheet, band, y) + UNDER_BAND
@@ -230,10 +236,19 @@ def width_of(block: Block, lane: float) -> float:
 
 
 def facts_of(column: Column) -> str:
-    if column.random:
-        return "random weights, not trained"
     value = column.accuracy["value"]
-    return "not measured" if value is None else f"{value:.1f} % in the test"
+    facts = "not measured" if value is None else f"{value:.1f} % in the test"
+    if column.random:
+        facts = "random weights, not trained"
+    return facts if column.inspection.before is None else f"{facts}\n{change_of(column.inspection)}"
+
+
+def change_of(seen: Inspection) -> str:
+    """What replaced attention did to the answer: "cat 91 % (as trained 96 %)"."""
+    now, before = seen.probabilities, seen.before
+    first, old = int(now.argmax()), int(before.argmax())
+    behind = "" if first == old else f", behind {CLASSES[old]} with {percent(before[old])}"
+    return f"{CLASSES[first]} {percent(now[first])} (as trained {percent(before[first])}{behind})"
 
 
 def header(sheet: Sheet, block: Block, x: float, top: float, bottom: float) -> None:
@@ -252,4 +267,7 @@ def header(sheet: Sheet, block: Block, x: float, top: float, bottom: float) -> N
         sheet.write(x + width, y, percent(share), number, align="right")
         sheet.bar(x, y + ANSWER - 0.045, width, "#e5e7eb")
         sheet.bar(x, y + ANSWER - 0.045, width * share, colour)
+        if column.inspection.before is not None:
+            before = float(column.inspection.before[index])
+            sheet.bar(x + (width - TICK) * before, y + ANSWER - 0.045, TICK, INK)
         y += ANSWER

@@ -22,6 +22,7 @@ from PIL import Image
 from models import CLASSES, CheckpointError
 
 from ..inspection.network import Map, NotFiniteError
+from ..inspection.replaced import Replacement
 from ..record.kinds import kind_of
 from ..record.requests import RequestError, check_choice, check_request
 from ..record.view import View
@@ -41,21 +42,24 @@ def export(
     view: View,
     folder: Path,
     random_weights: bool = False,
+    replacement: Replacement | None = None,
 ) -> Path:
     """Writes one file about some networks on one picture, and returns its path.
 
     Args:
         form: one of `FORMS`.
-        picture, mechanisms, target, cam, random_weights: as for `record.compare_record`.
+        picture, mechanisms, target, cam, random_weights, replacement: as for `record.compare_record`.
         view: how the page shows it. NPZ and JSON hold all maps of all blocks whatever the view.
         folder: of this request alone: the names of two visitors' files may be the same.
 
     Raises:
         RequestError: any other argument, or none of the networks can be shown.
+        ReplacementError: the replacement does not fit into one of the networks.
     """
     check_file(form, picture, mechanisms, target, cam)
-    found = {name: column_or_reason(name, picture, target, cam, random_weights) for name in mechanisms}
-    return write(form, picture, found, target, cam, view, folder)
+    asked = picture, target, cam, random_weights, replacement
+    found = {name: column_or_reason(name, *asked) for name in mechanisms}
+    return write(form, picture, found, target, cam, view, folder, replacement)
 
 
 def check_file(form: str, picture: Image.Image, mechanisms: list[str], target: str, cam: str) -> None:
@@ -71,11 +75,16 @@ def check_file(form: str, picture: Image.Image, mechanisms: list[str], target: s
 
 
 def column_or_reason(
-    name: str, picture: Image.Image, target: str, cam: str, random_weights: bool
+    name: str,
+    picture: Image.Image,
+    target: str,
+    cam: str,
+    random_weights: bool,
+    replacement: Replacement | None = None,
 ) -> Column | str:
     """One network on the picture, or a sentence that says why it cannot be shown."""
     try:
-        return inspect_column(name, picture, target, cam, random_weights)
+        return inspect_column(name, picture, target, cam, random_weights, replacement)
     except (CheckpointError, NotFiniteError) as error:
         return str(error)
 
@@ -88,6 +97,7 @@ def write(
     cam: str,
     view: View,
     folder: Path,
+    replacement: Replacement | None = None,
 ) -> Path:
     """The file about what was found: name -> `column_or_reason`. The other arguments are those of `export`.
 
@@ -102,22 +112,29 @@ def write(
     names = "-".join(found) if len(found) <= 3 else f"{len(found)}-networks"
     file = Path(folder) / f"attnscope-{names}-{view.block}.{form}"
     if form == "npz":
-        np.savez_compressed(file, **arrays(columns))
+        np.savez_compressed(file, **arrays(columns, replacement))
     elif form == "json":
-        content = report(columns, missing, picture, target, cam, view)
+        content = report(columns, missing, picture, target, cam, view, replacement)
         file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     else:
         from .figure import figure, save  # matplotlib takes a second, so not before the first figure
 
-        save(figure(columns, view, target, cam, missing), file)
+        save(figure(columns, view, target, cam, missing, replacement), file)
     return file
 
 
-def arrays(columns: list[Column]) -> dict[str, np.ndarray]:
-    """name -> array as recorded: `pixels`, `classes`, and of each network `se/probabilities`, `se/<path>`."""
+def arrays(columns: list[Column], replacement: Replacement | None = None) -> dict[str, np.ndarray]:
+    """name -> array as recorded: `pixels`, `classes`, and of each network `se/probabilities`, `se/<path>`.
+
+    With replaced attention also `replaced`, which says by what, and `se/before`, the answer as trained.
+    """
     found = {"pixels": columns[0].inspection.pixels, "classes": np.array(CLASSES)}
+    if replacement:
+        found["replaced"] = np.array(replacement.words)
     for column in columns:
         found[f"{column.key}/probabilities"] = column.inspection.probabilities
+        if column.inspection.before is not None:
+            found[f"{column.key}/before"] = column.inspection.before
         found |= {f"{column.key}/{path}": shown.values for path, shown in all_maps(column.inspection).items()}
     return found
 
@@ -129,13 +146,19 @@ def report(
     target: str,
     cam: str,
     view: View,
+    replacement: Replacement | None = None,
 ) -> dict:
     """What was shown to which networks, what they answered, and where each map is strongest."""
     return {
         "attnscope": "report",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "picture": {"size": [32, 32], "mode": "RGB", "sha256": hashlib.sha256(picture.tobytes()).hexdigest()},
-        "settings": {"target": target, "cam": cam, **asdict(view)},
+        "settings": {
+            "target": target,
+            "cam": cam,
+            "replace": replacement.facts if replacement else None,
+            **asdict(view),
+        },
         "versions": versions(),
         "classes": list(CLASSES),
         "networks": [network(column) for column in columns],
@@ -144,8 +167,10 @@ def report(
 
 
 def network(column: Column) -> dict:
-    """A network's part of the report."""
-    seen, maps = column.inspection, []
+    """A network's part of the report; `before` and `replace_note` where attention was to be replaced."""
+    seen, maps, replaced = column.inspection, [], {}
+    if seen.before is not None:
+        replaced = {"before": by_class(seen.before), "replace_note": seen.replace_note}
     for path, shown in all_maps(seen).items():
         entry = {"tensor": path, "kind": kind_of(shown), "role": shown.role, **summary(shown)}
         if path.endswith(".cam"):
@@ -158,12 +183,17 @@ def network(column: Column) -> dict:
         "checkpoint_sha256": column.sha256,
         "accuracy": column.accuracy,
         "parameters": column.parameters,
-        "probabilities": dict(zip(CLASSES, map(float, seen.probabilities))),
+        "probabilities": by_class(seen.probabilities),
+        **replaced,
         "predicted": CLASSES[int(seen.probabilities.argmax())],
         "target": CLASSES[seen.target],
         "strength": {stage: float(share) for stage, share in seen.strength.items()},
         "maps": maps,
     }
+
+
+def by_class(probabilities: np.ndarray) -> dict[str, float]:
+    return dict(zip(CLASSES, map(float, probabilities)))
 
 
 def summary(shown: Map) -> dict:

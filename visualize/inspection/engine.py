@@ -9,7 +9,7 @@ from models.checkpoint import load_with_facts
 from models.metadata import is_trained
 
 from .network import Inspection, inspect
-from .replaced import Replacement, inspect_replaced
+from .replaced import Replacement, inspect_replaced, remember
 from .untrained import untrained
 
 try:
@@ -42,6 +42,8 @@ def inspect_by_name(
         NotFiniteError: the network gives no finite numbers.
     """
     index = None if target == "predicted" else CLASSES.index(target)
+    if replacement and replacement.only not in (None, name):
+        replacement = None
     if random_weights and not is_trained(name):  # a broken checkpoint is no reason for random weights
         return look(untrained(name), {}, name, image, replacement, index, cam, stage), {}, None
     found, note = None, None
@@ -83,5 +85,7 @@ def look(
 ) -> Inspection:
     """As trained, or with a replacement."""
     if replacement is None:
-        return inspect(network, image, target, cam, stage)
+        seen = inspect(network, image, target, cam, stage)
+        remember(seen, facts, name)
+        return seen
     return inspect_replaced(network, facts, name, image, replacement, target, cam, stage)

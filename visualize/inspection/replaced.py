@@ -18,11 +18,12 @@ from torch import nn
 
 from models import CATALOGUE, CheckpointError
 from models.preprocessing import normalise
-from models.recording import Edit, recording
-from models.replacements import Attention, applies, attention_in, in_scope, replace
+from models.recording import Edit, Record, recording
+from models.replacements import EVERYWHERE, Attention, applies, in_scope, replace
 from models.results import averages
 
-from .network import Inspection, NotFiniteError, inspect, to_numpy
+from .cache import Cache
+from .network import Inspection, Map, NotFiniteError, inspect, to_numpy, without_batch
 
 
 class ReplacementError(ValueError):
@@ -39,13 +40,55 @@ class Replacement:
         strength: of "strength", from 0 to 2.
         other: of "another picture's" the pixels, 32 x 32 x 3 bytes.
         by_hand: of "by hand", path -> pairs of an index (flat, without batch) and the value there.
+        only: the one network that it is put into; None for all. Others are asked as trained.
     """
 
     name: str
-    scope: str = "all"
+    scope: str = EVERYWHERE
     strength: float = 1.0
     other: bytes | None = None
     by_hand: tuple[tuple[str, tuple[tuple[int, float], ...]], ...] = ()
+    only: str | None = None
+
+    @property
+    def facts(self) -> dict:
+        """What a record and a report hold of it."""
+        return {"name": self.name, "scope": self.scope, "strength": self.strength}
+
+    @property
+    def words(self) -> str:
+        """Such as "average, everywhere" or "strength 1.5, in layer2.1"."""
+        how = f"strength {self.strength:g}" if self.name == "strength" else self.name
+        return f"{how}, {'everywhere' if self.scope == EVERYWHERE else f'in {self.scope}'}"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a network makes of a picture as it was trained.
+
+    Args:
+        probabilities: (classes,); evidence: as of an `Inspection`.
+        maps: path -> gate or share.
+    """
+
+    probabilities: np.ndarray
+    evidence: float
+    maps: dict[str, Map]
+
+    @property
+    def attention(self) -> dict[str, Attention]:
+        return {
+            path: Attention(path, f"b {t.axes}", t.role, t.over, t.bounds, t.values.shape)
+            for path, t in self.maps.items()
+        }
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """path -> (1, ...), which nobody may write to."""
+        return {path: torch.from_numpy(t.values)[None] for path, t in self.maps.items()}
+
+
+_trained = Cache()  # of pictures that were looked at: what is asked about them next is mostly "what if"
 
 
 def inspect_replaced(
@@ -61,6 +104,7 @@ def inspect_replaced(
     """Inspects a network with replaced attention; the answer as trained is in `before`.
 
     Where the replacement has no meaning for the network, it answers as trained, and `replace_note` says why.
+    `evidence`, too, is as trained: whether the picture is unusual has nothing to do with the replacement.
 
     Args:
         facts: of the checkpoint, {} for none; name: of the entry. The others are those of `inspect`.
@@ -69,30 +113,55 @@ def inspect_replaced(
         ReplacementError: a value by hand has no place in its tensor.
         ValueError, NotFiniteError: as for `inspect`.
     """
-    before, attention, others = as_trained(model, image, replacement.other)
+    own = as_trained(model, facts, name, image)
     found = None
     if facts:
         with suppress(CheckpointError):  # they are not measured for every network
             found = averages.read(name, facts["sha256"])
-    note = why_not(CATALOGUE[name].title, attention, found, replacement)
-    edits = None if note else edits_of(attention, found, others, replacement)
-    seen = inspect(model, image, target, cam, stage, edits)
-    return dataclasses.replace(seen, before=before, replace_note=note)
+    if note := why_not(CATALOGUE[name].title, own.attention, found, replacement):
+        seen = inspect(model, image, target, cam, stage)
+        return dataclasses.replace(seen, before=seen.probabilities, replace_note=note)
+    other = None
+    if replacement.other:
+        other = as_trained(model, facts, name, Image.frombytes("RGB", (32, 32), replacement.other)).tensors
+    seen = inspect(model, image, target, cam, stage, edits_of(own.attention, found, other, replacement))
+    return dataclasses.replace(seen, before=own.probabilities, evidence=own.evidence)
 
 
-def as_trained(
-    model: nn.Module, image: Image.Image, other: bytes | None
-) -> tuple[np.ndarray, dict[str, Attention], dict[str, torch.Tensor]]:
-    """One pass: the answer (classes,), what attention there is, and what it is on another picture."""
-    pictures = [np.array(image), *([np.frombuffer(other, np.uint8).reshape(32, 32, 3)] if other else [])]
-    device = next(model.parameters()).device
-    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device)
-    with torch.no_grad(), recording(model) as records:  # no inference mode: gradients pass by what it gives
-        logits = model(normalise(images))
-    if not logits.isfinite().all():
-        raise NotFiniteError("The network gives no finite numbers for this picture.")
-    attention = attention_in(records)
-    return to_numpy(logits[0].softmax(0)), attention, {path: records[path].tensor[-1:] for path in attention}
+def as_trained(model: nn.Module, facts: dict, name: str, image: Image.Image) -> Trained:
+    """What is known from a comparison before, or from one pass without gradients."""
+    found = _trained.get(key_of(facts, name, image.tobytes()))
+    if found is None:
+        images = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(next(model.parameters()).device)
+        with torch.no_grad(), recording(model) as records:
+            logits = model(normalise(images))
+        if not logits.isfinite().all():
+            raise NotFiniteError("The network gives no finite numbers for this picture.")
+        maps = {path: without_batch(record) for path, record in records.items() if is_attention(record)}
+        shares, evidence = to_numpy(logits[0].softmax(0)), float(logits[0].logsumexp(0))
+        found = keep(facts, name, image.tobytes(), Trained(shares, evidence, maps))
+    return found
+
+
+def remember(seen: Inspection, facts: dict, name: str) -> None:
+    """Spares `as_trained` its pass: a network was inspected as trained."""
+    maps = {path: shown for path, shown in seen.maps.items() if is_attention(shown)}
+    keep(facts, name, seen.pixels.tobytes(), Trained(seen.probabilities, seen.evidence, maps))
+
+
+def keep(facts: dict, name: str, pixels: bytes, found: Trained) -> Trained:
+    size = len(pixels) + found.probabilities.nbytes + sum(each.values.nbytes for each in found.maps.values())
+    _trained.put(key_of(facts, name, pixels), found, size)
+    return found
+
+
+def key_of(facts: dict, name: str, pixels: bytes) -> tuple:
+    """The very weights and the picture; random weights of a name are the same every time."""
+    return name, facts.get("sha256"), pixels
+
+
+def is_attention(shown: Map | Record) -> bool:
+    return shown.role in ("gate", "share")
 
 
 def why_not(
@@ -121,7 +190,7 @@ def why_not(
 def edits_of(
     attention: dict[str, Attention],
     found: averages.Averages | None,
-    others: dict[str, torch.Tensor],
+    others: dict[str, torch.Tensor] | None,
     wanted: Replacement,
 ) -> dict[str, Edit]:
     """The edits of a replacement that has a meaning (see `why_not`)."""
@@ -132,7 +201,9 @@ def edits_of(
         tensor = torch.full(attention[path].shape, float("nan"))
         places, numbers = zip(*values)
         if max(places) >= tensor.numel():
-            raise ReplacementError(f"{path} has {tensor.numel():,} values, and one beyond them was changed.")
+            raise ReplacementError(
+                f"The tensor {path} has {tensor.numel():,} values, and one beyond them was changed."
+            )
         tensor.view(-1)[list(places)] = torch.tensor(numbers, dtype=torch.float32)
         painted[path] = tensor
     return replace(
@@ -140,7 +211,7 @@ def edits_of(
         wanted.scope,
         attention,
         averages=found and found.average,
-        others=others if wanted.other else None,
+        others=others,
         constants=found and found.best,
         by_hand=painted,
         strength=wanted.strength,

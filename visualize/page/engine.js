@@ -73,8 +73,8 @@ const server = {
   },
 
   // A file to take along, "png", "pdf", "npz" or "json": {blob, name}.
-  async file(form, { image, mechanisms, target, cam, view }) {
-    const answer = await post("file", { form, image, mechanisms, target, cam, view });
+  async file(form, { image, mechanisms, target, cam, view, replace = null }) {
+    const answer = await post("file", { form, image, mechanisms, target, cam, view, replace });
     const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))[1];
     return { blob: await whole(answer.blob()), name };
   },

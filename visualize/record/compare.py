@@ -4,16 +4,19 @@
     decode(record["mechanisms"][1]["maps"][0])               # the numbers again
 
     {"version": 1, "classes": [10 names], "image": base64 of 32x32 RGB, "target": "predicted" or a class,
-     "cam": method,
+     "cam": method, "replace": {"name", "scope", "strength"} of what replaces attention, or None,
      "mechanisms": [{"key", "name", "family", "probabilities": [10], "parameters",
                      "accuracy": {"value", "low", "high", "recipe"}, "random": untrained, a stand-in,
                      "strength": {"stage2": |y - x| / |x|}, "note": a sentence or None,
                      "unusual": finds less in the picture than in most test images, None if nobody measured,
+                     "before": [10], "replace_note": a sentence or None,
                      "maps": [{"tensor", "block", "kind", "role", "axes", "shape", "data", "lo", "hi",
                                "scale", "static"}]}],
      "unavailable": [{"key", "name", "reason"}],
      "unlike": a sentence where most networks find the picture unusual, else None}
 
+Where its attention is replaced, and only there, a column has `before`, the probabilities as trained, and
+`replace_note`, which says why nothing was replaced in this network: its answer is the one as trained.
 A map's `tensor` is the dotted path under which the network recorded it (gradio_client takes every key `path`
 for a file), its `role` one of `models.recording.ROLES`; CAMs count as features. Its `data` is base64 of
 little-endian uint16, 0 for `lo` and 65535 for `hi`. Large maps stay on the server, with `data` "", and
@@ -23,9 +26,7 @@ before they were stretched to 0..1.
 """
 
 import base64
-from collections import OrderedDict
 from collections.abc import Iterator
-from threading import Lock
 
 import numpy as np
 from PIL import Image
@@ -33,14 +34,14 @@ from PIL import Image
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import accuracy, parameters
 
+from ..inspection.cache import Cache
 from ..inspection.engine import inspect_by_name
-from ..inspection.network import Map, NotFiniteError
+from ..inspection.network import Inspection, Map, NotFiniteError
+from ..inspection.replaced import Replacement
 from ..inspection.unfamiliar import is_unusual, sentence
 from .encoding import pack, pack_cam, pack_map
 from .kinds import stays
 from .requests import RequestError, check_image, check_mechanisms, check_request
-
-CACHE_BYTES = 64 * 2**20
 
 
 def compare_record(
@@ -49,6 +50,7 @@ def compare_record(
     target: str = "predicted",
     cam: str = "GradCAM",
     random_weights: bool = False,
+    replacement: Replacement | None = None,
 ) -> dict:
     """The record of some networks on one picture.
 
@@ -59,11 +61,13 @@ def compare_record(
         cam: one of `cam.METHODS`.
         random_weights: whether a network without a checkpoint is shown as it starts, and labelled so, or left
             out as unavailable.
+        replacement: what the networks get in the place of their attention (`requests.replacement_of`).
 
     Raises:
         RequestError: any other argument.
+        ReplacementError: the replacement does not fit into one of the networks.
     """
-    *_, record = stream_record(image, mechanisms, target, cam, random_weights)
+    *_, record = stream_record(image, mechanisms, target, cam, random_weights, replacement=replacement)
     return record
 
 
@@ -74,25 +78,39 @@ def stream_record(
     cam: str = "GradCAM",
     random_weights: bool = False,
     on_gpu: bool = True,
+    replacement: Replacement | None = None,
 ) -> Iterator[dict]:
     """Like `compare_record`, as it grows: one record per mechanism, each with one more column than the last.
 
     The arguments are checked at once, before the first record is asked for. `on_gpu`: use a GPU if there is.
     """
     check_request(image, mechanisms, target, cam)
-    return _stream(image, mechanisms, target, cam, random_weights, on_gpu)
+    return _stream(image, mechanisms, target, cam, random_weights, on_gpu, replacement)
 
 
 def _stream(
-    image: Image.Image, mechanisms: list[str], target: str, cam: str, random_weights: bool, on_gpu: bool
+    image: Image.Image,
+    mechanisms: list[str],
+    target: str,
+    cam: str,
+    random_weights: bool,
+    on_gpu: bool,
+    replacement: Replacement | None,
 ) -> Iterator[dict]:
     answers = []
     for name in mechanisms:
-        answers.append(answer(name, image, target, cam, random_weights, on_gpu))
-        yield record_of(image, target, cam, answers, pending=len(mechanisms) - len(answers))
+        answers.append(answer(name, image, target, cam, random_weights, on_gpu, replacement))
+        yield record_of(image, target, cam, answers, len(mechanisms) - len(answers), replacement)
 
 
-def record_of(image: Image.Image, target: str, cam: str, answers: list[dict], pending: int = 0) -> dict:
+def record_of(
+    image: Image.Image,
+    target: str,
+    cam: str,
+    answers: list[dict],
+    pending: int = 0,
+    replacement: Replacement | None = None,
+) -> dict:
     """The record of what some networks answered (`answer`), while `pending` others have not."""
     columns = [found for found in answers if "maps" in found]
     return {
@@ -101,6 +119,7 @@ def record_of(image: Image.Image, target: str, cam: str, answers: list[dict], pe
         "image": base64.b64encode(image.tobytes()).decode(),
         "target": target,
         "cam": cam,
+        "replace": replacement.facts if replacement else None,
         "mechanisms": columns,
         "unavailable": [found for found in answers if "maps" not in found],
         "unlike": sentence([shown["unusual"] for shown in columns], pending),
@@ -114,10 +133,11 @@ def answer(
     cam: str = "GradCAM",
     random_weights: bool = False,
     on_gpu: bool = True,
+    replacement: Replacement | None = None,
 ) -> dict:
     """The network's `column`, or {"key", "name", "reason"} where it cannot be shown."""
     try:
-        return column(name, image, target, cam, random_weights, on_gpu)
+        return column(name, image, target, cam, random_weights, on_gpu, replacement)
     except (CheckpointError, NotFiniteError) as error:
         return {"key": name, "name": CATALOGUE[name].title, "reason": str(error)}
 
@@ -129,27 +149,32 @@ def column(
     cam: str = "GradCAM",
     random_weights: bool = False,
     on_gpu: bool = True,
+    replacement: Replacement | None = None,
 ) -> dict:
     """What the record says of one network; `random` says that nobody trained it.
 
     Raises:
-        CheckpointError, NotFiniteError: as for `inspect_by_name`.
+        CheckpointError, ReplacementError, NotFiniteError: as for `inspect_by_name`.
     """
     seen, facts, note = inspect_by_name(
-        name, image, target, cam, random_weights=random_weights, on_gpu=on_gpu
+        name, image, target, cam, random_weights=random_weights, on_gpu=on_gpu, replacement=replacement
     )
-    _held.put((image.tobytes(), name), {path: shown for path, shown in seen.maps.items() if stays(shown)})
+    hold(seen, name, replacement)
+    replaced = (
+        {} if seen.before is None else {"before": rounded(seen.before), "replace_note": seen.replace_note}
+    )
     return {
         "key": name,
         "name": CATALOGUE[name].title,
         "family": CATALOGUE[name].family,
-        "probabilities": [round(float(share), 6) for share in seen.probabilities],
+        "probabilities": rounded(seen.probabilities),
         "random": not facts,
         "accuracy": accuracy(facts),
         "parameters": parameters(name),
         "strength": {stage: round(value, 5) for stage, value in seen.strength.items()},
         "note": note,
         "unusual": is_unusual(seen.evidence, facts),
+        **replaced,
         "maps": [
             *(pack_cam(block, values, seen.cam_ranges[block]) for block, values in seen.cams.items()),
             *(pack_map(path, shown) for path, shown in seen.maps.items()),
@@ -157,7 +182,17 @@ def column(
     }
 
 
-def affinity_row(image: Image.Image, name: str, path: str, query: int | str | None = None) -> dict:
+def rounded(probabilities: np.ndarray) -> list[float]:
+    return [round(float(share), 6) for share in probabilities]
+
+
+def affinity_row(
+    image: Image.Image,
+    name: str,
+    path: str,
+    query: int | str | None = None,
+    replacement: Replacement | None = None,
+) -> dict:
     """A part of a map that stayed on the server: {"data", "lo", "hi", "shape"}, as `decode` reads it.
 
     Args:
@@ -166,6 +201,7 @@ def affinity_row(image: Image.Image, name: str, path: str, query: int | str | No
         path: of a map of this record whose `data` is "".
         query: index on the axis `q`, of a place (row by row) where windows lie, or of the row of a channel
             matrix; "mean" for the mean size of what each branch gives; None for a whole map without queries.
+        replacement: as for the record.
 
     Returns:
         the map without that axis: `q h w` gives (h, w), `head q h w` gives (head, h, w), `c c` gives (c,),
@@ -174,15 +210,16 @@ def affinity_row(image: Image.Image, name: str, path: str, query: int | str | No
 
     Raises:
         RequestError: no such picture, mechanism, map or query.
-        CheckpointError, NotFiniteError: as for a column.
+        CheckpointError, ReplacementError, NotFiniteError: as for a column.
     """
     check_image(image)
     check_mechanisms([name])
-    maps = _held.get((image.tobytes(), name))
+    maps = _held.get(key_of(image.tobytes(), name, replacement))
     if maps is None:
-        seen, *_ = inspect_by_name(name, image, stage="layer4.1", random_weights=True)
-        maps = {path: shown for path, shown in seen.maps.items() if stays(shown)}
-        _held.put((image.tobytes(), name), maps)
+        seen, *_ = inspect_by_name(
+            name, image, stage="layer4.1", random_weights=True, replacement=replacement
+        )
+        maps = hold(seen, name, replacement)
     if not isinstance(path, str) or path not in maps:
         raise RequestError("The server holds no such map of this mechanism.")
     axes, values = maps[path].axes.split(), maps[path].values
@@ -198,33 +235,17 @@ def affinity_row(image: Image.Image, name: str, path: str, query: int | str | No
     return pack(values.take(query, axis))
 
 
-class _Cache:
-    """The maps that stayed on the server, of the networks and pictures used last, within so many bytes."""
-
-    def __init__(self, most: int):
-        self.most, self.size = most, 0
-        self.entries: OrderedDict[tuple[bytes, str], dict[str, Map]] = OrderedDict()
-        self.lock = Lock()
-
-    def get(self, key: tuple[bytes, str]) -> dict[str, Map] | None:
-        with self.lock:
-            if key in self.entries:
-                self.entries.move_to_end(key)
-            return self.entries.get(key)
-
-    def put(self, key: tuple[bytes, str], maps: dict[str, Map]) -> None:
-        with self.lock:
-            if key in self.entries:
-                return
-            self.entries[key] = maps
-            self.size += weight(key, maps)
-            while self.size > self.most:
-                self.size -= weight(*self.entries.popitem(last=False))
+_held = Cache()  # the maps that stayed here, of the networks and pictures used last
 
 
-def weight(key: tuple[bytes, str], maps: dict[str, Map]) -> int:
-    """Bytes that an entry of the cache takes, about."""
-    return len(key[0]) + sum(shown.values.nbytes for shown in maps.values())
+def hold(seen: Inspection, name: str, replacement: Replacement | None) -> dict[str, Map]:
+    """Keeps the maps that stay on the server, and returns them."""
+    key = key_of(seen.pixels.tobytes(), name, replacement)
+    maps = {path: shown for path, shown in seen.maps.items() if stays(shown)}
+    _held.put(key, maps, len(key) + sum(shown.values.nbytes for shown in maps.values()))
+    return maps
 
 
-_held = _Cache(CACHE_BYTES)
+def key_of(pixels: bytes, name: str, replacement: Replacement | None) -> bytes:
+    """What the maps depend on; its length is what it takes, however much was changed by hand."""
+    return pixels + repr((name, replacement)).encode()

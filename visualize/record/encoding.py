@@ -1,7 +1,6 @@
 """Arrays as text: a map of the record in 65,536 steps, a picture as base64, and back."""
 
 import base64
-import binascii
 import math
 
 import numpy as np
@@ -9,7 +8,7 @@ from PIL import Image
 
 from ..inspection.network import Map, NotFiniteError
 from .kinds import block_of, kind_of, scale_of, stays
-from .requests import RequestError
+from .requests import pixels_of
 
 LEVELS = 65535
 
@@ -68,9 +67,5 @@ def picture_of(record: dict) -> Image.Image:
         RequestError: it holds no picture.
     """
     text = record.get("image") if isinstance(record, dict) else None
-    try:
-        if isinstance(text, str) and len(text) == 4096:  # base64 of 3,072 bytes
-            return Image.frombytes("RGB", (32, 32), base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):  # not base64, not ASCII, or padded to fewer bytes
-        pass
-    raise RequestError("The record holds no picture of 32 x 32 pixels.")
+    pixels = pixels_of(text, "The record holds no picture of 32 x 32 pixels.")
+    return Image.frombytes("RGB", (32, 32), pixels)
