@@ -4,6 +4,7 @@ A request may come from anybody: whatever is wrong with it becomes one sentence,
 """
 
 import asyncio
+import base64
 import io
 import json
 import shutil
@@ -66,7 +67,7 @@ def start_value() -> dict:
         "mechanisms": mechanisms_table(),  # some faults show when a network is loaded
         "families": FAMILIES,
         "record": record_of(*asked, shown) | {"example": FIRST_EXAMPLE},
-        "examples": list(CLASSES),
+        "examples": {name: data_url(PAGE / "examples" / f"{name}.png") for name in CLASSES},
         "most": MOST_NETWORKS,
         "description": description(),
         "cards": [{"key": name, "name": entry.title} for name, entry in CATALOGUE.items()],
@@ -75,6 +76,11 @@ def start_value() -> dict:
         "disagreement": (PAGE / "examples" / "disagreement.json").is_file(),
         "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
     }
+
+
+def data_url(picture: Path) -> str:
+    """A PNG as an address that needs no request."""
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
 
 
 def first_networks(table: list[dict]) -> list[str]:
