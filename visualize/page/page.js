@@ -99,6 +99,7 @@ if (given.disagreement) {
   disagree.addEventListener("toggle", gallery);
   const differing = button("", { class: "differing", tabIndex: -1, title: "Test pictures on which the networks differ" }, () => {
     disagree.open = true;
+    gallery(); // the event of opening comes a moment later
     disagree.scrollIntoView({ block: "start" });
     disagree.querySelector("summary").focus({ preventScroll: true });
   });
