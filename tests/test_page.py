@@ -32,6 +32,7 @@ from visualize.record.kinds import KINDS
 
 SHOWN = ("plain", "se", "non_local", "self_attention", "cbam", "danet")  # the same in the page's order
 PAIRWISE = 3  # of them
+MOST_REQUESTS, MOST_BYTES = 25, 300_000  # of a first visit
 CAT, SHIP = (ROOT / "visualize" / "page" / "examples" / f"{name}.png" for name in ("cat", "ship"))
 
 
@@ -210,6 +211,44 @@ def test_first_screen_is_there_without_a_computation(visit: callable):
     ]
     assert "sk" in seen.texts("#status")[0]  # the broken checkpoint is named
     assert seen.asked() == 0
+
+
+@pytest.mark.browser
+def test_a_first_visit_is_small(visit: callable):
+    """Requests and bytes until everything is drawn, in a browser that has never seen the page."""
+    sizes = visit().page.evaluate(
+        """() => ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type))
+            .map(({name, transferSize}) => [name, transferSize])"""
+    )
+    assert any(name.endswith("/page/page.js") and size for name, size in sizes)
+    assert len(sizes) <= MOST_REQUESTS, [name for name, _ in sizes]
+    assert sum(size for _, size in sizes) <= MOST_BYTES, sizes
+
+
+@pytest.mark.browser
+def test_a_part_that_fails_does_not_stop_the_others(visit: callable):
+    seen = visit()
+    seen.page.evaluate(
+        """async () => {
+            const {later} = await import("/page/elements.js");
+            later("broken", () => { throw new Error("broken on purpose"); });
+            later("whole", () => { window.drawn = true; });
+        }"""
+    )
+    seen.page.wait_for_function("window.drawn", timeout=5_000)
+    seen.rest()
+    assert len(seen.complaints) == 1 and "broken on purpose" in seen.complaints.pop()
+
+
+@pytest.mark.browser
+def test_a_part_that_cannot_be_fetched_is_named(visit: callable):
+    seen = visit()
+    seen.page.route("**/gallery.js", lambda route: route.abort())
+    seen.page.get_by_role("button", name="they differ").click()
+    seen.rest()
+    assert_plain_sentence(seen.texts("#status p")[0])
+    assert seen.page.locator("#status .again").is_visible()
+    seen.complaints.clear()
 
 
 @pytest.mark.browser

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import gradio as gr
 import httpx
@@ -250,7 +251,11 @@ def test_nobody_sees_random_weights_unasked(client: Client, server: str):
 def test_the_page_starts_with_a_comparison_and_asks_for_nothing(server: str):
     first = start_of(server)
     check(first["record"], ["plain", "non_local", "cbam"])
-    assert first["examples"] == list(CLASSES) and set(first["families"]) >= {"channel", "pairwise"}
+    assert list(first["examples"]) == list(CLASSES) and set(first["families"]) >= {"channel", "pairwise"}
+    files = {
+        name: (ROOT / "visualize" / "page" / "examples" / f"{name}.png").read_bytes() for name in CLASSES
+    }
+    assert {name: urlopen(url).read() for name, url in first["examples"].items()} == files
     assert "<p>" in first["reading"] and first["results"] == {"blocks": []} and first["description"]
     offered = {found["name"]: found["question"] for found in first["replacements"]}
     assert "as trained" not in offered and offered["level"].endswith("?")

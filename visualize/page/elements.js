@@ -82,7 +82,11 @@ function* steps(job) {
 }
 function step() { // of the oldest job: whether there was one
   const jobs = urgent.size ? urgent : others, [key, left] = jobs.entries().next().value || [];
-  if (left?.next().done && jobs.get(key) === left) jobs.delete(key); // not a newer one of that key
+  try {
+    if (left?.next().done && jobs.get(key) === left) jobs.delete(key); // not a newer one of that key
+  } catch (error) { // the others go on; a job that has thrown is done at its next step
+    reportError(error);
+  }
   return Boolean(left);
 }
 function work() {

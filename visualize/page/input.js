@@ -40,11 +40,8 @@ export function input(state, engine, examples, say) {
   async function example(name, crop = typeof state.picture.crop === "string" ? state.picture.crop : "centre", notes = []) {
     const mine = ++newest, release = hold();
     try {
-      const answer = await fetch(examples[name]);
-      const { picture } = await open(await answer.blob());
+      const { picture } = await open(await (await fetch(examples[name])).blob()); // it came with the page
       if (mine === newest) set({ example: name, source: picture, crop, notes });
-    } catch {
-      if (mine === newest) say("The example cannot be fetched at the moment. The page keeps what it shows.", () => example(name, crop));
     } finally {
       release();
     }

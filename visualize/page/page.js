@@ -1,7 +1,7 @@
 // The page: its parts, and what a change of the state does to them.
 
 import { engine, start } from "./engine.js";
-import { atRest, button, finishNow, hold, later, make } from "./elements.js";
+import { atRest, button, finishNow, hold, later, make, select } from "./elements.js";
 import { State, fromHash, linkOf } from "./state.js";
 import { fromBase64, rgba } from "./picture.js";
 import { configure } from "./maps/record.js";
@@ -11,16 +11,13 @@ import { Columns } from "./maps/columns.js";
 import { Figures } from "./maps/figure.js";
 import { Glance } from "./maps/glance.js";
 import { Maps } from "./maps/maps.js";
-import { Detail } from "./maps/detail.js";
 import { leaderboard } from "./leaderboard.js";
-import { gallery } from "./lab/gallery.js";
-import { Pictures } from "./lab/pictures.js";
 import { Used } from "./lab/used.js";
 import { WhatIf } from "./lab/whatif.js";
 
 const $ = (selector) => document.querySelector(selector), root = document.documentElement;
 const given = start(), { record: first, mechanisms: table } = given, description = configure(given.description);
-const examples = Object.fromEntries(given.examples.map((name) => [name, new URL(`examples/${name}.png`, import.meta.url).href]));
+const cards = [...given.cards].sort((a, b) => a.name.localeCompare(b.name));
 const names = [...first.mechanisms, ...(first.unavailable || [])].map(({ key }) => key);
 const inOrder = table.map(({ key }) => key).filter((key) => names.includes(key));
 const pixels = fromBase64(first.image);
@@ -55,20 +52,63 @@ dim.addEventListener("change", toggled);
 
 const open = (key) => state.change("detail", key);
 const chosen = chooser(state, table, given.families, inOrder);
-const whatIf = new WhatIf(state, description, given.replacements, examples);
+const whatIf = new WhatIf(state, description, given.replacements, given.examples);
 const columns = new Columns(engine, state, { ...chosen, most: given.most, other: () => whatIf.other() });
 const figures = new Figures(state, description, columns, isDark);
 const used = new Used(state, engine, columns, given.used);
 const glance = new Glance(state, description, columns, isDark, { ...chosen, open, used });
 const maps = new Maps(state, description, columns, figures, { open });
-const pictures = new Pictures(state, description, columns, figures, engine);
-const detail = new Detail(state, description, columns, figures, engine, given.cards);
 const say = (text, again) => columns.say(text, again);
 whatIf.follow(columns, figures);
-const taken = input(state, engine, examples, say);
+const taken = input(state, engine, given.examples, say);
 columns.place(first);
 leaderboard($("#results"), given.results);
-gallery(state, engine, columns, chosen.titles, given.disagreement);
+
+// ---- parts that show after a click: the first one fetches them
+
+function onDemand(wanted, load) { // gives what shows the part as soon as it is there
+  let part = null, coming = false;
+  return async function show() {
+    if (part) return part.show(columns.record());
+    if (!wanted() || coming) return;
+    const release = hold();
+    coming = true;
+    try {
+      part = await load().catch(() => say("A part of the page cannot be fetched at the moment.", show));
+      part?.show(columns.record());
+    } finally {
+      coming = false;
+      release();
+    }
+  };
+}
+const pair = onDemand(() => state.pinned, async () => {
+  const { Pictures } = await import("./lab/pictures.js");
+  return new Pictures(state, description, columns, figures, engine);
+});
+$("#pin").addEventListener("click", () => state.change("pinned", state.pinned ? null : state.picture.pixels));
+const detail = onDemand(() => state.detail, async () => {
+  const { Detail } = await import("./maps/detail.js");
+  return new Detail(state, description, columns, figures, engine, cards);
+});
+$("#cards .pick").append(select("Mechanism", [["", "choose one …"], ...cards.map(({ key, name }) => [key, name])], "", (key) => { if (key) open(key); }));
+const disagree = $("#disagree");
+const gallery = onDemand(() => disagree.open, async () => {
+  const { gallery: made } = await import("./lab/gallery.js");
+  return made(state, engine, columns, chosen.titles);
+});
+if (given.disagreement) {
+  disagree.hidden = false;
+  disagree.addEventListener("toggle", gallery);
+  const differing = button("", { class: "differing", tabIndex: -1, title: "Test pictures on which the networks differ" }, () => {
+    disagree.open = true;
+    gallery(); // the event of opening comes a moment later
+    disagree.scrollIntoView({ block: "start" });
+    disagree.querySelector("summary").focus({ preventScroll: true });
+  });
+  differing.append(make("b", { "aria-hidden": "true" }, "≠"), make("span", {}, "they differ"));
+  $("#examples").append(differing); // the last of the examples, and no stop of its own
+}
 
 function redraw() { // what follows the record and the view, part by part
   const record = columns.record();
@@ -76,8 +116,8 @@ function redraw() { // what follows the record and the view, part by part
   later("glance", () => glance.show(record));
   later("what if", () => whatIf.show(record));
   later("maps", function* () { yield* maps.show(record); tabs(); });
-  later("pair", () => pictures.show(record));
-  later("detail", () => detail.show(record));
+  later("pair", pair);
+  later("detail", detail);
   later("used", () => used.show());
 }
 function seen() {
@@ -208,7 +248,7 @@ let settled = false;
 async function opened() {
   settled = false;
   const known = {
-    examples: given.examples, mechanisms: table.map(({ key }) => key), cards: given.cards.map(({ key }) => key), cams: Object.keys(description.methods),
+    examples: Object.keys(given.examples), mechanisms: table.map(({ key }) => key), cards: given.cards.map(({ key }) => key), cams: Object.keys(description.methods),
     targets: ["predicted", ...first.classes], replacements: given.replacements.map(({ name }) => name), block: description.blocks, pairwise_block: description.blocks, ...Object.fromEntries(
       Object.entries(options).map(([key, pairs]) => [key, pairs.map(([value]) => value)])),
   };

@@ -5,20 +5,12 @@ import { SIDE, rgba } from "../picture.js";
 
 const say = (count) => `${count} ${count === 1 ? "says" : "say"}`;
 
-export function gallery(state, engine, columns, titles, there) {
+export function gallery(state, engine, columns, titles) {
   const root = document.querySelector("#disagree"), list = make("div", { class: "pictures", role: "group", "aria-label": "Pictures on which networks differ" });
   const readout = make("p", { class: "readout note", role: "status" }), rest = "Point at a picture, or walk through them with the arrow keys; a click shows it to the networks.";
   let found = null;
-  root.hidden = !there;
   root.querySelector(".inside").append(list, readout);
-  root.addEventListener("toggle", () => { if (root.open && !found) load(); });
-  const more = button("", { class: "differing", tabIndex: -1, title: "Test pictures on which the networks differ" }, () => {
-    root.open = true;
-    root.scrollIntoView({ block: "start" });
-    root.querySelector("summary").focus({ preventScroll: true });
-  });
-  more.append(make("b", { "aria-hidden": "true" }, "≠"), make("span", {}, "they differ"));
-  if (there) document.querySelector("#examples").append(more); // the last of the examples, and no stop of its own
+  return { show: () => { if (root.open && !found) load(); } };
 
   async function load() {
     const release = hold();

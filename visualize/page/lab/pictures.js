@@ -10,7 +10,6 @@ export class Pictures {
   constructor(state, description, columns, figures, engine) {
     Object.assign(this, { state, description, columns, figures, engine, asked: null, triples: new Map() });
     this.pin = document.querySelector("#pin");
-    this.pin.addEventListener("click", () => state.change("pinned", state.pinned ? null : state.picture.pixels));
     this.node = document.querySelector("#pair");
     [this.a, this.b] = ["A", "B"].map((name) => make("canvas", { width: 32, height: 32, role: "img", "aria-label": `Picture ${name}` }));
     this.said = make("p", { role: "status" });

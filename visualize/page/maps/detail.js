@@ -12,18 +12,12 @@ export class Detail {
     this.maps = make("div", "blocks");
     this.text = make("div", "card");
     this.title = make("h2", { id: "detail-title" });
-    this.choice = select("Mechanism", this.options(), null, (key) => this.open(key));
+    this.choice = select("Mechanism", cards.map(({ key, name }) => [key, name]), null, (key) => this.state.change("detail", key));
     this.node.append(make("header", {}, this.title, this.choice, button("Close", { class: "main" }, () => this.node.close())),
       make("div", "inside", this.maps, this.evidence.node, this.text));
     this.node.addEventListener("close", () => this.state.change("detail", null));
     this.node.addEventListener("click", (event) => { if (event.target === this.node) this.node.close(); }); // beside it
-    document.querySelector("#cards .pick").append(
-      select("Mechanism", [["", "choose one …"], ...this.options()], "", (key) => { if (key) this.open(key); }));
   }
-  options() {
-    return [...this.cards].sort((a, b) => a.name.localeCompare(b.name)).map(({ key, name }) => [key, name]);
-  }
-  open(key) { this.state.change("detail", key); }
 
   show(record) {
     const { detail } = this.state;
