@@ -6,6 +6,7 @@ The networks have random weights and made-up evidence: what is shown must be wha
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from PIL import Image
 
 from models import CATALOGUE, CLASSES
 from models.checkpoint import read_facts, restore_with_facts, save
+from models.results import averages
 from models.results.evidence import at_once
 from tests.health import linked_tree
 from tests.networks import randomised
 from tests.screenshots import running_app
-from tests.test_page import CAT, SAMPLED, SHIP, browser, visit  # noqa: F401 (fixtures)
+from tests.test_page import CAT, SAMPLED, SHIP, browser, edition, visit  # noqa: F401 (fixtures)
 from visualize.answers import PAGE
 from visualize.inspection.network import inspect
 from visualize.inspection.replaced import Replacement, inspect_replaced
@@ -260,7 +262,9 @@ def replaced(tree, name: str, file, replacement: Replacement | None):
     picture = Image.open(file).convert("RGB")
     if replacement is None:
         return inspect(model, picture)
-    return inspect_replaced(model, facts, name, picture, replacement)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(averages, "read", partial(averages.read, folder=tree / "checkpoints"))
+        return inspect_replaced(model, facts, name, picture, replacement)
 
 
 def put(seen, name: str) -> None:
@@ -335,7 +339,7 @@ def test_a_slider_ends_where_it_stands_without_asking_for_every_step(visit: call
     put(seen, "strength")
     assert close(*answers(seen, "cbam"))  # as it is: a strength of 1
     asked = seen.asked()
-    bar = seen.page.get_by_label("Strength")
+    bar = seen.page.get_by_role("slider", name="Strength")
     bar.focus()
     for _ in range(18):
         seen.page.keyboard.press("ArrowLeft")
