@@ -1,8 +1,10 @@
 """The static edition for tests and measurements: how it is built and given out.
 
-Its networks are stand-ins with random weights, the same as those of the tests' server.
+Its networks are stand-ins with random weights, the same as those of the tests' server, but for those that the
+browser computes: these are as they ship, with made-up evidence.
 """
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,15 +14,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import torch
-
-from models.checkpoint import read_facts, save
-from models.replacements import attention_of
-from models.results import averages
+from models.checkpoint import CHECKPOINTS, save
 from tests.health import linked_tree
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
-COMPUTED = ("non_local", "cbam")  # in the browser, too: a graph takes seconds to make
+COMPUTED = ("non_local", "se")  # in the browser, too: a graph takes seconds to make
 
 
 def stand_ins(tree: Path) -> Path:
@@ -35,26 +33,16 @@ def stand_ins(tree: Path) -> Path:
     return checkpoints
 
 
-def measure(name: str, checkpoints: Path) -> None:
-    """Writes averages and best constants of a stand-in, which are random as well."""
-    from tests.networks import randomised
-
-    generator = torch.Generator().manual_seed(0)
-    found = {
-        path: torch.rand(each.shape, generator=generator).half()
-        for path, each in attention_of(randomised(name)).items()
-    }
-    best = {path: 1 - values for path, values in found.items()}
-    sha256 = read_facts(name, checkpoints)["sha256"]
-    averages.write(name, averages.Averages(1, found, {}, best), sha256, checkpoints)
-
-
 def make(folder: Path) -> None:
     """Puts a tree of stand-ins into a folder, and its static edition beside it: `tree` and `site`."""
+    from tests.made_up import write_evidence
+
     (folder / "tree").mkdir()
     checkpoints = stand_ins(folder / "tree")
     for name in COMPUTED:
-        measure(name, checkpoints)
+        for ending in ("json", "safetensors"):
+            shutil.copy(CHECKPOINTS / f"{name}.{ending}", checkpoints)
+        write_evidence(name, checkpoints)
     build_site(folder / "tree", folder / "site")
 
 

@@ -112,9 +112,10 @@ def differences(column: dict, seen: Inspection) -> tuple[float, list[float]]:
 def check_cams(apart: list[float]) -> None:
     """A ReLU whose input is 0 but for rounding lets a gradient through in one place and not in the other.
 
-    Two libraries, which add up in another order, differ there, so a few CAMs are a little apart.
+    Two libraries, which add up in another order, differ there: of 320 CAMs of ten shipped networks four, all
+    of one picture with a value of 2e-7 before a ReLU of layer3, and by 1.5e-3 at most.
     """
-    assert np.mean(np.array(apart) < CLOSE) > 0.75 and max(apart) < 0.05, sorted(apart)[-20:]
+    assert np.mean(np.array(apart) < CLOSE) > 0.95 and max(apart) < 0.005, sorted(apart)[-20:]
 
 
 @pytest.mark.browser
@@ -192,7 +193,7 @@ def test_a_replacement_does_what_it_does_in_pytorch(
         assert column["replace_note"].endswith("it answers as trained.")
         assert column["before"] == column["probabilities"]
         return
-    assert "replace_note" not in column
+    assert column["replace_note"] is None
     seen = inspect(model, picture, edits=edits)
     assert np.abs(seen.probabilities - plain.probabilities).max() > 1e-4  # else the test would see nothing
     records, cams = differences(column, seen)
@@ -207,26 +208,26 @@ def tensor(values: np.ndarray):
 
 @pytest.mark.browser
 def test_a_scope_is_a_block_or_a_tensor(page: Page, checkpoints: Path):
-    model, picture = network("cbam", checkpoints), moved("ship")
-    for scope in ("layer3.1", "layer3.1.refine.spatial_gate"):
+    model, picture = network("se", checkpoints), moved("ship")
+    for scope in ("layer3.1", "layer3.1.refine.gate"):
         asked = {"name": "factor 1", "scope": scope}
-        column = look(page, picture, ("cbam",), replace=asked)["cbam"]
+        column = look(page, picture, ("se",), replace=asked)["se"]
         edits = replace("factor 1", scope, attention_of(model))
-        assert len(edits) == (2 if scope == "layer3.1" else 1)
+        assert [*edits] == ["layer3.1.refine.gate"]
         assert differences(column, inspect(model, picture, edits=edits))[0] < CLOSE
 
 
 @pytest.mark.browser
 def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Path):
     picture = moved("horse")
-    script = """async ([image, mechanisms, form]) => {
+    script = """async ([image, mechanisms, form, replace = null]) => {
         const { engine } = await import(new URL("page/engine.js", location.href).href);
-        const asked = { image, mechanisms, target: "frog", cam: "GradCAM", view: { block: "layer3.1" } };
+        const view = { block: "layer3.1" }, asked = { image, mechanisms, target: "frog", cam: "GradCAM", view, replace };
         const { blob, name } = await engine.file(form, asked);
         return [name, [...new Uint8Array(await blob.arrayBuffer())]];
     }"""
     name, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz"])
-    assert name == "attnscope-non_local-cbam-layer3.1.npz"
+    assert name == "attnscope-non_local-se-layer3.1.npz"
     numbers = np.load(io.BytesIO(bytes(content)))
     assert (numbers["pixels"] == np.array(picture)).all() and tuple(numbers["classes"]) == CLASSES
     wanted = {"pixels", "classes"}
@@ -245,6 +246,20 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
             assert entry["tensor"] == path and entry["shape"] == list(shown.values.shape)
             assert values[tuple(entry["strongest"])] == values.max()
     assert set(numbers) == wanted
+
+    whole = {"name": "level", "scope": EVERYWHERE, "strength": 1}
+    picked = script, [text_of(picture), COMPUTED, "json", whole | {"only": "se"}]
+    report = json.loads(bytes(page.evaluate(*picked)[1]))
+    assert report["settings"]["replace"] == whole
+    other, se = report["networks"]
+    assert "before" not in other
+    assert [*se["before"].values()] == pytest.approx(numbers["se/probabilities"].tolist(), abs=CLOSE)
+    assert se["probabilities"] != se["before"] and se["replace_note"] is None
+    _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", whole])
+    replaced = np.load(io.BytesIO(bytes(content)))
+    assert str(replaced["replaced"]) == "level, everywhere"
+    assert (replaced["se/before"] == numbers["se/probabilities"]).all()
+    assert replaced["se/probabilities"] == pytest.approx([*se["probabilities"].values()], abs=1e-6)
 
 
 # ---- the folder on a host that only gives out files
@@ -320,7 +335,7 @@ def test_what_breaks_off_is_tried_again(browser: Browser, address: str):
     page.route("**/*.safetensors", answer)
     page.goto(address)
     page.wait_for_function(AT_REST)
-    asked = ["look", text_of(moved("bird")), ["cbam"], {}]
+    asked = ["look", text_of(moved("bird")), ["se"], {}]
     said = page.evaluate(
         ASK.replace("return { ...(await", "try { await").replace(
             "heard)), columns, unavailable };", "heard); } catch (error) { return error.message; }"
@@ -329,7 +344,7 @@ def test_what_breaks_off_is_tried_again(browser: Browser, address: str):
     )
     assert said == "A part of the networks could not be loaded: the connection broke off. Try once more."
     broken[0] = False
-    assert [column["key"] for column in page.evaluate(ASK, asked)["columns"]] == ["cbam"]
+    assert [column["key"] for column in page.evaluate(ASK, asked)["columns"]] == ["se"]
     context.close()
 
 

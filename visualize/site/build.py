@@ -44,6 +44,7 @@ from ..record.display import description
 from ..record.encoding import pack_cam, pack_map
 from ..record.kinds import stays
 from ..texts.cards import card, measured
+from ..texts.evidence import evidence
 from ..texts.markup import to_html
 from ..texts.placement import placement
 from .graph import ExportError, export
@@ -116,7 +117,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
     chosen = usable if names is None else [name for name in usable if name in set(names)]
     engine, versions = engine_of(site)
     tell("engine")
-    networks, failed, evidence = {}, {}, {}
+    networks, failed, measured_of = {}, {}, {}
     for name in usable:
         try:
             if name in chosen:
@@ -125,8 +126,8 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
             failed[name] = NOT_EXPORTED.format(name=CATALOGUE[name].title, reason=error)
         except CheckpointError as error:
             failed[name] = str(error)
-        if found := read_facts(name).get("evidence"):
-            evidence[name] = site.put(f"{name}-evidence.json", found)
+        if found := evidence(name):
+            measured_of[name] = site.put(f"{name}-evidence.json", found)
         tell(name)
     start = start_value()
     records = []
@@ -142,7 +143,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
         "networks": site.put("networks.json", {"engine": engine, "networks": networks}),
         "records": records,
         "cards": {name: site.put(f"{name}-card.json", words(name)) for name in CATALOGUE},
-        "evidence": evidence,
+        "evidence": measured_of,
         "unlike": {"one": sentence([True]), "many": counted(sentence([True] * 3))},
         "versions": versions,
     }

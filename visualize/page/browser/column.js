@@ -47,10 +47,11 @@ export function strengths({ stages }, outputs) { // how much each module between
     [stage, length(outputs[after], outputs[before]) / Math.max(length(outputs[before]), 1e-12)]));
 }
 
-export function column(facts, outputs, method) {
+// `before`: the outputs as trained, where these are others: whether a picture is unusual is asked as trained.
+export function column(facts, outputs, method, before = outputs) {
   if (!isFinite(outputs.logits)) throw new NotFinite(NOT_FINITE);
-  const most = Math.max(...outputs.logits), packed = new Map();
-  const evidence = most + Math.log(outputs.logits.reduce((all, value) => all + Math.exp(value - most), 0));
+  const most = Math.max(...before.logits), packed = new Map();
+  const evidence = most + Math.log(before.logits.reduce((all, value) => all + Math.exp(value - most), 0));
   for (const { path, values, range } of cams(facts, outputs, method)) {
     const side = Math.sqrt(values.length);
     packed.set(path, { ...pack(values, [side, side]), raw: range });

@@ -10,10 +10,12 @@ const length = ({ shape }) => shape.reduce((a, b) => a * b, 1);
 const filled = (each, value) => new Float32Array(length(each)).fill(value);
 const inside = (each, scope) => scope === "all" || scope === each.block || scope === each.path;
 
-export function reason({ name, scope }, { about, attention }, { averages, best }) { // why it has no meaning; else null
+export function reason({ name, scope, by_hand = {} }, { about, attention }, { averages, best }) { // why it has no meaning; else null
   if (!attention.length) return `${about.name} has no attention that could be replaced: it answers as trained.`;
   const chosen = attention.filter((each) => inside(each, scope));
   if (!chosen.length) return `${about.name} has no attention there: it answers as trained.`;
+  if (name === "by hand" && !chosen.some((each) => each.path in by_hand))
+    return `${about.name} has nothing that was changed by hand: it answers as trained.`;
   if (!chosen.some((each) => each.can.includes(name)))
     return `${about.name} has no attention there for which this replacement has a meaning: it answers as trained.`;
   const needed = { average: averages, strength: averages, level: averages, "best constant": best };

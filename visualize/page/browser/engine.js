@@ -36,9 +36,9 @@ async function stored(image, part) { // "record" or "rows" of an example, or nul
   return found.image === image ? found : null;
 }
 
-const isReplaced = (replace) => Boolean(replace) && replace.name !== "as trained";
-const asked = (image, target, cam, replace) => ({ // what a worker is told
-  image, cam, target: target === "predicted" ? null : start().record.classes.indexOf(target), replace: isReplaced(replace) ? replace : null,
+const put = (replace, name) => (replace && [null, undefined, name].includes(replace.only) ? replace : null); // in this network
+const asked = (name, image, target, cam, replace) => ({ // what a worker is told
+  image, cam, target: target === "predicted" ? null : start().record.classes.indexOf(target), replace: put(replace, name),
 });
 
 export const browser = {
@@ -48,22 +48,22 @@ export const browser = {
 
   async look(pixels, names, { target = "predicted", cam = "GradCAM", replace = null } = {}, listeners = {}, signal) {
     const { onLoading, onColumn, onUnavailable } = listeners, unusual = [];
-    const plain = target === "predicted" && cam === "GradCAM" && !isReplaced(replace), known = plain && (await stored(pixels, "record"));
+    const known = target === "predicted" && cam === "GradCAM" && (await stored(pixels, "record"));
     const show = (column) => { unusual.push(column.unusual), onColumn?.(column); };
     let left = [];
     for (const name of names) {
-      const column = known && known.mechanisms.find(({ key }) => key === name);
+      const column = known && !put(replace, name) && known.mechanisms.find(({ key }) => key === name);
       if (column) show(column);
       else if (!row(name).offered) onUnavailable?.(unavailable(name));
       else left.push(name);
     }
     if (left.length) {
-      const workers = await pool(), loading = () => onLoading?.(workers.loading), message = asked(pixels, target, cam, replace);
+      const workers = await pool(), loading = () => onLoading?.(workers.loading);
       workers.addEventListener("loading", loading);
       try {
         await Promise.all(left.map(async (name) => {
           try {
-            show(await workers.ask(name, { act: "column", ...message }, signal));
+            show(await workers.ask(name, { act: "column", ...asked(name, pixels, target, cam, replace) }, signal));
           } catch (error) {
             if (error.kind !== "picture") throw error;
             onUnavailable?.({ ...unavailable(name), reason: error.message });
@@ -77,18 +77,18 @@ export const browser = {
   },
 
   async row(pixels, name, tensor, query, replace = null) {
-    const known = !isReplaced(replace) && (await stored(pixels, "rows")), kept = known && known.rows[[name, tensor, query].join(" ")];
+    const known = !put(replace, name) && (await stored(pixels, "rows")), kept = known && known.rows[[name, tensor, query].join(" ")];
     if (kept) return kept;
-    return (await pool()).ask(name, { act: "part", tensor, query, ...asked(pixels, "predicted", "GradCAM", replace) });
+    return (await pool()).ask(name, { act: "part", tensor, query, ...asked(name, pixels, "predicted", "GradCAM", replace) });
   },
 
-  async file(form, { image, mechanisms, target, cam, view }) {
+  async file(form, { image, mechanisms, target, cam, view, replace = null }) {
     if (form === "png" || form === "pdf") throw new EngineError(NEEDS_SERVER);
     const [{ arrays, report }, workers] = await Promise.all([import("./files.js"), pool()]), found = [], missing = {};
     for (const name of mechanisms) {
       try {
         if (!workers.networks[name]) throw Object.assign(new EngineError(unavailable(name).reason), { kind: "picture" });
-        const message = { act: "arrays", ...asked(image, target, cam, null) };
+        const message = { act: "arrays", ...asked(name, image, target, cam, replace) };
         found.push({ facts: workers.networks[name], ...(await workers.ask(name, message)) });
       } catch (error) {
         if (error.kind !== "picture") throw error;
@@ -96,7 +96,7 @@ export const browser = {
       }
     }
     if (!found.length) throw new EngineError("None of these networks can be shown.");
-    const about = { pixels: fromBase64(image), target, cam, view }, { classes } = start().record;
+    const about = { pixels: fromBase64(image), target, cam, replace, view }, { classes } = start().record;
     const content = form === "npz" ? arrays(found, about, { classes }) : await report(found, missing, about, { classes, versions: site.versions });
     const names = mechanisms.length <= 3 ? mechanisms.join("-") : `${mechanisms.length}-networks`;
     return { blob: new Blob([content], { type: form === "npz" ? "application/zip" : "application/json" }), name: `attnscope-${names}-${view.block}.${form}` };
@@ -108,6 +108,11 @@ export const browser = {
 
   async card(name) {
     return get(site.cards[name]);
+  },
+
+  async disagreement() {
+    const [words, picture] = ["json", "png"].map((ending) => `page/examples/disagreement.${ending}`);
+    return { ...(await get(words)), picture: new URL(picture, ROOT).href };
   },
 
   async evidence(name) {

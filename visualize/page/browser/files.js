@@ -6,22 +6,24 @@ import { pack, softmax } from "./column.js";
 const bytesOf = (text) => new TextEncoder().encode(text);
 const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-// `found`: [{facts, logits, strength, maps}] as the worker's "arrays" gives them.
-export async function report(found, missing, { pixels, target, cam, view }, { classes, versions }) {
+// `found`: [{facts, logits, strength, maps, before, replace_note}] as the worker's "arrays" gives them.
+export async function report(found, missing, { pixels, target, cam, replace, view }, { classes, versions }) {
   const sum = globalThis.crypto?.subtle ? hex(await crypto.subtle.digest("SHA-256", pixels)) : null; // needs https
   const content = {
     attnscope: "report", date: new Date().toISOString().slice(0, 19) + "+00:00",
-    picture: { size: [32, 32], mode: "RGB", sha256: sum }, settings: { target, cam, ...view }, versions, classes,
+    picture: { size: [32, 32], mode: "RGB", sha256: sum }, settings: { target, cam, replace: replace && factsOf(replace), ...view }, versions, classes,
     networks: found.map((one) => network(one, target, classes)), unavailable: missing,
   };
   return bytesOf(JSON.stringify(content, null, 1) + "\n");
 }
-function network({ facts, logits, strength, maps }, target, classes) {
+const factsOf = ({ name, scope, strength }) => ({ name, scope, strength: name === "strength" ? strength : 1 });
+function network({ facts, logits, strength, maps, before, replace_note: why }, target, classes) {
   const shares = softmax(logits), predicted = classes[shares.indexOf(Math.max(...shares))];
+  const byClass = (values) => Object.fromEntries(classes.map((name, i) => [name, values[i]]));
   return {
     id: facts.about.key, title: facts.about.name, random_weights: false, checkpoint_sha256: facts.sha256,
     accuracy: facts.about.accuracy, parameters: facts.about.parameters,
-    probabilities: Object.fromEntries(classes.map((name, i) => [name, shares[i]])), predicted,
+    probabilities: byClass(shares), ...(before && { before: byClass(softmax(before)), replace_note: why }), predicted,
     target: target === "predicted" ? predicted : target, strength,
     maps: facts.maps.map((map) => ({ tensor: map.tensor, kind: map.kind, role: map.role, ...summary(map, maps[map.tensor]) })),
   };
@@ -34,15 +36,23 @@ function summary({ axes, shape, static: same }, { values, range }) {
 }
 
 // name -> array as recorded, in NumPy's own format.
-export function arrays(found, { pixels }, { classes }) {
-  const longest = Math.max(...classes.map((name) => name.length)), names = new Uint32Array(classes.length * longest);
-  classes.forEach((name, i) => [...name].forEach((letter, j) => { names[i * longest + j] = letter.codePointAt(0); }));
-  const files = { pixels: npy("|u1", [32, 32, 3], pixels), classes: npy(`<U${longest}`, [classes.length], names) };
-  for (const { facts: { about: { key }, maps: known }, logits, maps } of found) {
-    files[`${key}/probabilities`] = npy("<f4", [logits.length], Float32Array.from(softmax(logits)));
+export function arrays(found, { pixels, replace }, { classes }) {
+  const shares = (logits) => npy("<f4", [logits.length], Float32Array.from(softmax(logits)));
+  const files = { pixels: npy("|u1", [32, 32, 3], pixels), classes: texts([classes.length], classes) };
+  if (replace) files.replaced = texts([], [words(replace)]);
+  for (const { facts: { about: { key }, maps: known }, logits, maps, before } of found) {
+    files[`${key}/probabilities`] = shares(logits);
+    if (before) files[`${key}/before`] = shares(before);
     for (const { tensor, shape } of known) files[`${key}/${tensor}`] = npy("<f4", shape, maps[tensor].values);
   }
   return zip(Object.fromEntries(Object.entries(files).map(([name, content]) => [`${name}.npy`, content])));
+}
+const words = ({ name, scope, strength }) => // as in visualize/inspection/replaced.py
+  `${name === "strength" ? `strength ${+strength.toPrecision(6)}` : name}, ${scope === "all" ? "everywhere" : `in ${scope}`}`;
+function texts(shape, lines) {
+  const longest = Math.max(...lines.map((line) => line.length)), letters = new Uint32Array(lines.length * longest);
+  lines.forEach((line, i) => [...line].forEach((letter, j) => { letters[i * longest + j] = letter.codePointAt(0); }));
+  return npy(`<U${longest}`, shape, letters);
 }
 function npy(type, shape, values) {
   let header = `{'descr': '${type}', 'fortran_order': False, 'shape': (${shape.join(", ")}${shape.length === 1 ? "," : ""}), }`;

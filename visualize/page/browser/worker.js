@@ -5,7 +5,7 @@
 //   close   name
 //   column  name, image, target, cam, replace -> a column of the record
 //   part    name, image, replace, tensor, query -> a part of a map
-//   arrays  name, image, target, cam -> {logits, cams, strengths, maps: path -> values}
+//   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> values, before, replace_note}
 
 import { fromBase64 } from "../picture.js";
 import { NotFinite, cams, column, part, probabilities, strengths } from "./column.js";
@@ -34,18 +34,19 @@ const acts = {
     const network = networks.get(name), before = await run(name, image, target);
     if (!replace) return column(network.facts, before, cam);
     const note = reason(replace, network.facts, network);
-    const found = column(network.facts, note ? before : await run(name, image, target, replace), cam);
-    return { ...found, before: probabilities(before), ...(note && { replace_note: note }) };
+    const found = column(network.facts, note ? before : await run(name, image, target, replace), cam, before);
+    return { ...found, before: probabilities(before), replace_note: note };
   },
   async part({ name, image, target, replace, tensor, query }) {
     const outputs = await run(name, image, target, replace), { facts } = networks.get(name);
     return part(facts.maps.find((map) => map.tensor === tensor), outputs[tensor], query);
   },
-  async arrays({ name, image, target, cam }) {
-    const outputs = await run(name, image, target), { facts } = networks.get(name), maps = {};
+  async arrays({ name, image, target, cam, replace }) {
+    const before = replace && (await run(name, image, target)).logits, network = networks.get(name), { facts } = network, maps = {};
+    const outputs = await run(name, image, target, replace), note = replace && reason(replace, facts, network);
     for (const { path, values, range } of cams(facts, outputs, cam)) maps[path] = { values, range };
     for (const { tensor } of facts.maps) maps[tensor] ||= { values: outputs[tensor] };
-    return { logits: outputs.logits, strength: strengths(facts, outputs), maps };
+    return { logits: outputs.logits, strength: strengths(facts, outputs), maps, before, replace_note: note };
   },
 };
 
