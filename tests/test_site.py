@@ -195,7 +195,9 @@ def test_a_replacement_does_what_it_does_in_pytorch(
         return
     assert column["replace_note"] is None
     seen = inspect(model, picture, edits=edits)
-    assert np.abs(seen.probabilities - plain.probabilities).max() > 1e-4  # else the test would see nothing
+    assert (
+        np.abs(seen.probabilities - plain.probabilities).max() > 3 * CLOSE
+    )  # else the test would see nothing
     records, cams = differences(column, seen)
     assert records < CLOSE and max(cams) < 0.05
 
@@ -222,7 +224,7 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
     picture = moved("horse")
     script = """async ([image, mechanisms, form, replace = null]) => {
         const { engine } = await import(new URL("page/engine.js", location.href).href);
-        const view = { block: "layer3.1" }, asked = { image, mechanisms, target: "frog", cam: "GradCAM", view, replace };
+        const asked = { image, mechanisms, target: "frog", cam: "GradCAM", view: { block: "layer3.1" }, replace };
         const { blob, name } = await engine.file(form, asked);
         return [name, [...new Uint8Array(await blob.arrayBuffer())]];
     }"""
