@@ -224,7 +224,8 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
     picture = moved("horse")
     script = """async ([image, mechanisms, form, replace = null]) => {
         const { engine } = await import(new URL("page/engine.js", location.href).href);
-        const asked = { image, mechanisms, target: "frog", cam: "GradCAM", view: { block: "layer3.1" }, replace };
+        const view = { block: "layer3.1" };
+        const asked = { image, mechanisms, target: "frog", cam: "GradCAM", view, replace };
         const { blob, name } = await engine.file(form, asked);
         return [name, [...new Uint8Array(await blob.arrayBuffer())]];
     }"""

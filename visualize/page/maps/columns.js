@@ -27,7 +27,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     for (const column of record.mechanisms) this.keep(column, this.about({ ...record, replace: null, pixels: fromBase64(record.image) }));
     this.unlike = record.unlike || null;
     for (const { key, reason } of record.unavailable || []) this.missing.set(key, reason), this.refused.add(key);
-    this.key = this.about().key;
+    const { key, near } = this.about();
+    Object.assign(this, { key, near });
   }
   // What is asked for: `key` names it; `near` is the same for all that a slider or a brush goes through.
   about({ pixels, target, cam, replace } = { ...this.state, pixels: this.state.picture.pixels }) {
