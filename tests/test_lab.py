@@ -46,6 +46,7 @@ def server(tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     checkpoints = linked_tree(tree)
     for name in TRAINED:
         facts = {"name": name, "recipe": "random", "accuracy": 10.0, "epochs": 1, "test_images": 10_000}
+        facts["unusual_below"] = 100.0  # every picture is
         save(randomised(name), name, facts, checkpoints)
         if name != "plain":
             write_evidence(name, checkpoints, used=name != "sk")
@@ -353,6 +354,8 @@ def test_channels_are_switched_and_gates_painted_by_hand(visit: callable, tree):
     seen = visit()
     put(seen, "by hand")
     assert seen.page.locator(".changed").count() == 0  # nothing is changed yet
+    said = seen.texts("#glance .summary")
+    assert "4 of 4 find" in said[0]
     curve = seen.page.locator('#maps [data-mechanism="se"][data-kind="channel"] canvas')
     curve.click(position={"x": 2, "y": 20})  # the largest
     seen.rest()
@@ -363,6 +366,7 @@ def test_channels_are_switched_and_gates_painted_by_hand(visit: callable, tree):
     assert seen.page.locator("#glance .row:has(.changed)").evaluate_all(
         "(all) => all.map((one) => one.dataset.key)"
     ) == ["se"]
+    assert "4 of 4 find" in seen.texts("#glance .summary")[0]  # asked of one network, said of all
     curve.click(position={"x": curve.bounding_box()["width"] - 2, "y": 20})  # it is the smallest now
     seen.rest()
     assert seen.page.locator(".changed").count() == 0

@@ -138,7 +138,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     try {
       const { unlike } = await this.engine.look(about.image, names, await this.options(about, names), heard, controller.signal);
       if (this.running !== mine) return;
-      this.unlike = unlike || (whole ? null : this.unlike);
+      if (whole) this.unlike = unlike;
+      else if (!about.replace) this.unlike = unlike || this.unlike; // what is put into one network says nothing of the picture
       if (this.wanted().length) return this.ask(); // there were more than one request may ask for
       this.stop();
       this.rest();
