@@ -40,8 +40,8 @@ from tests.figures import markdown, store
 from tests.health import ROOT, client_of, linked_tree, start, stop
 from tests.hostile import hostile_files, is_right, worst_files
 from tests.test_picture import fuzz
+from visualize.inspection.cache import MOST as CACHE_BYTES
 from visualize.inspection.network import Inspection, inspect
-from visualize.record.compare import CACHE_BYTES
 from visualize.record.encoding import picture_of
 
 MB = 2**20

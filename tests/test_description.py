@@ -25,6 +25,7 @@ from visualize.export.column import Column
 from visualize.export.drawing import draw
 from visualize.export.panels import Absent, Panel, panels
 from visualize.export.sheet import Sheet
+from visualize.inspection.cache import Cache
 from visualize.inspection.network import Map
 from visualize.record import compare
 from visualize.record.compare import affinity_row
@@ -120,9 +121,9 @@ def page() -> Iterator[Page]:
 
 def held(columns: list[Column], monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has just looked at the picture, so that it gives out parts of maps without a network."""
-    monkeypatch.setattr(compare, "_held", compare._Cache(2**30))
+    monkeypatch.setattr(compare, "_held", Cache(2**30))
     for of in columns:
-        compare._held.put((picture().tobytes(), of.key), of.inspection.maps)
+        compare._held.put(compare.key_of(picture().tobytes(), of.key, None), of.inspection.maps, 0)
 
 
 def parts_of(page: Page, view: dict) -> dict[str, dict]:

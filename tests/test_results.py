@@ -56,7 +56,7 @@ def made_up(folder, count: int = 40):
 
 
 def document(value: dict, theme: str = "light") -> str:
-    style = "".join((PAGE / f"{name}.css").read_text() for name in ("page", "leaderboard"))
+    style = (PAGE / "page.css").read_text()
     html = re.search(r'<section id="results".*?</section>', (PAGE / "index.html").read_text(), re.DOTALL)[0]
     script = (PAGE / "leaderboard.js").read_text().replace("export function", "function")
     return f"""<!doctype html><html data-theme="{theme}" data-ready="yes"><meta charset="utf-8">
