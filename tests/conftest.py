@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the static edition of the stand-ins, beside `tree`: made once for all processes."""
     from tests import static  # with what starts servers, which most tests do without
 
+    if shutil.which("npm") is None:
+        reason = "no npm: install it (apt install npm)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
