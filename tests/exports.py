@@ -1,0 +1,62 @@
+"""Which networks a browser can compute: python -m tests.exports [NAME...]
+
+Takes networks as they are before training (by default all that have no checkpoint), makes their graphs, shows
+one picture to them in Chromium and in PyTorch, and prints a table: how far the records are apart, in parts of
+a map's range; the eight CAMs; how large the graph is; or why there is none. A graph takes some ten seconds.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from models.checkpoint import CHECKPOINTS, restore, save
+from models.metadata import networks
+from tests.health import linked_tree
+from tests.screenshots import AT_REST, launched
+from tests.static import given_out
+from tests.test_site import differences, look, moved
+from visualize.answers import START
+from visualize.inspection.network import inspect
+from visualize.inspection.untrained import untrained
+
+
+def start_of(page: str) -> dict:
+    """What a page of the static edition starts with."""
+    text = page.partition(START)[2].partition("</script>")[0]
+    return json.loads(text)
+
+
+def main() -> None:
+    shipped = {file.stem for file in CHECKPOINTS.glob("*.json")}
+    names = sys.argv[1:] or [name for name in networks() if name not in shipped]
+    with tempfile.TemporaryDirectory() as scratch:
+        tree, site = Path(scratch) / "tree", Path(scratch) / "site"
+        tree.mkdir()
+        checkpoints = linked_tree(tree)
+        for name in names:
+            save(untrained(name), name, {"name": name, "recipe": "none", "accuracy": 10.0}, checkpoints)
+        subprocess.run([sys.executable, "-m", "visualize.site", site], cwd=tree, check=True)
+        start = start_of((site / "index.html").read_text())
+        graphs = json.loads((site / start["site"]["networks"]).read_text())["networks"]
+        reasons = {row["key"]: row["reason"] for row in start["mechanisms"]}
+        print("| network | records | CAMs | graph, kB | reason if not |\n|---|---:|---:|---:|---|")
+        with sync_playwright() as playwright, launched(playwright) as browser, given_out(site) as address:
+            page = browser.new_page()
+            page.goto(address)
+            page.wait_for_function(AT_REST)
+            for name in names:
+                if name not in graphs:
+                    print(f"| {name} | | | | {reasons[name]} |", flush=True)
+                    continue
+                column = look(page, moved("cat"), (name,))[name]
+                apart, cams = differences(column, inspect(restore(name, checkpoints), moved("cat")))
+                size = graphs[name]["graph"]["bytes"] / 1000
+                print(f"| {name} | {apart:.1e} | {max(cams):.1e} | {size:.0f} | |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
