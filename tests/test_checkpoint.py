@@ -505,8 +505,10 @@ def test_only_pairs_lie_in_the_folder():
 def test_shipped_averages_belong_to_the_shipped_weights(name):
     facts = checkpoint.read_facts(name)
     found = averages.read(name, facts["sha256"])
-    tensors = evidence_of(facts)["tensors"]
-    assert found.average.keys() == found.best.keys() == found.by_class.keys() == tensors.keys()
+    tensors = facts["evidence"]["tensors"]
+    assert found.average.keys() == found.by_class.keys() == tensors.keys()
+    if evidence_of(facts):  # constants are fitted, and replacements tried, after the averages are there
+        assert found.best.keys() == tensors.keys()
     for path, average in found.average.items():  # float16 keeps three digits
         assert float(average.float().mean()) == pytest.approx(tensors[path]["mean"], abs=2e-3)
 
