@@ -24,7 +24,7 @@ from models.results.evidence import at_once
 from tests.health import linked_tree
 from tests.networks import randomised
 from tests.screenshots import running_app
-from tests.test_page import CAT, SAMPLED, SHIP, browser, edition, visit  # noqa: F401 (fixtures)
+from tests.test_page import CAT, SAMPLED, SHIP, edition, visit  # noqa: F401 (fixtures)
 from visualize.answers import PAGE
 from visualize.inspection.network import inspect
 from visualize.inspection.replaced import Replacement, inspect_replaced

@@ -5,7 +5,6 @@ every kind of map is there, one checkpoint is missing and one is broken.
 """
 
 import base64
-import os
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -19,12 +18,12 @@ from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from matplotlib import colormaps
 from PIL import Image
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request
 from sklearn.datasets import load_sample_image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import mechanisms_table
-from tests.screenshots import AT_REST, ROOT, find_chromium, launched, photograph, running_app
+from tests.screenshots import AT_REST, ROOT, photograph, running_app
 from tests.static import TRAINED, given_out, stand_ins
 from visualize import answers
 from visualize.picture import load_image, to_network
@@ -49,16 +48,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(server: str) -> Client:
     return Client(server, verbose=False, analytics_enabled=False)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        if find_chromium(playwright) is None:
-            reason = "no Chromium: install it (apt install chromium) or run `playwright install chromium`"
-            pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-        with launched(playwright) as browser:
-            yield browser
 
 
 class Visit:

@@ -5,13 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from models import CATALOGUE
 from models.checkpoint import write_facts
 from models.results import predictions
 from models.results.table import results
-from tests.screenshots import find_chromium, launched
 from visualize.answers import PAGE
 
 LABELS = np.arange(10_000) % 10
@@ -62,15 +61,6 @@ def document(value: dict, theme: str = "light") -> str:
     return f"""<!doctype html><html data-theme="{theme}" data-ready="yes"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><style>{style}</style><main>{html}</main>
 <script>{script} leaderboard(document.querySelector("#results"), {json.dumps(value)});</script>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        if find_chromium(playwright) is None:
-            pytest.skip("Chromium is not installed")
-        with launched(playwright) as browser:
-            yield browser
 
 
 @pytest.fixture(scope="module")

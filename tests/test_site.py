@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 
 from models import CLASSES, load
 from models.checkpoint import CHECKPOINTS, read_facts, restore
 from models.replacements import EVERYWHERE, REPLACEMENTS, attention_of, replace
 from models.results import averages
-from tests.screenshots import AT_REST, ROOT, find_chromium, launched, photograph
+from tests.screenshots import AT_REST, ROOT, photograph
 from tests.static import COMPUTED, TRAINED, given_out
 from visualize.export.column import all_maps
 from visualize.inspection.cam import METHODS
@@ -37,16 +36,6 @@ ASK = """async ([act, ...given]) => {
     const heard = { onColumn: (one) => columns.push(one), onUnavailable: (one) => unavailable.push(one) };
     return { ...(await engine.look(...given, heard)), columns, unavailable };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        if find_chromium(playwright) is None:
-            reason = "no Chromium: install it (apt install chromium) or run `playwright install chromium`"
-            pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-        with launched(playwright) as browser:
-            yield browser
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from .export.files import check_file, column_or_reason, write
 from .gate import check_room, log, uploaded
 from .inspection.network import NotFiniteError
 from .inspection.replaced import Replacement, ReplacementError
+from .inspection.untrained import example_picture
 from .picture import ImageError, load_image, load_with_notes, to_network
 from .record.compare import affinity_row, answer, record_of
 from .record.display import description
@@ -62,7 +63,7 @@ TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip",
 
 def start_value() -> dict:
     """What is in the page before any request: networks, the first picture and what they make of it, texts."""
-    picture = Image.open(PAGE / "examples" / f"{FIRST_EXAMPLE}.png").convert("RGB")
+    picture = example_picture(FIRST_EXAMPLE)
     asked = picture, "predicted", "GradCAM"
     shown = [answer(name, *asked, on_gpu=False) for name in first_networks(mechanisms_table())]
     return {
@@ -322,7 +323,7 @@ def replacement_in_call(
 
 def other_example(picture: Image.Image) -> bytes:
     """The pixels of the first of the ten examples that is another picture."""
-    examples = (Image.open(PAGE / "examples" / f"{name}.png").convert("RGB").tobytes() for name in CLASSES)
+    examples = (example_picture(name).tobytes() for name in CLASSES)
     return next(pixels for pixels in examples if pixels != picture.tobytes())
 
 

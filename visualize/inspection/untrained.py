@@ -38,5 +38,10 @@ def _untrained(name: str) -> nn.Module:
 
 def example_pictures() -> torch.Tensor:
     """(10, 3, 32, 32) uint8, in the order of the classes."""
-    pictures = [Image.open(EXAMPLES / f"{name}.png").convert("RGB") for name in CLASSES]
+    pictures = [example_picture(name) for name in CLASSES]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def example_picture(name: str) -> Image.Image:
+    """The page's example of a class, 32x32, RGB."""
+    return Image.open(EXAMPLES / f"{name}.png").convert("RGB")

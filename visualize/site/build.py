@@ -39,6 +39,7 @@ from models.results.averages import read
 from ..answers import PAGE, page_with, start_value
 from ..inspection.network import observe
 from ..inspection.unfamiliar import sentence
+from ..inspection.untrained import example_picture
 from ..record.compare import affinity_row, answer, record_of
 from ..record.display import description
 from ..record.encoding import pack_cam, pack_map
@@ -294,7 +295,7 @@ def replaceable(each: Attention, averages) -> dict:
 
 def stored(site: Site, example: str, names: list[str]) -> dict:
     """An example's record as the page first asks for it, and the parts of large maps that it then shows."""
-    picture = Image.open(PAGE / "examples" / f"{example}.png").convert("RGB")
+    picture = example_picture(example)
     asked = picture, "predicted", "GradCAM"
     record = record_of(*asked, [answer(name, *asked, on_gpu=False) for name in names])
     rows = {}
