@@ -1,23 +1,26 @@
 """Evidence that attention is used: what it must find where we know the answer, and that it is kept."""
 
 import math
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import randomise
+from conftest import pictures, randomise
 from scipy.stats import binomtest, entropy
 from torch import nn
 
 import models
 from models import checkpoint, data
+from models.catalogue import BLOCKS
 from models.checkpoint import CheckpointError, read_facts, write_facts
 from models.preprocessing import normalise
-from models.recording import record
-from models.replacements import Attention, attention_of
+from models.recording import record, recording
+from models.replacements import Attention, attention_of, replace
 from models.results import averages, evidence, maps
+from models.results.prefix import outputs, starting_from
 from models.statistics import use_in_words
 
 SHA = "of the weights"
@@ -120,18 +123,61 @@ def test_doubled_residuals_are_no_sign_of_use(wired):
 
 
 def test_answers_are_counted_beside_those_as_trained(wired):
+    """By hand, from the answers themselves; of the last part only the images that are asked for."""
     model, _ = evidence.restore_with_facts("se", wired)
+    attention, found = attention_of(model), averages.Averages(0, {}, {})
     images, labels = data.load("cifar10", train=False)
-    intact = evidence.answers(model, images)
-    assert torch.equal(intact, labels)
-    intact[:5] = (labels[:5] + 1) % 10  # as if the network as trained had been wrong on these
-    row = {"replacement": "as trained", "strength": 1.0, "scope": "all", "images": 30}
-    none = averages.Averages(0, {}, {})
-    counts = evidence.compare(model, attention_of(model), none, row, images, labels, intact)
-    assert counts == {"right": 30, "right_only_intact": 0, "right_only_replaced": 5, "changed": 5}
-    labels[:7] = (labels[:7] + 2) % 10  # and on these both
-    counts = evidence.compare(model, attention_of(model), none, row, images, labels, intact)
-    assert counts == {"right": 23, "right_only_intact": 0, "right_only_replaced": 0, "changed": 5}
+    labels[:7] = (labels[:7] + 2) % 10  # as if the network were wrong on these
+    row = {"replacement": "shuffled", "strength": 1.0, "scope": "all", "images": 30}
+    row |= dict.fromkeys(("counted", *evidence.COUNTS), 0)
+    for part in torch.arange(64).split(16)[:2]:
+        evidence.count(model, attention, found, [row], part, images, labels)
+    with torch.inference_mode():
+        intact = model(normalise(images[:30])).argmax(1)
+        with recording(model, replace("shuffled", "all", attention)):
+            replaced = model(normalise(images[:30])).argmax(1)
+    truth = labels[:30]
+    assert "counted" not in row and int((intact != truth).sum()) == 7
+    assert row["right"] == int((replaced == truth).sum())
+    assert row["right_only_intact"] == int(((intact == truth) & (replaced != truth)).sum()) > 0
+    assert row["right_only_replaced"] == int(((intact != truth) & (replaced == truth)).sum())
+    assert row["changed"] == int((intact != replaced).sum()) > 0
+
+
+@pytest.mark.parametrize("name", ["se", "danet", "ocr", "dca_se", "split_attention"])
+def test_what_comes_before_an_edit_is_computed_once_and_changes_no_bit(name):
+    """Also where attention stands in the head, or where blocks hand on more than their output."""
+    model = randomise(models.build(name))
+    images, attention = pictures(3), attention_of(model)
+    with torch.inference_mode(), recording(model), outputs(model) as computed:
+        model(images)
+    carries = name == "dca_se"
+    assert list(computed)[:2] == ([] if carries else ["layer1.0", "layer1.1"])
+    ran = []
+    hooks = [
+        part.register_forward_hook(lambda *_, path=path: ran.append(path))
+        for path, part in model.named_modules()
+        if re.fullmatch(r"layer\d\.\d\.(conv1|block)", path)
+    ]
+    for scope in ("all", *{each.block: None for each in attention.values()}):
+        edits = replace("shuffled", scope, attention)
+        with torch.inference_mode(), recording(model, edits):
+            whole = model(images)
+        ran.clear()
+        with torch.inference_mode(), recording(model, edits), starting_from(model, computed, edits):
+            assert torch.equal(model(images), whole), scope
+        touched = [block for block in BLOCKS if any(path.startswith(f"{block}.") for path in edits)]
+        first = 0 if carries or not computed else BLOCKS.index(touched[0]) if touched else None
+        if first is not None:
+            assert [path.rsplit(".", 1)[0] for path in ran] == list(BLOCKS[first:])
+        elif all(path.startswith("head.") for path in edits):
+            assert ran == []
+        else:  # between two stages
+            assert 0 < len(ran) < len(BLOCKS)
+    for hook in hooks:
+        hook.remove()
+    with torch.inference_mode():  # the network is what it was
+        assert all("forward" not in vars(part) for part in model.modules())
 
 
 def test_a_network_without_attention_is_passed_over(wired, monkeypatch):
@@ -148,6 +194,7 @@ def test_a_network_without_attention_is_passed_over(wired, monkeypatch):
 
 
 def test_an_interrupted_run_goes_on_and_ends_alike(wired, monkeypatch):
+    monkeypatch.setattr(evidence, "batches", lambda count: torch.arange(count).split(16))
     before = (wired / "se.json").read_bytes()
     evidence.measure("se", wired, quiet=True)
     whole, kept = (wired / "se.json").read_bytes(), averages.file_of("se", wired).read_bytes()
@@ -155,33 +202,29 @@ def test_an_interrupted_run_goes_on_and_ends_alike(wired, monkeypatch):
 
     averages.file_of("se", wired).unlink()
     (wired / "se.json").write_bytes(before)
-    compare, compared = evidence.compare, []
+    count, counted, most = evidence.count, [], 2
 
-    def interrupted(model, attention, found, row, *more):
-        if len(compared) == 3:
+    def interrupted(model, attention, found, rows, part, *more):
+        if len(counted) == most:
             raise KeyboardInterrupt
-        compared.append((row["replacement"], row["strength"], row["scope"]))
-        return compare(model, attention, found, row, *more)
+        counted.append(tuple(part.tolist()))
+        return count(model, attention, found, rows, part, *more)
 
-    monkeypatch.setattr(evidence, "compare", interrupted)
+    monkeypatch.setattr(evidence, "count", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evidence.measure("se", wired, quiet=True)
     facts = read_facts("se", wired)
-    assert len(facts["evidence"]["replacements"]) == 3
+    assert {row["counted"] for row in facts["evidence"]["replacements"]} == {32}
     assert evidence.evidence_of(facts) is None and evidence.markdown(wired) == ""  # no verdicts yet
 
-    def counted(model, attention, found, row, *more):
-        compared.append((row["replacement"], row["strength"], row["scope"]))
-        return compare(model, attention, found, row, *more)
-
-    monkeypatch.setattr(evidence, "compare", counted)
+    most = 100
     evidence.measure("se", wired, quiet=True)
-    assert len(compared) == len(set(compared))  # nothing was measured twice
+    assert len(counted) == len(set(counted)) == 4  # nothing was measured twice
     assert (wired / "se.json").read_bytes() == whole
     assert averages.file_of("se", wired).read_bytes() == kept
 
     evidence.measure("se", wired, quiet=True)
-    assert len(compared) == len(set(compared)) and (wired / "se.json").read_bytes() == whole
+    assert len(counted) == 4 and (wired / "se.json").read_bytes() == whole
 
 
 def test_an_end_between_the_last_row_and_the_verdicts(wired, monkeypatch):
@@ -206,13 +249,13 @@ def test_other_weights_are_measured_afresh(wired):
 
 
 def test_weights_that_change_meanwhile(wired, monkeypatch):
-    compare = evidence.compare
+    count = evidence.count
 
     def replaced(*arguments):
         write_facts("se", read_facts("se", wired) | {"sha256": "of others"}, wired)
-        return compare(*arguments)
+        return count(*arguments)
 
-    monkeypatch.setattr(evidence, "compare", replaced)
+    monkeypatch.setattr(evidence, "count", replaced)
     with pytest.raises(CheckpointError, match="changed while"):
         evidence.measure("se", wired, quiet=True)
     assert read_facts("se", wired)["sha256"] == "of others"

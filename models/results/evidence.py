@@ -29,6 +29,7 @@ from ..replacements import EVERYWHERE, REPLACEMENTS, Attention, applies, attenti
 from ..statistics import holm, mcnemar, paired_interval, use_in_words, verdict
 from . import averages, maps
 from .averages import Advance, Averages, batches
+from .prefix import outputs, starting_from
 from .table import trained, write_into
 
 AT_ONCE = {  # what is measured in all blocks at once: replacement -> strengths
@@ -59,7 +60,7 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
         what stands in the JSON under `evidence`: `sha256` of the weights; how many images of each kind
         (`test_images`, `block_images`, `training_images`, `map_images`, `twin_images`); `tensors`, path ->
         `averages.Tally.facts`; `averaged_over` (see `averages.shorten`); `replacements`, a list of rows (see
-        `compare`), each with `p` (corrected), `verdict` (see `statistics.verdict`; the network as trained is
+        `count`), each with `p` (corrected), `verdict` (see `statistics.verdict`; the network as trained is
         the first one) and `words`; `twin` and `agreement` (see `maps.compare_maps`); `faithfulness`, map ->
         `maps.faithfulness`. {} for a network without attention.
 
@@ -78,8 +79,11 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
     images, labels = (part[:most].to(device) for part in load(dataset, train=False))
     pictures, classes = (part.to(device) for part in training_pictures(dataset, most))
     evidence = begin(facts, len(labels), len(classes))
-    planned = plan(attention, evidence)
-    missing = [row for row in planned if row not in map(what, evidence["replacements"])]
+    begun = {str(what(row)): row for row in evidence["replacements"]}
+    rows = [
+        begun.get(str(row), row | dict.fromkeys(("counted", *COUNTS), 0)) for row in plan(attention, evidence)
+    ]
+    evidence["replacements"] = rows
     try:
         found = averages.read(name, facts["sha256"], folder)
     except CheckpointError:
@@ -88,9 +92,8 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
         found = None
     unfitted = found is None or not found.best
 
-    twice = "another picture's"  # needs a pass as trained, too
-    work = sum(row["images"] * (2 if row["replacement"] == twice else 1) for row in missing)
-    work += (found is None) * len(classes) + unfitted * 4 * len(classes) + bool(missing) * len(labels)
+    work = sum(row["images"] - row["counted"] for row in rows if "counted" in row)
+    work += (found is None) * len(classes) + unfitted * 4 * len(classes)
     with tqdm(total=work, desc=name, unit="image", unit_scale=True, disable=quiet) as bar:
         if found is None:
             found, evidence["tensors"] = averages.measure(model, attention, pictures, classes, bar.update)
@@ -102,13 +105,11 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
                 model, attention, found.average, pictures, classes, bar.update
             )
             averages.write(name, found, facts["sha256"], folder)
-        intact = answers(model, images, bar.update) if missing else None
-        for row in missing:
-            counts = compare(model, attention, found, row, images, labels, intact, bar.update)
-            evidence["replacements"].append(row | counts)
-            store(name, evidence, folder)
-    evidence["replacements"].sort(key=lambda row: planned.index(what(row)))
-    judge(evidence["replacements"])
+        for part in batches(len(labels)):
+            if due := [row for row in rows if row.get("counted") == int(part[0])]:
+                count(model, attention, found, due, part, images, labels, bar.update)
+                store(name, evidence, folder)
+    judge(rows)
     store(name, evidence, folder)
     measure_maps(name, folder, model, attention, evidence, images, facts.get("seed", 0), quiet)
     return evidence
@@ -199,55 +200,44 @@ def store(name: str, evidence: dict, folder: Path) -> None:
     write_facts(name, facts | {"evidence": evidence}, folder)
 
 
-def answers(model: nn.Module, images: torch.Tensor, advance: Advance = lambda count: None) -> torch.Tensor:
-    """The classes (N,) that the network as trained gives uint8 images (N, 3, 32, 32)."""
-    parts = []
-    for part in batches(len(images)):
-        with torch.inference_mode(), recording(model):  # recording, for so are all that it is compared with
-            parts.append(model(normalise(images[part])).argmax(1))
-        advance(len(part))
-    return torch.cat(parts)
-
-
-def compare(
+def count(
     model: nn.Module,
     attention: Mapping[str, Attention],
     found: Averages,
-    row: dict,
+    rows: list[dict],
+    part: torch.Tensor,
     images: torch.Tensor,
     labels: torch.Tensor,
-    intact: torch.Tensor,
     advance: Advance = lambda count: None,
-) -> dict:
-    """The network with a replacement beside the network as trained, on the first images.
+) -> None:
+    """Asks a network about some images, as trained and with the replacement of each row, and counts.
 
     Args:
-        row: `replacement`, `strength`, `scope`, `images`.
-        images, labels, intact: (N, 3, 32, 32) uint8, true classes (N,), answers as trained (N,).
-
-    Returns:
-        counts of images: `right` with the replacement, `right_only_intact`, `right_only_replaced`, and
-        `changed`, those with another answer.
+        rows: `replacement`, `strength`, `scope`, `images`, how many of the first images count, and `counted`,
+            how many have counted; it goes when all have. Counts of images: `right` with the replacement,
+            `right_only_intact`, `right_only_replaced`, and `changed`, those with another answer.
+        part: indices of images, one after the other.
+        images, labels: (N, 3, 32, 32) uint8, true classes (N,).
     """
-    replacement, scope, strength = row["replacement"], row["scope"], row["strength"]
-    answered = []
-    for part in batches(row["images"]):
-        pictures, others = normalise(images[part]), None
-        if replacement == "another picture's":
-            with torch.inference_mode(), recording(model) as records:
-                model(pictures)
-            order = derangement(len(part))
-            others = {path: records[path].tensor[order] for path in attention}
-            advance(len(part))
+    pictures, labels = normalise(images[part]), labels[part]
+    with torch.inference_mode(), recording(model) as records, outputs(model) as computed:
+        intact = model(pictures).argmax(1)
+    order = derangement(len(part)) if len(part) > 1 else None
+    others = order is not None and {path: records[path].tensor[order] for path in attention}
+    for row in rows:
+        replacement, scope, strength = row["replacement"], row["scope"], row["strength"]
         edits = replace(replacement, scope, attention, found.average, others, found.best, strength=strength)
-        with torch.inference_mode(), recording(model, edits):
-            answered.append(model(pictures).argmax(1))
-        advance(len(part))
-    answered = torch.cat(answered)
-    labels, intact = labels[: len(answered)], intact[: len(answered)]
-    right, before = answered == labels, intact == labels
-    counted = (right, before & ~right, right & ~before, answered != intact)
-    return dict(zip(COUNTS, (int(which.sum()) for which in counted)))
+        with torch.inference_mode(), recording(model, edits), starting_from(model, computed, edits):
+            answered = model(pictures).argmax(1)
+        right, before = answered == labels, intact == labels
+        added = (right, before & ~right, right & ~before, answered != intact)
+        these = min(len(part), row["images"] - row["counted"])
+        for key, which in zip(COUNTS, added):
+            row[key] += int(which[:these].sum())
+        row["counted"] += these
+        if row["counted"] == row["images"]:
+            del row["counted"]
+        advance(these)
 
 
 def judge(rows: list[dict]) -> None:

@@ -177,6 +177,8 @@ def faithfulness(
     Petsiuk et al., RISE, BMVC 2018.
     """
     scores: dict[str, list[np.ndarray]] = {"road": [], "deletion": [], "insertion": []}
+    with torch.inference_mode():
+        blank = model(normalise(images[:1]) * 0).softmax(1)[0]  # what any picture ends as
     for number, part in enumerate(batches(len(images), BATCH)):
         pictures = normalise(images[part])
         logits, records, cams = observe(model, pictures, [CAM_BLOCK] if shown == GRAD_CAM else ())
@@ -194,7 +196,7 @@ def faithfulness(
             drawn = spatial_map(attention[shown], records[shown])
         ranks = order_of(drawn, number)
         scores["road"].append(road(model, pictures, logits, ranks, number))
-        ends = probability(pictures), probability(torch.zeros_like(pictures))
+        ends = logits.softmax(1).gather(1, target[:, None])[:, 0], blank[target]
         scores["deletion"].append(curve(probability, pictures, torch.zeros_like(pictures), ranks, ends))
         blurred = gaussian_blur(pictures, 11, 5.0)
         ends = probability(blurred), ends[0]
@@ -205,7 +207,7 @@ def faithfulness(
 
 def cost() -> int:
     """Forward passes that a picture costs in `faithfulness`, about."""
-    return 2 * len(PERCENTILES) + 2 * STEPS + 2
+    return 2 * len(PERCENTILES) + 2 * (STEPS - 1) + 2
 
 
 def control(name: str, pictures: torch.Tensor, number: int) -> torch.Tensor:
