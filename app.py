@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import logging
 import sys
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -17,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from visualize.server import bound_connections, check_port, prepare, wait_until_stopped
 
 REFRESH = {"Cache-Control": "no-cache"}  # kept by the browser, which asks whether there is something newer
+KEEP = {"Cache-Control": "public, max-age=31536000, immutable"}  # another content has another name
 
 
 def make_app() -> FastAPI:
@@ -40,11 +42,13 @@ def make_server() -> FastAPI:
     import gradio as gr
 
     from visualize.answers import PAGE, REFUSALS, Answers, page_with, start_value
+    from visualize.device import PARTS, device, edition
     from visualize.gate import Gate
 
     answers = Answers()
     server = gr.Server(title="AttnScope", openapi_url=None, docs_url=None, redoc_url=None)
-    page = page_with(start_value())
+    alone = device()
+    page = page_with(start_value() | {"device": alone})
     packed, tag = gzip.compress(page), f'"{hashlib.sha256(page).hexdigest()[:16]}"'
 
     @server.api_route("/", methods=["GET", "HEAD"])
@@ -57,12 +61,18 @@ def make_server() -> FastAPI:
         return Response(page, media_type="text/html", headers=headers)
 
     class Files(StaticFiles):
+        def __init__(self, directory: Path, headers: dict[str, str]):
+            super().__init__(directory=directory)
+            self.headers = headers
+
         def file_response(self, *arguments, **settings) -> Response:
             response = super().file_response(*arguments, **settings)
-            response.headers.update(REFRESH)
+            response.headers.update(self.headers)
             return response
 
-    server.mount("/page", Files(directory=PAGE))
+    server.mount("/page", Files(PAGE, REFRESH))
+    if alone:
+        server.mount(f"/{PARTS}", Files(edition() / PARTS, KEEP))
     for name in ("look", "row", "file", "decode"):
         server.post(f"/{name}", response_model=None)(getattr(answers, name))
     for name in ("card", "evidence"):

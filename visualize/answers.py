@@ -42,7 +42,7 @@ from .texts.cards import card, measured
 from .texts.evidence import evidence
 from .texts.markup import to_html
 from .texts.placement import placement
-from .turns import Line, Waiting
+from .turns import FullError, Line, Waiting
 
 PAGE = Path(__file__).parent / "page"
 START = '<script type="application/json" id="start">'  # of index.html, which the value follows
@@ -203,7 +203,7 @@ class Answers:
             yield line_of(done={"unlike": record(found)["unlike"]})
         except REFUSALS as error:
             log.warning("refused: %s", error)
-            yield line_of(error=str(error))
+            yield line_of(error=str(error), full=isinstance(error, FullError))
 
     async def row(self, request: Request) -> dict:
         """A part of a map too large to travel with the record."""

@@ -51,7 +51,7 @@ def uploaded(file: object) -> str:
 
 NAME = r"[\w-]+"
 READ = re.compile(
-    rf"/(page/.*|(card|evidence)/{NAME}|config|gradio_api/(info|startup-events|queue/data|heartbeat/{NAME}|call/{NAME}/{NAME}))?"
+    rf"/(page/.*|site/\w[\w.-]*|(card|evidence)/{NAME}|config|gradio_api/(info|startup-events|queue/data|heartbeat/{NAME}|call/{NAME}/{NAME}))?"
 )
 SENT = re.compile(rf"/(look|row|file|decode|gradio_api/(upload|queue/join|call/{NAME}))")
 NOTHING_HERE = "There is nothing here."

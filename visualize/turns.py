@@ -31,6 +31,10 @@ NEWS_EVERY = 1.0  # seconds between two messages to somebody who waits
 FULL = f"{MOST_WAITING} visitors are waiting already: try again in a minute."
 
 
+class FullError(RequestError):
+    """Too many wait already."""
+
+
 @dataclass(frozen=True)
 class Waiting:
     """How long a visitor will have to wait: the place in the line, from 1, and about how many seconds."""
@@ -70,11 +74,11 @@ class Line:
             quick: jobs of some milliseconds. They take one of the threads before anybody who waits.
 
         Raises:
-            RequestError: too many wait already.
+            FullError: too many wait already.
         """
         loop, line = asyncio.get_running_loop(), self.quick if quick else self.waiting
         if len(line) >= self.most:
-            raise RequestError(FULL)
+            raise FullError(FULL)
         visit = Visit(deque((job, loop.create_future()) for job in jobs), quick)
         futures = [future for _, future in visit.jobs]
         line.append(visit)

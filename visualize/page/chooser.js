@@ -4,8 +4,9 @@ import { button, make } from "./elements.js";
 
 const PAIRS = [["se", "cbam"], ["cbam", "danet"], ["non_local", "self_attention"], ["plain", "se"]];
 
-// `table`: what engine.mechanisms() gives; `groups`: family -> what its mechanisms weigh; `first`: the first choice.
-export function chooser(state, table, groups, first) {
+// `table`: what engine.mechanisms() gives; `groups`: family -> what its mechanisms weigh; `first`: the first choice;
+// `device`: the networks that this device could compute, where there is a server too.
+export function chooser(state, table, groups, first, device) {
   const panel = document.querySelector("#chooser"), opener = document.querySelector("#open-chooser");
   const said = document.querySelector("#networks .chosen"), titles = new Map(table.map((row) => [row.key, row.name]));
   const order = table.map((row) => row.key), known = (key) => table.find((row) => row.key === key);
@@ -29,11 +30,17 @@ export function chooser(state, table, groups, first) {
       button(pair.map(short).join(" and "), { class: "pair" }, () => choose(pair))));
   panel.append(
     make("header", {}, make("h2", {}, "Networks"), button("Done", { class: "main", popoverTargetElement: panel, popoverTargetAction: "hide" }, () => {})),
-    search, quick, empty, families(trained, false), nothing, rest);
+    search, quick, device ? here(device) : "", empty, families(trained, false), nothing, rest);
   rest.append(families(untrained, true));
   const faults = table.filter((row) => row.trained && !row.available).map((row) => row.reason);
   if (faults.length) panel.append(make("p", { class: "note" }, faults.join(" ")));
 
+  function here({ megabytes: [engine, network] }) {
+    const box = make("input", { type: "checkbox", id: "here" });
+    box.addEventListener("change", () => state.change("device", box.checked));
+    const words = `The picture is not sent. Loads ${engine} MB once and ${network} MB a network, for those that are trained.`;
+    return make("p", { class: "here" }, make("label", {}, box, "Compute on this device"), " ", make("span", { class: "note" }, words));
+  }
   function short(key) { // the field's own abbreviation, where the name is long
     return titles.get(key).length > 14 ? key.toUpperCase() : titles.get(key);
   }

@@ -1,8 +1,10 @@
 // The engine: the only door to numbers. The page knows it by its functions and never asks where the numbers come from:
-// from the server, or from networks that run in this browser (browser/engine.js), where the page was made without a
-// server. `pixels` is base64 of 32 x 32 RGB, row by row. What goes wrong is an EngineError with one sentence.
+// from the server; from networks that run in this browser (browser/engine.js), where the page was made without a
+// server; or from both (browser/beside.js), where the server offers that. `pixels` is base64 of 32 x 32 RGB, row by row.
+// What goes wrong is an EngineError with one sentence; `away` says that the server cannot answer at the moment.
 
 export class EngineError extends Error {}
+const away = (sentence) => Object.assign(new EngineError(sentence), { away: true });
 
 const ROOT = new URL("../", import.meta.url); // works under any path of any host
 const GONE = "The server does not answer. It may be starting again: try once more in a moment.";
@@ -14,12 +16,12 @@ async function ask(path, options = {}) {
     answer = await fetch(new URL(path, ROOT), options);
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new EngineError(GONE);
+    throw away(GONE);
   }
   if (answer.ok) return answer;
   const refused = await answer.json().catch(() => ({})); // a proxy in between answers with a page of its own
   if (refused.error) throw new EngineError(refused.error);
-  throw new EngineError(answer.status === 413 ? "This file is too large for the server." : GONE);
+  throw answer.status === 413 ? new EngineError("This file is too large for the server.") : away(GONE);
 }
 
 const post = (path, body, signal) =>
@@ -29,7 +31,7 @@ async function whole(reading, signal) { // the body of an answer, which may brea
   try {
     return await reading;
   } catch (error) {
-    throw signal?.aborted ? error : new EngineError(BROKEN);
+    throw signal?.aborted ? error : away(BROKEN);
   }
 }
 
@@ -44,7 +46,7 @@ async function* lines(answer, signal) { // of JSON, as they come
   }
 }
 
-const server = {
+export const server = {
   // The networks: [{key, name, family, parameters, accuracy, recipe, trained, available, reason}].
   async mechanisms() {
     return start().mechanisms;
@@ -52,19 +54,20 @@ const server = {
 
   // One comparison. Calls back with {place, seconds} while others are served, or with {loaded, total} bytes while the
   // browser loads networks, then for each network with its column of the record, or {key, name, reason}; gives {unlike}.
-  // `replace` is null or {name, scope, strength, other, by_hand}; a column then has `before`. `signal` stops it.
+  // `replace` is null or {name, scope, strength, other, by_hand}; a column then has `before`. `signal` stops it. `device`:
+  // the visitor wants it computed on this device; a column that was says so, and is given back to `row` with that.
   async look(pixels, names, { target = "predicted", cam = "GradCAM", random = false, replace = null } = {}, listeners = {}, signal) {
     const { onWaiting, onColumn, onUnavailable, onNote } = listeners;
     const answer = await post("look", { image: pixels, mechanisms: names, target, cam, random, replace }, signal);
-    for await (const { waiting, column, unavailable, done, error } of lines(answer, signal)) {
+    for await (const { waiting, column, unavailable, done, error, full } of lines(answer, signal)) {
       if (waiting) onWaiting?.(waiting);
       if (column?.note) onNote?.(column.note);
       if (column) onColumn?.(column);
       if (unavailable) onUnavailable?.(unavailable);
-      if (error) throw new EngineError(error);
+      if (error) throw full ? away(error) : new EngineError(error);
       if (done) return done;
     }
-    throw new EngineError(BROKEN);
+    throw away(BROKEN);
   },
 
   // A part of a map that did not travel with the record: {data, lo, hi, shape}.
@@ -102,7 +105,10 @@ const server = {
   },
 };
 
-const chosen = () => (start().site ? import("./browser/engine.js").then(({ browser }) => browser) : server);
+async function chosen() {
+  if (start().site) return (await import("./browser/engine.js")).browser;
+  return start().device ? (await import("./browser/beside.js")).beside : server;
+}
 export const engine = Object.fromEntries(Object.keys(server).map((act) => [act, async (...given) => (await chosen())[act](...given)]));
 
 let started;

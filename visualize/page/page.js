@@ -23,7 +23,7 @@ const inOrder = table.map(({ key }) => key).filter((key) => names.includes(key))
 const pixels = fromBase64(first.image);
 const state = new State({
   picture: { example: first.example, pixels, source: rgba(pixels), crop: "centre", notes: [] }, mechanisms: inOrder,
-  target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null, replace: null,
+  target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null, replace: null, device: false,
 });
 
 // ---- light and dark
@@ -51,7 +51,7 @@ dim.addEventListener("change", toggled);
 // ---- parts
 
 const open = (key) => state.change("detail", key);
-const chosen = chooser(state, table, given.families, inOrder);
+const chosen = chooser(state, table, given.families, inOrder, given.device);
 const whatIf = new WhatIf(state, description, given.replacements, given.examples);
 const columns = new Columns(engine, state, { ...chosen, most: given.most, other: () => whatIf.other() });
 const figures = new Figures(state, description, columns, isDark);

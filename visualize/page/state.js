@@ -8,6 +8,7 @@
 //   pinned      pixels of the picture that is kept as A, or null
 //   replace     what is put in the place of attention, or null: {name, scope, strength, by_hand, only}, where `by_hand`
 //               is {tensor: {index: value}} of the network `only`; see models/replacements.py
+//   device      whether this device shall compute, where a server could: this visitor's, so it is in no link
 
 import { fromLink, toLink } from "./picture.js";
 

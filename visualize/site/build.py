@@ -1,6 +1,7 @@
 """The static edition: a folder with the page and all that it needs, for any host that gives out files.
 
     index.html, page/        the page, as the server gives it out, and what it starts with
+    device.json              what a server beside it must know to offer the same (see visualize/device.py)
     site/NAME.HASH.ending    everything that is fetched later; a browser may keep such a file for ever, for
                              another content gets another name:
         engine      ONNX Runtime for browsers, from npm, as package-lock.json pins it
@@ -37,6 +38,7 @@ from models.resnet import WIDTHS
 from models.results.averages import read
 
 from ..answers import PAGE, page_with, start_value
+from ..device import PARTS
 from ..inspection.network import observe
 from ..inspection.unfamiliar import sentence
 from ..inspection.untrained import example_picture
@@ -51,7 +53,6 @@ from ..texts.placement import placement
 from .graph import ExportError, export
 
 HERE = Path(__file__).parent
-PARTS = "site"  # the folder of all that has a hash in its name
 ENGINE = Path("node_modules") / "onnxruntime-web"
 NOT_TRAINED = "{name} is not trained yet, and without a server the page shows trained networks only."
 NOT_CHOSEN = "{name} was left out of this site: only what it makes of the ten examples can be looked at."
@@ -140,14 +141,17 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
         if not row["offered"]:
             why = (NOT_CHOSEN if row["trained"] else NOT_TRAINED).format(name=row["name"])
             row["reason"] = failed.get(row["key"]) or (row["trained"] and row["reason"]) or why
-    start["site"] = {
+    alone = {  # what computing takes
         "networks": site.put("networks.json", {"engine": engine, "networks": networks}),
-        "records": records,
-        "cards": {name: site.put(f"{name}-card.json", words(name)) for name in CATALOGUE},
-        "evidence": measured_of,
         "unlike": {"one": sentence([True]), "many": counted(sentence([True] * 3))},
         "versions": versions,
     }
+    start["site"] = alone | {
+        "records": records,
+        "cards": {name: site.put(f"{name}-card.json", words(name)) for name in CATALOGUE},
+        "evidence": measured_of,
+    }
+    (site.folder / "device.json").write_text(json.dumps(alone), "utf-8")
     shutil.copytree(PAGE, site.folder / "page", ignore=shutil.ignore_patterns("index.html", "screenshot.png"))
     (site.folder / "index.html").write_bytes(page_with(start))
     tell("page")

@@ -1,10 +1,11 @@
 // The engine that asks nobody: the networks run in this browser, from files that any static host gives out. What the
-// ten examples show is stored with the page and needs no engine. The functions are those of ../engine.js.
+// ten examples show is stored with the page and needs no engine. The functions are those of ../engine.js. Beside a
+// server (beside.js) it knows no more than its networks.
 
 import { EngineError, start } from "../engine.js";
 import { fromBase64 } from "../picture.js";
 
-const ROOT = new URL("../../", import.meta.url), { site } = start();
+const ROOT = new URL("../../", import.meta.url), site = start().site || { records: [], ...start().device };
 const NEEDS_SERVER = "A figure as PNG or PDF is drawn by a server, which this edition of the page has not: take the numbers or the report, or print the page.";
 const UNREADABLE = "This browser cannot read that file: choose a picture as JPEG, PNG, WebP, GIF or AVIF.";
 const UNABLE = "This browser cannot compute the networks (it has no WebAssembly, or no workers): the ten examples can be looked at.";
@@ -19,12 +20,13 @@ const once = (make) => { // asked for once; again where it failed
   return (...given) => (kept ??= make(...given).catch((error) => { kept = undefined; throw error; }));
 };
 
+let opened = null; // the pool, once it is there
 const pool = once(async () => {
   if (!globalThis.WebAssembly || !globalThis.Worker || !globalThis.DecompressionStream) throw new EngineError(UNABLE);
   const [{ Pool, forget }, { engine, networks }] = await Promise.all([import("./pool.js"), get(site.networks)]);
   const files = [engine.binary, ...Object.values(networks).flatMap(({ graph, weights, averages }) => [graph, weights, averages])];
   forget(ROOT, files.filter(Boolean).map(({ file }) => file));
-  return new Pool(ROOT, engine, networks);
+  return (opened = new Pool(ROOT, engine, networks));
 });
 
 const files = new Map(); // address -> promise of what is stored there
@@ -42,6 +44,8 @@ const asked = (name, image, target, cam, replace) => ({ // what a worker is told
 });
 
 export const browser = {
+  holds: (name) => Boolean(opened?.holds(name)), // in memory
+
   async mechanisms() {
     return start().mechanisms;
   },
@@ -54,7 +58,7 @@ export const browser = {
     for (const name of names) {
       const column = known && !put(replace, name) && known.mechanisms.find(({ key }) => key === name);
       if (column) show(column);
-      else if (!row(name).offered) onUnavailable?.(unavailable(name));
+      else if (row(name).offered === false) onUnavailable?.(unavailable(name));
       else left.push(name);
     }
     if (left.length) {

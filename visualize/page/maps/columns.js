@@ -4,7 +4,7 @@
 import { hold } from "../elements.js";
 import { fromBase64, toBase64 } from "../picture.js";
 
-const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0, pinned: 0, replace: 30 }; // milliseconds until a change is asked for
+const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0, pinned: 0, replace: 30, device: 0 }; // milliseconds until a change is asked for
 const PATIENCE = 20_000; // milliseconds without a sign from the engine
 const KEPT = 150; // columns, of the pictures seen last
 const ROWS_KEPT = 256, TRIES = 5, PAUSE = 1500; // of large maps: answers kept, requests for one, milliseconds between
@@ -19,6 +19,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [] });
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
+      if (detail === "device") this.forget();
       if (detail in MOMENT) this.wish(MOMENT[detail]);
     });
   }
@@ -41,8 +42,8 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   known = ({ key, plain, replace }, name) => `${replace?.only && replace.only !== name ? plain : key} ${name}`;
   async options(about, names) { // for the engine
-    const { target, cam, replace, other } = about;
-    return { target, cam, random: names.some(this.isRandom), replace: replace && { ...replace, other: other && (await other.image()) } };
+    const { target, cam, replace, other } = about, { device } = this.state;
+    return { target, cam, device, random: names.some(this.isRandom), replace: replace && { ...replace, other: other && (await other.image()) } };
   }
   keep(column, about) {
     const known = this.known(about, column.key), kept = { ...column, about };
@@ -50,6 +51,11 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.kept.set(known, Object.assign(kept, { pixels: about.pixels, replace: column.before ? about.replace : null }));
     if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
     if (this.shown.get(column.key)?.about.near === about.near) this.shown.set(column.key, kept); // where the slider was a moment ago
+  }
+
+  forget() { // what is on the screen shall be computed again
+    const about = this.about();
+    for (const name of this.names()) this.kept.delete(this.known(about, name));
   }
 
   names() { // of the columns: as long as none is chosen, those before
@@ -164,7 +170,9 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.free();
     const { picture } = this.state, about = this.about(), names = this.names();
     const columns = names.map((name) => this.kept.get(this.known(about, name))).filter(Boolean);
-    const count = columns.length, answered = count ? `${count} network${count === 1 ? " has" : "s have"} answered.` : "";
+    const count = columns.length, here = columns.filter(({ device }) => device).length;
+    const where = here === count ? ", on this device" : here ? `, ${here} of them on this device` : "";
+    const answered = count ? `${count} network${count === 1 ? " has" : "s have"} answered${where}.` : "";
     const notes = columns.flatMap(({ name, note, replace_note: why }) => [note && `${name}: ${note}`, why]).filter(Boolean);
     const missing = names.filter((name) => this.missing.has(name)).map((name) => this.missing.get(name));
     this.say([answered, ...picture.notes, ...notes, ...missing].filter(Boolean).join(" "));
@@ -191,7 +199,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     let part = null;
     try {
       const { replace } = await this.options(about, []);
-      part = await this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace);
+      part = await this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace, column.device);
     } catch { // the server is busy, or gone: again in a moment
     }
     if (part) this.rows.set(key, part), this.tries.delete(key);
