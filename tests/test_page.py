@@ -905,6 +905,19 @@ def test_link_restores_the_view(visit: callable, server: str, tmp_path: Path, ow
     assert other.pixel(20, 3) == seen.pixel(20, 3)
 
 
+@pytest.mark.browser
+@both
+def test_a_link_that_paints_beyond_a_tensor_is_refused_in_a_sentence(visit: callable):
+    """By the server, and by the browser that computes in its place."""
+    link = "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:{}*0.5&end"
+    last = visit(link=link.format(127))
+    assert last.page.locator("#maps .map.replaced").count() == 1  # the last of its 128 channels
+    seen = visit(link=link.format(128))
+    sentence = "The tensor layer2.1.refine.gate has 128 values, and one beyond them was changed."
+    assert seen.texts("#status p") == [sentence]
+    assert seen.page.locator("#maps .map.replaced").count() == 0
+
+
 CUT = "#view=2&picture=cat&networks=plain,se&class=predicted&cam=GradCAM&block=layer2.1&query=14,20"
 
 
@@ -922,6 +935,7 @@ CUT = "#view=2&picture=cat&networks=plain,se&class=predicted&cam=GradCAM&block=l
         "#view=2&picture=cat&networks=plain&crop=1,2,nan&end",
         "#view=2&picture=cat&networks=plain&query=14,40&end",
         "#view=2&picture=cat&networks=plain&block=%3Cb%3E&end",
+        "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:007*0.5&end",
     ],
 )
 def test_damaged_link_says_so(visit: callable, link: str):
