@@ -264,7 +264,7 @@ def replaced(tree, name: str, file, replacement: Replacement | None):
     if replacement is None:
         return inspect(model, picture)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(averages, "read", partial(averages.read, folder=tree / "checkpoints"))
+        patch.setattr(averages, "load", partial(averages.load, folder=tree / "checkpoints"))
         return inspect_replaced(model, facts, name, picture, replacement)
 
 

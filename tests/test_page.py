@@ -905,6 +905,19 @@ def test_link_restores_the_view(visit: callable, server: str, tmp_path: Path, ow
     assert other.pixel(20, 3) == seen.pixel(20, 3)
 
 
+@pytest.mark.browser
+@both
+def test_a_link_that_paints_beyond_a_tensor_is_refused_in_a_sentence(visit: callable):
+    """By the server, and by the browser that computes in its place."""
+    link = "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:{}*0.5&end"
+    last = visit(link=link.format(127))
+    assert last.page.locator("#maps .map.replaced").count() == 1  # the last of its 128 channels
+    seen = visit(link=link.format(128))
+    sentence = "The tensor layer2.1.refine.gate has 128 values, and one beyond them was changed."
+    assert seen.texts("#status p") == [sentence]
+    assert seen.page.locator("#maps .map.replaced").count() == 0
+
+
 CUT = "#view=2&picture=cat&networks=plain,se&class=predicted&cam=GradCAM&block=layer2.1&query=14,20"
 
 
@@ -922,6 +935,7 @@ CUT = "#view=2&picture=cat&networks=plain,se&class=predicted&cam=GradCAM&block=l
         "#view=2&picture=cat&networks=plain&crop=1,2,nan&end",
         "#view=2&picture=cat&networks=plain&query=14,40&end",
         "#view=2&picture=cat&networks=plain&block=%3Cb%3E&end",
+        "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:007*0.5&end",
     ],
 )
 def test_damaged_link_says_so(visit: callable, link: str):
@@ -1052,25 +1066,46 @@ def test_nothing_is_barred_to_anybody(visit: callable, width: int, scheme: str):
 
 
 SHIFT = """() => {
-    window.shift = 0;
-    const add = (list) => {
-        for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
-    };
-    new PerformanceObserver(add).observe({type: "layout-shift", buffered: true});
+    window.shifts = [];
+    const name = (node) => node?.id || node?.className || node?.textContent;
+    const add = (list) => list.getEntries().forEach((entry) =>
+        window.shifts.push([entry.value, ...entry.sources.map(({ node }) => name(node))]));
+    new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
 }"""
+TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+def moves(seen: Visit) -> list:
+    """What has moved since the page came, also what a click moves at once, which browsers do not count."""
+    seen.page.evaluate(TWO_FRAMES)
+    return seen.page.evaluate("window.shifts")
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [390, 1024, 1440])
+@pytest.mark.parametrize("width", [390, 1024, 1280, 1440, 1920])
 @both
 def test_nothing_jumps(visit: callable, width: int):
     """On arrival, and while another picture is computed."""
     seen = visit(width)
     seen.page.evaluate(SHIFT)
+    assert moves(seen) == []
     seen.example("ship")
     seen.block("layer4.1")
-    seen.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    assert seen.page.evaluate("window.shift") < 0.01  # as browsers count it: without what a click has moved
+    assert moves(seen) == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1024, 1280])
+def test_no_what_if_moves_the_answers(visit: callable, width: int):
+    """Some networks have nothing that could be replaced, others change their answers: in the same room."""
+    seen = visit(width, link=f"#view=2&picture=cat&networks={','.join(SHOWN)}&end")
+    seen.page.evaluate(SHIFT)
+    box, before = seen.page.locator("#whatif select").first, moves(seen)
+    values = box.locator("option").evaluate_all("(options) => options.map(({ value }) => value)")
+    for name in (*filter(None, values), ""):
+        box.select_option(name)
+        seen.rest()
+        assert moves(seen) == before, name
 
 
 @pytest.mark.browser

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from models import CLASSES
 from models.preprocessing import normalise
 from models.recording import recording
 from models.replacements import REPLACEMENTS, attention_of, derangement
+from models.results import averages
 from models.results.averages import Averages
 from tests.networks import network, picture, randomised, stand_in
 from visualize.answers import other_example, replacement_in_call
@@ -29,6 +31,7 @@ from visualize.record.requests import RequestError, replacement_of
 from visualize.record.view import View
 
 NAMES = ("plain", "se", "non_local")
+LOAD = averages.load
 OTHER = picture(1).tobytes()
 GATE = "layer2.1.refine.gate"  # of se: (128, 1, 1)
 
@@ -47,12 +50,12 @@ def checkpoints(monkeypatch):
     monkeypatch.setattr(replaced, "_trained", Cache())
     monkeypatch.setattr(compare, "_held", Cache())
 
-    def read(name: str, sha256: str) -> Averages:
+    def load(name: str, sha256: str) -> Averages:
         if name != "se":
             raise replaced.CheckpointError(f"The averages of {name} were not measured.")
         return Averages(100, constants_of(name, 1), {}, constants_of(name, 2))
 
-    monkeypatch.setattr(replaced.averages, "read", read)
+    monkeypatch.setattr(averages, "load", load)
     stand_in(
         monkeypatch, network, {name: {"accuracy": 93.0, "recipe": "cpu", "sha256": name} for name in NAMES}
     )
@@ -133,6 +136,25 @@ def test_what_is_kept_is_of_these_very_weights_and_of_this_picture(monkeypatch):
     other.fc.bias.data[3] += 5
     stand_in(monkeypatch, lambda name: other, {"se": {"accuracy": 93.0, "recipe": "cpu", "sha256": "new"}})
     assert column_of("se", asked)["before"] == pytest.approx(answer_of(other)[0], abs=2e-6)
+
+
+def test_the_averages_are_read_once_and_again_when_their_file_is_another_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(averages, "load", partial(LOAD, folder=tmp_path))
+
+    def measured(seed: int) -> None:
+        constants = {path: t.half() for path, t in constants_of("se", seed).items()}
+        averages.write("se", Averages(100 + seed, constants, {}), "se", tmp_path)
+
+    measured(1)
+    first = column_of("se", Replacement("average"))
+    with monkeypatch.context() as patch:
+        patch.setattr(averages, "safe_open", None)  # nothing can be read
+        assert column_of("se", Replacement("average")) == first
+        column_of("se", Replacement("level", "layer2.1"))
+    measured(2)
+    assert column_of("se", Replacement("average"))["probabilities"] != first["probabilities"]
+    averages.file_of("se", tmp_path).unlink()
+    assert column_of("se", Replacement("average"))["replace_note"].startswith("The average attention of")
 
 
 @pytest.mark.parametrize(

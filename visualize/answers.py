@@ -27,6 +27,7 @@ from models.replacements import EVERYWHERE, REPLACEMENTS
 from models.results.evidence import used
 from models.results.table import results
 
+from .export.column import Question
 from .export.files import check_file, column_or_reason, write
 from .gate import check_room, log, uploaded
 from .inspection.network import NotFiniteError
@@ -37,7 +38,7 @@ from .record.compare import affinity_row, answer, record_of
 from .record.display import description
 from .record.encoding import picture_of
 from .record.requests import RequestError, check_request, replacement_of
-from .record.view import view_of
+from .record.view import View, view_of
 from .texts.cards import card, measured
 from .texts.evidence import evidence
 from .texts.markup import to_html
@@ -217,18 +218,17 @@ class Answers:
         asked = await asked_in(request)
         picture, view = picture_of(asked), view_of(asked.get("view"))
         form, names, target, cam = (asked.get(key) for key in ("form", "mechanisms", "target", "cam"))
-        replacement = replacement_of(asked.get("replace"))
+        question = Question(picture, target, cam, True, replacement_of(asked.get("replace")))
         check_file(form, picture, names, target, cam)
         check_comparison(picture, names, target, cam)
         check_room()
-        jobs = [partial(column_or_reason, name, picture, target, cam, True, replacement) for name in names]
-        work = self._file(form, picture, dict(zip(names, jobs)), target, cam, view, replacement)
-        name, content = await while_there(request, work)
+        jobs = {name: partial(column_or_reason, name, question) for name in names}
+        name, content = await while_there(request, self._file(form, question, jobs, view))
         disposition = f'attachment; filename="{name}"'
         return Response(content, media_type=TYPES[form], headers={"Content-Disposition": disposition})
 
     async def _file(
-        self, form, picture, jobs: dict[str, Callable], target, cam, view, replacement
+        self, form: str, question: Question, jobs: dict[str, Callable], view: View
     ) -> tuple[str, bytes]:
         async with aclosing(self.line.ask(list(jobs.values()))) as news:
             found = [one async for one in news if not isinstance(one, Waiting)]
@@ -236,8 +236,7 @@ class Answers:
         def written() -> tuple[str, bytes]:
             folder = Path(tempfile.mkdtemp())
             try:
-                named = dict(zip(jobs, found))
-                file = write(form, picture, named, target, cam, view, folder, replacement)
+                file = write(form, question, dict(zip(jobs, found)), view, folder)
                 return file.name, file.read_bytes()
             finally:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -84,7 +84,7 @@ def read(name: str, sha256: str, folder: Path = CHECKPOINTS) -> Averages:
             metadata = stream.metadata() or {}
             for key in stream.keys():  # noqa: SIM118 (no mapping)
                 part, path = key.split("/")
-                groups[part][path] = stream.get_tensor(key)
+                groups[part][path] = stream.get_tensor(key).clone()  # not the file, which may be cut
         images, averaged_over = int(metadata["images"]), json.loads(metadata["averaged_over"])
     except FileNotFoundError as error:
         raise CheckpointError(f"The averages of {name} were not measured.") from error
@@ -93,6 +93,26 @@ def read(name: str, sha256: str, folder: Path = CHECKPOINTS) -> Averages:
     if metadata.get("sha256") != sha256:
         raise CheckpointError(f"The averages of {name} belong to other weights.")
     return Averages(images, groups["average"], groups["class"], groups["best"], averaged_over)
+
+
+def load(name: str, sha256: str, folder: Path = CHECKPOINTS) -> Averages:
+    """Like `read`, but kept until the file is another one: shared by all callers, and nobody writes to it.
+
+    Raises:
+        CheckpointError: as for `read`.
+    """
+    file = file_of(name, folder)
+    try:
+        found = file.stat()
+    except OSError:
+        return read(name, sha256, folder)  # says what is wrong
+    stamp = sha256, found.st_mtime_ns, found.st_size
+    if _kept.get(file, (None,))[0] != stamp:
+        _kept[file] = stamp, read(name, sha256, folder)
+    return _kept[file][1]
+
+
+_kept: dict[Path, tuple[tuple, Averages]] = {}  # bounded by the catalogue, and by `MOST` for each file
 
 
 def file_of(name: str, folder: Path) -> Path:

@@ -12,6 +12,17 @@ from ..inspection.network import Inspection, Map
 from ..inspection.replaced import Replacement
 
 
+@dataclass(frozen=True)
+class Question:
+    """What the networks are asked, one after the other; see `record.compare_record`."""
+
+    picture: Image.Image
+    target: str
+    cam: str
+    random_weights: bool = False
+    replacement: Replacement | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Column:
     """One network on one picture. `random`: nobody trained it; `sha256`: of its checkpoint's weights."""
@@ -25,21 +36,19 @@ class Column:
     inspection: Inspection
 
 
-def inspect_column(
-    name: str,
-    picture: Image.Image,
-    target: str,
-    cam: str,
-    random_weights: bool,
-    replacement: Replacement | None = None,
-) -> Column:
+def inspect_column(name: str, asked: Question) -> Column:
     """Looks at the picture with one network.
 
     Raises:
         CheckpointError, ReplacementError, NotFiniteError: as for `inspect_by_name`.
     """
     inspection, facts, _ = inspect_by_name(
-        name, picture, target, cam, random_weights=random_weights, replacement=replacement
+        name,
+        asked.picture,
+        asked.target,
+        asked.cam,
+        random_weights=asked.random_weights,
+        replacement=asked.replacement,
     )
     title, digest = CATALOGUE[name].title, facts.get("sha256")
     return Column(name, title, not facts, accuracy(facts), parameters(name), digest, inspection)

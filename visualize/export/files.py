@@ -26,7 +26,7 @@ from ..inspection.replaced import Replacement
 from ..record.kinds import kind_of
 from ..record.requests import RequestError, check_choice, check_request
 from ..record.view import View
-from .column import Column, all_maps, inspect_column
+from .column import Column, Question, all_maps, inspect_column
 
 FORMS = ("png", "pdf", "npz", "json")
 MOST_IN_FIGURE = 24  # networks: three bands of eight; more would be too small to read
@@ -57,9 +57,8 @@ def export(
         ReplacementError: the replacement does not fit into one of the networks.
     """
     check_file(form, picture, mechanisms, target, cam)
-    asked = picture, target, cam, random_weights, replacement
-    found = {name: column_or_reason(name, *asked) for name in mechanisms}
-    return write(form, picture, found, target, cam, view, folder, replacement)
+    asked = Question(picture, target, cam, random_weights, replacement)
+    return write(form, asked, {name: column_or_reason(name, asked) for name in mechanisms}, view, folder)
 
 
 def check_file(form: str, picture: Image.Image, mechanisms: list[str], target: str, cam: str) -> None:
@@ -74,31 +73,15 @@ def check_file(form: str, picture: Image.Image, mechanisms: list[str], target: s
         raise RequestError(f"A figure has room for {MOST_IN_FIGURE} networks: choose fewer of them.")
 
 
-def column_or_reason(
-    name: str,
-    picture: Image.Image,
-    target: str,
-    cam: str,
-    random_weights: bool,
-    replacement: Replacement | None = None,
-) -> Column | str:
+def column_or_reason(name: str, asked: Question) -> Column | str:
     """One network on the picture, or a sentence that says why it cannot be shown."""
     try:
-        return inspect_column(name, picture, target, cam, random_weights, replacement)
+        return inspect_column(name, asked)
     except (CheckpointError, NotFiniteError) as error:
         return str(error)
 
 
-def write(
-    form: str,
-    picture: Image.Image,
-    found: dict[str, Column | str],
-    target: str,
-    cam: str,
-    view: View,
-    folder: Path,
-    replacement: Replacement | None = None,
-) -> Path:
+def write(form: str, asked: Question, found: dict[str, Column | str], view: View, folder: Path) -> Path:
     """The file about what was found: name -> `column_or_reason`. The other arguments are those of `export`.
 
     Raises:
@@ -112,14 +95,14 @@ def write(
     names = "-".join(found) if len(found) <= 3 else f"{len(found)}-networks"
     file = Path(folder) / f"attnscope-{names}-{view.block}.{form}"
     if form == "npz":
-        np.savez_compressed(file, **arrays(columns, replacement))
+        np.savez_compressed(file, **arrays(columns, asked.replacement))
     elif form == "json":
-        content = report(columns, missing, picture, target, cam, view, replacement)
+        content = report(columns, missing, asked, view)
         file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     else:
         from .figure import figure, save  # matplotlib takes a second, so not before the first figure
 
-        save(figure(columns, view, target, cam, missing, replacement), file)
+        save(figure(columns, view, asked.target, asked.cam, missing, asked.replacement), file)
     return file
 
 
@@ -139,24 +122,17 @@ def arrays(columns: list[Column], replacement: Replacement | None = None) -> dic
     return found
 
 
-def report(
-    columns: list[Column],
-    missing: dict[str, str],
-    picture: Image.Image,
-    target: str,
-    cam: str,
-    view: View,
-    replacement: Replacement | None = None,
-) -> dict:
+def report(columns: list[Column], missing: dict[str, str], asked: Question, view: View) -> dict:
     """What was shown to which networks, what they answered, and where each map is strongest."""
+    digest = hashlib.sha256(asked.picture.tobytes()).hexdigest()
     return {
         "attnscope": "report",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "picture": {"size": [32, 32], "mode": "RGB", "sha256": hashlib.sha256(picture.tobytes()).hexdigest()},
+        "picture": {"size": [32, 32], "mode": "RGB", "sha256": digest},
         "settings": {
-            "target": target,
-            "cam": cam,
-            "replace": replacement.facts if replacement else None,
+            "target": asked.target,
+            "cam": asked.cam,
+            "replace": asked.replacement.facts if asked.replacement else None,
             **asdict(view),
         },
         "versions": versions(),

@@ -117,7 +117,7 @@ def inspect_replaced(
     found = None
     if facts:
         with suppress(CheckpointError):  # they are not measured for every network
-            found = averages.read(name, facts["sha256"])
+            found = averages.load(name, facts["sha256"])
     if note := why_not(CATALOGUE[name].title, own.attention, found, replacement):
         seen = inspect(model, image, target, cam, stage)
         return dataclasses.replace(seen, before=seen.probabilities, replace_note=note)

@@ -93,7 +93,7 @@ function replaceOf({ replace: name, scope = "all", strength = "1", only = null, 
   need(/^[\w.]{1,80}$/.test(scope) && found.strength >= 0 && found.strength <= 2);
   if (!by_hand) return found;
   need(only);
-  const pair = (text) => { need(/^\d{1,7}\*-?\d+(\.\d+)?$/.test(text)); const [at, value] = text.split("*"); return [at, +value]; };
+  const pair = (text) => { need(/^(0|[1-9]\d{0,6})\*-?\d{1,9}(\.\d+)?$/.test(text)); const [at, value] = text.split("*"); return [at, +value]; };
   found.by_hand = Object.fromEntries(by_hand.split(";").map((text) => {
     const [, tensor, values] = /^([\w.]{1,80}):(.+)$/.exec(text) || need(false);
     return [tensor, Object.fromEntries(values.split(",").map(pair))];

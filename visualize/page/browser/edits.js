@@ -24,9 +24,20 @@ export function reason({ name, scope, by_hand = {} }, { about, attention }, { av
   return null;
 }
 
+// A replacement that does not fit into a network; the message is one sentence for the visitor, and the server's.
+export class Refused extends Error {}
+function check(byHand, attention) { // nothing is changed beyond a tensor's end
+  for (const [path, values] of Object.entries(byHand)) {
+    const each = attention.find((one) => one.path === path); // else of another network
+    if (each && Math.max(...Object.keys(values)) >= length(each))
+      throw new Refused(`The tensor ${path} has ${length(each).toLocaleString("en")} values, and one beyond them was changed.`);
+  }
+}
+
 // `given`: `averages` and `best`, each path -> values; `other`: path -> what another picture's tensor is.
 export function edits({ name, scope, strength = 1, by_hand = {} }, { attention }, { averages, best, other }) {
   const found = { keep: new Map(), shift: new Map(), shuffled: new Set(), ignored: new Set() };
+  if (name === "by hand") check(by_hand, attention);
   attention.forEach((each, i) => {
     if (!inside(each, scope) || !each.can.includes(name)) return;
     const put = (keep, shift) => { found.keep.set(i, keep); found.shift.set(i, shift); };

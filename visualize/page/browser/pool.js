@@ -138,7 +138,7 @@ class Thread { // one worker; what goes wrong in it becomes an error of whoever 
       const { resolve, reject } = this.asked.get(id);
       this.asked.delete(id);
       if (error === undefined) resolve(found);
-      else reject(Object.assign(new EngineError(kind === "picture" ? error : this.sentence(error)), { kind }));
+      else reject(Object.assign(new EngineError(kind === "engine" ? this.sentence(error) : error), { kind }));
     });
     this.worker.addEventListener("error", (event) => this.end(event.message || "its script did not load"));
     this.ask({ act: "start", engine: new URL(engine.module.file, root).href, binary }).catch((error) => this.end(error.message));

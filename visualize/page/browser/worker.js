@@ -1,4 +1,5 @@
-// Runs networks, one at a time. Messages: {id, act, ...} in, {id, found} or {id, error, kind} out.
+// Runs networks, one at a time. Messages: {id, act, ...} in, {id, found} or {id, error, kind} out, where `kind` says
+// what is to blame: the "picture", the "request", or the "engine", whose words are not for visitors.
 //
 //   start   engine: address of ONNX Runtime's module, binary: its WebAssembly
 //   open    name, facts, graph, weights, averages: buffers (averages may be null)
@@ -9,7 +10,7 @@
 
 import { fromBase64 } from "../picture.js";
 import { NotFinite, cams, column, part, probabilities, strengths } from "./column.js";
-import { AS_TRAINED, averagesOf, edits, reason } from "./edits.js";
+import { AS_TRAINED, Refused, averagesOf, edits, reason } from "./edits.js";
 
 const KEPT = 4; // runs whose numbers are kept
 const networks = new Map(), runs = new Map();
@@ -102,7 +103,8 @@ addEventListener("message", ({ data: { id, act, ...given } }) => {
     try {
       postMessage({ id, found: await acts[act](given) });
     } catch (error) {
-      postMessage({ id, error: String(error?.message || error), kind: error instanceof NotFinite ? "picture" : "engine" });
+      const kind = error instanceof NotFinite ? "picture" : error instanceof Refused ? "request" : "engine";
+      postMessage({ id, error: String(error?.message || error), kind });
     }
   });
 });

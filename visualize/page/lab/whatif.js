@@ -16,11 +16,13 @@ export class WhatIf {
     this.choice = select("What if the attention were", this.replacements.map(({ name, words = name }) => [name, words]), "", (name) => this.choose(name));
     this.where = select("in", [], "", (scope) => state.merge("replace", { scope }));
     this.picture = make("canvas", { width: 32, height: 32, role: "img", "aria-label": "The other picture" });
-    this.strength = slider("Strength", 2, (strength) => state.merge("replace", { strength }));
-    this.value = slider("Value", 1, (value) => { this.brush = value; });
+    this.strength = slider("Strength", 2, "strength", (strength) => state.merge("replace", { strength }));
+    this.value = slider("Value", 1, "value", (value) => { this.brush = value; });
     this.back = button("As trained", "back", () => this.choose(""));
     this.text = make("p", { class: "note", role: "status" });
-    this.node.append(this.choice, this.where, this.picture, this.strength.node, this.value.node, this.back, this.text);
+    const how = make("div", "how", this.back, this.where, this.picture, this.strength.node, this.value.node); // what changes stands last
+    for (const node of how.children) node.hidden = true; // as trained
+    this.node.append(this.choice, how, this.text);
   }
   follow(columns, figures) {
     Object.assign(this, { columns, figures });
@@ -115,11 +117,11 @@ export class WhatIf {
   }
 }
 
-function slider(label, most, moved) {
+function slider(label, most, name, moved) {
   const bar = make("input", { type: "range", min: 0, max: most, step: 0.05 }), number = make("output");
   const set = (value) => { bar.value = value, number.value = (+value).toFixed(2); };
   bar.addEventListener("input", () => { set(bar.value), moved(+bar.value); });
-  return { node: make("label", "choice", make("span", {}, label), bar, number), set };
+  return { node: make("label", `choice ${name}`, make("span", {}, label), bar, number), set };
 }
 
 // ---- what is said of it

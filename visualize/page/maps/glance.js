@@ -68,8 +68,8 @@ export class Glance {
   }
   who(row, column) {
     const { value, low, high, recipe } = column.accuracy || {};
-    const facts = column.random ? "random weights, not trained" : value == null ? "not measured" : `${value.toFixed(1)} % right in the test`;
-    const title = `${column.parameters.toLocaleString("en")} parameters` + (value == null ? "" : `; 95 % interval ${low} to ${high} %; recipe ${recipe}`);
+    const { replace_note: why } = column, facts = column.random ? "random weights, not trained" : why ? "answers as trained" : value == null ? "not measured" : `${value.toFixed(1)} % right in the test`;
+    const title = why || `${column.parameters.toLocaleString("en")} parameters` + (value == null ? "" : `; 95 % interval ${low} to ${high} %; recipe ${recipe}`);
     const name = button(column.name, { class: "name", title: `${column.name}: all blocks, formula, paper, figures` }, () => this.open(column.key));
     const away = button("×", { class: "away", "aria-label": `Remove ${column.name}`, title: `Remove ${column.name}` },
       () => this.state.change("mechanisms", this.state.mechanisms.filter((key) => key !== column.key)));
