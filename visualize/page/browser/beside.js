@@ -23,16 +23,16 @@ export const beside = {
     });
     const onDevice = async (some) => (await here()).look(pixels, some, options, telling(true), signal);
     const onServer = (some, impatient) => (impatient ? impatiently : server.look)(pixels, some, options, telling(false), signal);
-    const otherwise = (error, other) => { // for what is not answered yet; what the first one said stands where the other cannot either
+    const otherwise = (error, some, other) => { // for what is not answered yet; where the other cannot either, the first one's words stand
       if (signal?.aborted) throw error;
-      return other(names.filter((name) => !heard.has(name))).catch((own) => { throw signal?.aborted ? own : error; });
+      return other(some.filter((name) => !heard.has(name))).catch((own) => { throw signal?.aborted ? own : error; });
     };
     const rest = names.filter((name) => !mine.includes(name)), replaceable = rest.every(free);
     const found = await Promise.all([
-      mine.length ? onDevice(mine).catch((error) => otherwise(error, onServer)) : null,
+      mine.length ? onDevice(mine).catch((error) => otherwise(error, mine, onServer)) : null,
       rest.length ? onServer(rest, replaceable).catch((error) => {
         if (!error.away || !replaceable) throw error;
-        return otherwise(error, onDevice);
+        return otherwise(error, rest, onDevice);
       }) : null,
     ]);
     return found[Number(rest.length > mine.length)]; // what most of them find
