@@ -38,8 +38,12 @@ function summed(channels, cells, valueAt) {
   return map;
 }
 function weighted(activations, channels, cells, weightOf) {
-  const weights = Float64Array.from({ length: channels }, (_, c) => weightOf(c * cells));
-  return summed(channels, cells, (at) => weights[Math.floor(at / cells)] * activations[at]);
+  const map = new Float64Array(cells);
+  for (let c = 0, at = 0; c < channels; c++) {
+    const weight = weightOf(at);
+    for (let i = 0; i < cells; i++) map[i] += weight * activations[at++];
+  }
+  return map;
 }
 
 // The first principal component of the cells, positive where they are more active: by squaring the matrix of how the

@@ -1,7 +1,7 @@
 // Runs networks, one at a time. Messages: {id, act, ...} in, {id, found} or {id, error, kind} out, where `kind` says
 // what is to blame: the "picture", the "request", or the "engine", whose words are not for visitors.
 //
-//   start   engine: address of ONNX Runtime's module, binary: its WebAssembly
+//   start   engine: address of ONNX Runtime's module, binary: its WebAssembly, a blob
 //   open    name, facts, graph, weights, averages: buffers (averages may be null)
 //   close   name
 //   column  name, image, target, cam, replace -> a column of the record
@@ -12,18 +12,19 @@ import { fromBase64 } from "../picture.js";
 import { NotFinite, cams, column, part, probabilities, strengths } from "./column.js";
 import { AS_TRAINED, Refused, averagesOf, edits, reason } from "./edits.js";
 
-const KEPT = 4; // runs whose numbers are kept
+const KEPT = 10e6; // bytes of the runs whose numbers are kept: four of most networks
 const networks = new Map(), runs = new Map();
 let ort;
 
 const acts = {
   async start({ engine, binary }) {
     ort = await import(engine);
-    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: binary });
+    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: await binary.arrayBuffer() });
   },
   async open({ name, facts, graph, weights, averages }) {
     const externalData = [{ path: facts.weights.name, data: new Uint8Array(weights) }];
     const session = await ort.InferenceSession.create(new Uint8Array(graph), { executionProviders: ["wasm"], externalData });
+    for (const read of [weights, ort.env.wasm.wasmBinary]) if (read.byteLength) read.transfer?.(0); // else 11 and 14 MB wait for the collector
     networks.set(name, { session, facts, settings: settings(facts), ...averagesOf(facts, averages || new ArrayBuffer(0)) });
   },
   async close({ name }) {
@@ -68,15 +69,13 @@ const tensor = (values, shape) => new ort.Tensor(values instanceof Uint8Array ? 
 async function run(name, image, target, replace = null) {
   const network = networks.get(name), meant = replace && !reason(replace, network.facts, network) ? replace : null;
   const key = `${name} ${target} ${image} ${JSON.stringify(meant)}`;
-  let outputs = runs.get(key);
-  if (!outputs) {
-    outputs = await compute(name, image, target, meant);
-    if (runs.size >= KEPT) runs.delete(runs.keys().next().value);
-  }
+  const outputs = runs.get(key) || (await compute(name, image, target, meant));
   runs.delete(key);
-  runs.set(key, outputs);
+  runs.set(key, outputs); // the last one used
+  for (const old of runs.keys()) if (old !== key && bytes(runs) > KEPT) runs.delete(old);
   return outputs;
 }
+const bytes = (found) => [...found.values()].flatMap((outputs) => Object.values(outputs)).reduce((all, { byteLength }) => all + byteLength, 0);
 async function compute(name, image, target, replace) {
   const { session, facts, settings, averages, best } = networks.get(name);
   const other = replace?.name === "another picture's" ? await run(name, replace.other, null) : null;
