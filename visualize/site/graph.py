@@ -14,10 +14,10 @@ What goes in and comes out, beside the weights:
     LAYER.output, LAYER.gradient of the eight blocks, and every record under its path
 
 The file holds no weights. It says where they lie in the stored file of the checkpoint, as it ships: int8,
-which becomes float32 on the visitor's device by one multiplication, as in `models.checkpoint`. The engine does
-that once, when it loads the graph, and then holds a weight twice, for a convolution and for its gradient: eight
-bytes for each. Layers with a million weights and more, which hold three quarters of all, therefore wait as int8:
-a network takes a third of the memory, and a run about a tenth longer.
+which becomes float32 on the visitor's device by one multiplication, as in `models.checkpoint`. The engine
+does that once, when it loads the graph, and then holds a weight twice, for a convolution and its gradient:
+eight bytes for each. Layers with a million weights and more, which hold three quarters of all, therefore wait
+as int8: a network takes far less memory, and a run somewhat longer.
 """
 
 import json
@@ -174,8 +174,8 @@ def edit(
 def convolution_backward(grad, x, weight, bias, stride, padding, dilation, transposed, extra, groups, mask):
     """A convolution's gradient for its input is a transposed convolution with the same weight.
 
-    Of heavy weights it is one product with them as they lie, added up: the engine's transposed convolution would
-    turn them over in each run.
+    Of heavy weights it is one product with them as they lie, added up: the engine's transposed convolution
+    would turn them over in each run.
     """
     if mask[1]:
         raise ExportError("its kernels depend on the picture, and their gradient has no counterpart in ONNX")
@@ -327,7 +327,7 @@ def refer(network: onnx.ModelProto, keys: Sequence[str], weights: bytes, locatio
         if prod(shape) >= HEAVY:
             stored(key + SCALE, f"{name}.scale", shape[:1])
             given = [f"{name}.steps", f"{name}.scale"]
-            nodes.append(helper.make_node("DequantizeLinear", given, [name], axis=0))  # the engine never folds it
+            nodes.append(helper.make_node("DequantizeLinear", given, [name], axis=0))  # which it never folds
             continue
         stored(key + SCALE, f"{name}.scale", [shape[0], *[1] * (len(shape) - 1)])
         nodes.append(helper.make_node("Cast", [f"{name}.steps"], [f"{name}.float"], to=TensorProto.FLOAT))
