@@ -20,6 +20,7 @@ from models.checkpoint import CHECKPOINTS, read_facts, restore
 from models.replacements import EVERYWHERE, REPLACEMENTS, attention_of, replace
 from models.results import averages
 from tests.screenshots import AT_REST, ROOT, photograph
+from tests.site import BARS, visit
 from tests.static import COMPUTED, TRAINED, given_out
 from visualize.export.column import all_maps
 from visualize.inspection.cam import METHODS
@@ -371,6 +372,14 @@ def test_no_more_networks_are_in_memory_than_there_is_room_for(browser: Browser,
     )
     assert found == {"answers": ["gone", *COMPUTED, *COMPUTED], "most": most}
     page.close()
+
+
+@pytest.mark.browser
+def test_what_is_in_memory_is_held_once(browser: Browser, address: str):
+    """Else two networks take more than four may."""
+    with visit(browser, address) as seen:
+        seen.look(0, COMPUTED)
+        assert seen.megabytes(browser, COMPUTED) < BARS["four_networks_megabytes"]
 
 
 # ---- how it is made

@@ -45,11 +45,10 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     const name = this.jobs.map((job) => job.name).find((one) => !this.files.has(one) && !this.holds(one));
     if (!name) return;
     const controller = new AbortController(), { graph, weights, averages } = this.networks[name];
-    const mine = (this.coming = { name, controller }), load = (file) => this.download(file, controller.signal);
-    const get = async (file) => file && (await load(file)).arrayBuffer();
+    const mine = (this.coming = { name, controller }), get = (file) => file && this.download(file, controller.signal);
     this.loading.total = this.loading.loaded + this.missing();
     try {
-      this.binary ||= await (await load(this.engine.binary)).blob(); // the browser holds it, and not this page: 14 MB
+      this.binary ||= await get(this.engine.binary);
       const found = { graph: await get(graph), weights: await get(weights), averages: await get(averages) };
       this.files.set(name, found);
     } catch (error) {
@@ -82,10 +81,10 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     if (!answer.ok) throw new EngineError("A part of the networks is missing on this site: load the page again.");
     let loaded = 0;
     const counted = new TransformStream({ transform(part, out) { count((loaded += part.length)), out.enqueue(part); } });
-    const content = await new Response(answer.body.pipeThrough(counted)).arrayBuffer();
+    const content = await (stored || new Response(answer.body.pipeThrough(counted))).arrayBuffer();
     if (!stored) await store?.put(address, new Response(content)).catch(() => {}); // there is no room
     count(bytes);
-    return unpacked(content);
+    return content;
   }
 
   // ---- workers
@@ -165,9 +164,4 @@ const kept = (root) => globalThis.caches?.open(`attnscope ${root}`).catch(() => 
 export async function forget(root, files) { // what an older edition left there
   const store = await kept(root), known = new Set(files.map((file) => new URL(file, root).href));
   for (const { url } of (await store?.keys()) || []) if (!known.has(url)) await store.delete(url);
-}
-function unpacked(content) { // some hosts unpack on the way
-  const [first, second] = new Uint8Array(content, 0, 2);
-  if (first !== 0x1f || second !== 0x8b) return new Response(content);
-  return new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip")));
 }

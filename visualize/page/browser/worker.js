@@ -1,8 +1,8 @@
 // Runs networks, one at a time. Messages: {id, act, ...} in, {id, found} or {id, error, kind} out, where `kind` says
 // what is to blame: the "picture", the "request", or the "engine", whose words are not for visitors.
 //
-//   start   engine: address of ONNX Runtime's module, binary: its WebAssembly, a blob
-//   open    name, facts, graph, weights, averages: buffers (averages may be null)
+//   start   engine: address of ONNX Runtime's module, binary: its WebAssembly, packed
+//   open    name, facts, graph (packed), weights, averages: buffers (averages may be null)
 //   close   name
 //   column  name, image, target, cam, replace -> a column of the record
 //   part    name, image, replace, tensor, query -> a part of a map
@@ -19,12 +19,12 @@ let ort;
 const acts = {
   async start({ engine, binary }) {
     ort = await import(engine);
-    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: await binary.arrayBuffer() });
+    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: await unpacked(binary) });
   },
   async open({ name, facts, graph, weights, averages }) {
     const externalData = [{ path: facts.weights.name, data: new Uint8Array(weights) }];
-    const session = await ort.InferenceSession.create(new Uint8Array(graph), { executionProviders: ["wasm"], externalData });
-    for (const read of [weights, ort.env.wasm.wasmBinary]) if (read.byteLength) read.transfer?.(0); // else 11 and 14 MB wait for the collector
+    const session = await ort.InferenceSession.create(new Uint8Array(await unpacked(graph)), { executionProviders: ["wasm"], externalData });
+    for (const read of [weights, ort.env.wasm.wasmBinary]) giveUp(read); // the engine has copies, and would hold these: 25 MB
     networks.set(name, { session, facts, settings: settings(facts), ...averagesOf(facts, averages || new ArrayBuffer(0)) });
   },
   async close({ name }) {
@@ -51,6 +51,13 @@ const acts = {
     return { logits: outputs.logits, strength: strengths(facts, outputs), maps, before, replace_note: note };
   },
 };
+
+const giveUp = (buffer) => buffer.byteLength && structuredClone(buffer, { transfer: [buffer] });
+function unpacked(content) { // some hosts unpack on the way
+  const [first, second] = new Uint8Array(content, 0, 2);
+  if (first !== 0x1f || second !== 0x8b) return content;
+  return new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}
 
 // The inputs of a graph that say what is replaced, for the network as trained.
 function settings({ attention }) {
