@@ -11,6 +11,14 @@ from torch import nn
 
 from models.recording import Edit, recording
 
+# Parameters whose gradient is zero by mathematics, for a softmax or a norm that follows ignores a shift; what
+# is left is rounding, which is zero on some processors and not on others.
+WITHOUT_EFFECT = {
+    "global_context": ("score.bias",),
+    "dca_se": ("connect.bias",),
+    "iau": ("compare.0.bias", "compare.1.bias"),
+}
+
 
 def features(
     seed: int = 0, channels: int = 64, size: tuple[int, int] = (5, 7), batch: int = 3, apart: bool = False
