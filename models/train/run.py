@@ -7,7 +7,8 @@ import math
 import pickle
 import signal
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..data import Augmenter, DataError, hold_out, home, load
 from ..losses import collecting_losses
 from ..networks import build, find
 from ..results.evaluate import evaluate, logits_of, percent_correct
+from .convolution import AsProducts
 from .recipe import RECIPES, SHIPPED, settings, share_done
 
 SAVE_EVERY = 120  # seconds; what a crash costs at most
@@ -124,7 +126,7 @@ class Run:
                 bar.set_postfix(epoch=self.epoch, loss=f"{self.last_loss:.3f}")
 
     def train_step(self) -> None:
-        """One batch: forward in bfloat16 where the machine gains by it, backward, one step of SGD."""
+        """One batch: forward (see `fast`), backward, one step of SGD."""
         at = self.epoch + self.step / self.steps  # in epochs
         epochs, rates = zip(*self.recipe.lr)
         for group in self.optimizer.param_groups:
@@ -137,8 +139,7 @@ class Run:
         images = images.contiguous(memory_format=torch.channels_last)
         for module in self.scheduled:
             module.set_progress(at / self.recipe.epochs)
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=gains_by_bfloat16(self.device))
-        with collecting_losses() as extras, autocast:
+        with collecting_losses() as extras, fast(self.device):
             logits = self.model(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
         loss = loss + sum(extra(labels) for extra in extras)
@@ -389,6 +390,15 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         {"params": groups[scale, decays], "weight_decay": weight_decay * decays, "lr_scale": scale}
         for scale, decays in sorted(groups, reverse=True)
     ]
+
+
+@contextmanager
+def fast(device: torch.device) -> Iterator[None]:
+    """Within it, a forward pass takes the arithmetic that this machine is fast at."""
+    gains = gains_by_bfloat16(device)
+    products = AsProducts() if gains and device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, torch.bfloat16, enabled=gains), products:
+        yield
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:
