@@ -4,6 +4,8 @@ Its networks are stand-ins with random weights, the same as those of the tests' 
 browser computes: these are as they ship, with made-up evidence.
 """
 
+import gzip
+import io
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from models.checkpoint import CHECKPOINTS, save
 from tests.health import linked_tree
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
+TEXT = (".html", ".css", ".js", ".mjs", ".json", ".svg")
 COMPUTED = ("non_local", "se")  # in the browser, too: a graph takes seconds to make
 
 
@@ -63,10 +66,31 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+class Packing(Quiet):
+    """Text is packed on its way, as most static hosts do it."""
+
+    def send_head(self):
+        file = Path(self.translate_path(self.path))
+        file = file / "index.html" if file.is_dir() else file
+        if (
+            "gzip" not in self.headers.get("Accept-Encoding", "")
+            or file.suffix not in TEXT
+            or not file.exists()
+        ):
+            return super().send_head()
+        content = gzip.compress(file.read_bytes())
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(file))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        return io.BytesIO(content)
+
+
 @contextmanager
-def given_out(folder: Path) -> Iterator[str]:
+def given_out(folder: Path, by: type[Quiet] = Quiet) -> Iterator[str]:
     """The address at which a folder is given out, as `python -m http.server` does it."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(by, directory=folder)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/"
