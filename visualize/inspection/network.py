@@ -211,10 +211,11 @@ def strengths(records: Mapping[str, Record]) -> dict[str, float]:
     return found
 
 
-def without_batch(record: Record) -> Map:
+def without_batch(record: Record, which: int = 0) -> Map:
+    """The record of one picture of a batch."""
     axes, tensor = record.axes.split(), record.tensor
     if axes[0] == "b":
-        axes, tensor = axes[1:], tensor[0]
+        axes, tensor = axes[1:], tensor[which]
     return Map(" ".join(axes), to_numpy(tensor), record.role, record.over, record.bounds)
 
 

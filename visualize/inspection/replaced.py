@@ -113,7 +113,7 @@ def inspect_replaced(
         ReplacementError: a value by hand has no place in its tensor.
         ValueError, NotFiniteError: as for `inspect`.
     """
-    own = as_trained(model, facts, name, image)
+    own, *others = as_trained(model, facts, name, image.tobytes(), *filter(None, [replacement.other]))
     found = None
     if facts:
         with suppress(CheckpointError):  # they are not measured for every network
@@ -121,26 +121,28 @@ def inspect_replaced(
     if note := why_not(CATALOGUE[name].title, own.attention, found, replacement):
         seen = inspect(model, image, target, cam, stage)
         return dataclasses.replace(seen, before=seen.probabilities, replace_note=note)
-    other = None
-    if replacement.other:
-        other = as_trained(model, facts, name, Image.frombytes("RGB", (32, 32), replacement.other)).tensors
+    other = others[0].tensors if others else None
     seen = inspect(model, image, target, cam, stage, edits_of(own.attention, found, other, replacement))
     return dataclasses.replace(seen, before=own.probabilities, evidence=own.evidence)
 
 
-def as_trained(model: nn.Module, facts: dict, name: str, image: Image.Image) -> Trained:
-    """What is known from a comparison before, or from one pass without gradients."""
-    found = _trained.get(key_of(facts, name, image.tobytes()))
-    if found is None:
-        images = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(next(model.parameters()).device)
+def as_trained(model: nn.Module, facts: dict, name: str, *pictures: bytes) -> list[Trained]:
+    """What is known from a comparison before, and of all other pictures from one pass without gradients."""
+    found = {pixels: _trained.get(key_of(facts, name, pixels)) for pixels in pictures}
+    if missing := [pixels for pixels, known in found.items() if known is None]:
+        images = torch.from_numpy(np.stack([np.frombuffer(pixels, np.uint8) for pixels in missing]))
+        images = images.view(-1, 32, 32, 3).permute(0, 3, 1, 2).to(next(model.parameters()).device)
         with torch.no_grad(), recording(model) as records:
             logits = model(normalise(images))
         if not logits.isfinite().all():
             raise NotFiniteError("The network gives no finite numbers for this picture.")
-        maps = {path: without_batch(record) for path, record in records.items() if is_attention(record)}
-        shares, evidence = to_numpy(logits[0].softmax(0)), float(logits[0].logsumexp(0))
-        found = keep(facts, name, image.tobytes(), Trained(shares, evidence, maps))
-    return found
+        shares, evidence = to_numpy(logits.softmax(1)), logits.logsumexp(1).tolist()
+        for i, pixels in enumerate(missing):
+            maps = {
+                path: without_batch(record, i) for path, record in records.items() if is_attention(record)
+            }
+            found[pixels] = keep(facts, name, pixels, Trained(shares[i], evidence[i], maps))
+    return [found[pixels] for pixels in pictures]
 
 
 def remember(seen: Inspection, facts: dict, name: str) -> None:
