@@ -74,17 +74,23 @@ def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
+def chromium_or_skip(playwright) -> None:
+    from tests.screenshots import find_chromium
+
+    if find_chromium(playwright) is None:
+        reason = "no Chromium: install it (apt install chromium) or run `playwright install chromium`"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, for a file's tests one after the other."""
     from playwright.sync_api import sync_playwright
 
-    from tests.screenshots import find_chromium, launched  # most tests do without
+    from tests.screenshots import launched  # most tests do without
 
     with sync_playwright() as playwright:
-        if find_chromium(playwright) is None:
-            reason = "no Chromium: install it (apt install chromium) or run `playwright install chromium`"
-            pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        chromium_or_skip(playwright)
         with launched(playwright) as browser:
             yield browser
 

@@ -6,7 +6,7 @@ Starts the app on a free port, with the checkpoints that ship, and drives it in 
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,8 +37,8 @@ def find_chromium(playwright: Playwright) -> str | None:
 
 
 @contextmanager
-def launched(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=FLAGS)
+def launched(playwright: Playwright, flags: Sequence[str] = FLAGS) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=flags)
     try:
         yield browser
     finally:

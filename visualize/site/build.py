@@ -4,7 +4,8 @@
     device.json              what a server beside it must know to offer the same (see visualize/device.py)
     site/NAME.HASH.ending    everything that is fetched later; a browser may keep such a file for ever, for
                              another content gets another name:
-        engine      ONNX Runtime for browsers, from npm, as package-lock.json pins it
+        engine, webgpu  ONNX Runtime for browsers, from npm, as package-lock.json pins it: for the processor,
+                    and for a graphics card or, where that fails, the processor
         graph       a network's graph (see `graph`), packed
         weights     the checkpoint's file, as it ships
         averages    its average attention and the best constants, float32, where they are measured
@@ -54,6 +55,10 @@ from .graph import ExportError, export
 
 HERE = Path(__file__).parent
 ENGINE = Path("node_modules") / "onnxruntime-web"
+ENGINES = {  # name: module and binary
+    "engine": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
+    "webgpu": ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
+}
 NOT_TRAINED = "{name} is not trained yet, and without a server the page shows trained networks only."
 NOT_CHOSEN = "{name} was left out of this site: only what it makes of the ten examples can be looked at."
 NOT_EXPORTED = "{name} cannot be computed in a browser yet: {reason}."
@@ -117,7 +122,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
     table = mechanisms_table()
     usable = [row["key"] for row in table if row["trained"] and row["available"]]
     chosen = usable if names is None else [name for name in usable if name in set(names)]
-    engine, versions = engine_of(site)
+    engines, versions = engines_of(site)
     tell("engine")
     networks, failed, measured_of = {}, {}, {}
     for name in usable:
@@ -142,7 +147,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
             why = (NOT_CHOSEN if row["trained"] else NOT_TRAINED).format(name=row["name"])
             row["reason"] = failed.get(row["key"]) or (row["trained"] and row["reason"]) or why
     alone = {  # what computing takes
-        "networks": site.put("networks.json", {"engine": engine, "networks": networks}),
+        "networks": site.put("networks.json", engines | {"networks": networks}),
         "unlike": {"one": sentence([True]), "many": counted(sentence([True] * 3))},
         "versions": versions,
     }
@@ -183,8 +188,8 @@ def packed(content: bytes) -> bytes:
 # The engine.
 
 
-def engine_of(site: Site) -> tuple[dict, dict]:
-    """Where the engine's two files lie, and its version.
+def engines_of(site: Site) -> tuple[dict, dict]:
+    """Where the two files of either engine lie, and their version.
 
     Raises:
         BuildError: npm is missing, or cannot fetch it.
@@ -203,9 +208,12 @@ def engine_of(site: Site) -> tuple[dict, dict]:
             )
         package = Path(scratch) / ENGINE
         version = json.loads((package / "package.json").read_text())["version"]
-        module = site.sized("engine.mjs", (package / "dist" / "ort.wasm.bundle.min.mjs").read_bytes())
-        binary = packed((package / "dist" / "ort-wasm-simd-threaded.wasm").read_bytes())
-    found = {"module": module, "binary": site.sized("engine.wasm.gz", binary)}
+        found = {}
+        for name, (module, binary) in ENGINES.items():
+            found[name] = {
+                "module": site.sized(f"{name}.mjs", (package / "dist" / module).read_bytes()),
+                "binary": site.sized(f"{name}.wasm.gz", packed((package / "dist" / binary).read_bytes())),
+            }
     return found, {"onnxruntime-web": version, "torch": torch.__version__}
 
 

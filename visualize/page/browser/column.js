@@ -1,6 +1,7 @@
 // From what a graph gives out to a network's column of the record, as visualize/record/compare.py and encoding.py
 // write it. `facts` of a network: see networks.json in visualize/site/build.py.
 
+import { decode } from "../maps/record.js";
 import { toBase64 } from "../picture.js";
 import { classMap, relative } from "./cams.js";
 
@@ -64,6 +65,17 @@ export function column(facts, outputs, method, before = outputs) {
     maps: facts.maps.map(({ stays, ...map }) =>
       ({ ...map, ...(packed.get(map.tensor) || pack(outputs[map.tensor], map.shape, stays)) })),
   };
+}
+
+// How far two columns for a picture are apart: the most that a probability or a value differs, in parts of its map's range.
+export function apart(one, other) {
+  const shares = one.probabilities.map((share, i) => Math.abs(share - other.probabilities[i]));
+  const maps = one.maps.map((map, i) => {
+    const wanted = other.maps[i], scale = Math.max(wanted.hi - wanted.lo, 1);
+    const found = [map.lo, map.hi, ...decode(map).values], meant = [wanted.lo, wanted.hi, ...decode(wanted).values];
+    return found.reduce((most, value, at) => Math.max(most, Math.abs(value - meant[at])), 0) / scale;
+  });
+  return Math.max(...shares, ...maps);
 }
 
 // A part of a map that did not travel with the record, as `affinity_row` of compare.py gives it.

@@ -20,14 +20,25 @@ const once = (make) => { // asked for once; again where it failed
   return (...given) => (kept ??= make(...given).catch((error) => { kept = undefined; throw error; }));
 };
 
+const WITHIN = 1e-3; // so near must a graphics card come to what is stored, in parts of a map's range
+const MILLISECONDS = 60; // and so long may it take for a network: WebAssembly takes about that
+
 let opened = null; // the pool, once it is there
 const pool = once(async () => {
   if (!globalThis.WebAssembly || !globalThis.Worker || !globalThis.DecompressionStream) throw new EngineError(UNABLE);
-  const [{ Pool, forget }, { engine, networks }] = await Promise.all([import("./pool.js"), get(site.networks)]);
-  const files = [engine.binary, ...Object.values(networks).flatMap(({ graph, weights, averages }) => [graph, weights, averages])];
+  const [{ Pool, forget }, { engine, webgpu, networks }, card] = await Promise.all([import("./pool.js"), get(site.networks), graphicsCard()]);
+  const files = [engine.binary, webgpu.binary, ...Object.values(networks).flatMap(({ graph, weights, averages }) => [graph, weights, averages])];
   forget(ROOT, files.filter(Boolean).map(({ file }) => file));
-  return (opened = new Pool(ROOT, engine, networks));
+  return (opened = new Pool(ROOT, card ? webgpu : engine, networks, card ? test : null));
 });
+
+// Whether WebGPU is worth a try: a card in software is slower than WebAssembly.
+const graphicsCard = async () => (await navigator.gpu?.requestAdapter().catch(() => null))?.info?.isFallbackAdapter === false;
+async function test(name) { // what a graphics card must answer, see worker.js; null: nothing is known of this network
+  const first = start().record, { image, mechanisms } = (await stored(first.image, "record")) || first;
+  const column = mechanisms.find(({ key }) => key === name);
+  return column ? { image, column, within: WITHIN, milliseconds: MILLISECONDS } : null;
+}
 
 const files = new Map(); // address -> promise of what is stored there
 async function stored(image, part) { // "record" or "rows" of an example, or null for any other picture

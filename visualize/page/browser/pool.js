@@ -1,6 +1,7 @@
 // The workers, the networks that they hold, and what is still to be done. Files come one at a time, in the order in
 // which they are asked for. The workers together hold at most four networks, two on a device with little memory: a
-// worker takes first what it holds, then closes what it used longest ago.
+// worker takes first what it holds, then closes what it used longest ago. With `test`, of a network's name, networks are
+// tried on the graphics card: it gives what must come out there.
 
 import { EngineError } from "../engine.js";
 
@@ -8,13 +9,14 @@ const MOST = 4, MOST_SMALL = 2, SMALL = 4; // networks in memory; on a device wi
 const AHEAD = 2; // networks whose files wait for a worker
 
 export class Pool extends EventTarget { // "loading": more bytes have come
-  constructor(root, engine, networks) {
+  constructor(root, engine, networks, test = null) {
     super();
     const most = (navigator.deviceMemory || 8) <= SMALL ? MOST_SMALL : MOST;
-    Object.assign(this, { root, engine, networks, most, jobs: [], workers: [], files: new Map(), coming: null });
+    Object.assign(this, { root, engine, networks, test, most, jobs: [], workers: [], files: new Map(), coming: null });
     this.size = Math.min(most, navigator.hardwareConcurrency || 2);
     this.each = Math.floor(most / this.size);
     this.loading = { loaded: 0, total: 0 };
+    this.providers = {}; // network -> "webgpu" or "wasm", where it was computed
   }
 
   // What a network's worker makes of a message; throws an AbortError when nobody waits for it any more.
@@ -109,8 +111,12 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       worker.held.push(...worker.held.splice(worker.held.indexOf(name), 1)); // the last one used
       job.resolve(await worker.ask({ name, ...message }));
     } catch (error) {
+      if (error.kind === "card") { // it is lost, and with it what it held: once more, without it
+        this.test = null;
+        worker.end(error.message);
+        this.jobs.unshift(job);
+      } else job.reject(error);
       if (worker.broken) this.workers = this.workers.filter((other) => other !== worker);
-      job.reject(error);
     }
     worker.busy = false;
     this.fetch();
@@ -122,11 +128,13 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     while (worker.held.length >= this.each) await worker.ask({ act: "close", name: worker.held.shift() });
     worker.held.push(name);
     this.fetch(); // the next one, while this one is opened
-    const given = { act: "open", name, facts: this.networks[name], ...files };
-    await worker.ask(given, Object.values(files).filter(Boolean)).catch((error) => {
+    const test = await this.test?.(name).catch(() => null), given = { act: "open", name, facts: this.networks[name], test, ...files };
+    try {
+      this.providers[name] = await worker.ask(given, Object.values(files).filter(Boolean));
+    } catch (error) {
       worker.held = worker.held.filter((other) => other !== name);
       throw error;
-    });
+    }
   }
 }
 

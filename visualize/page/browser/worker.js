@@ -1,19 +1,22 @@
 // Runs networks, one at a time. Messages: {id, act, ...} in, {id, found} or {id, error, kind} out, where `kind` says
-// what is to blame: the "picture", the "request", or the "engine", whose words are not for visitors.
+// what is to blame: the "picture", the "request", the graphics "card", which no longer answers, or the "engine". The
+// words of the last two are not for visitors.
 //
 //   start   engine: address of ONNX Runtime's module, binary: its WebAssembly, packed
-//   open    name, facts, graph (packed), weights, averages: buffers (averages may be null)
+//   open    name, facts, graph (packed), weights, averages: buffers (averages may be null),
+//           test: what a graphics card must answer, null to do without -> "webgpu" or "wasm"
 //   close   name
 //   column  name, image, target, cam, replace -> a column of the record
 //   part    name, image, replace, tensor, query -> a part of a map
 //   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> values, before, replace_note}
 
 import { fromBase64 } from "../picture.js";
-import { NotFinite, cams, column, part, probabilities, strengths } from "./column.js";
+import { NotFinite, apart, cams, column, part, probabilities, strengths } from "./column.js";
 import { AS_TRAINED, Refused, averagesOf, edits, reason } from "./edits.js";
 
 const KEPT = 10e6; // bytes of the runs whose numbers are kept: four of most networks
 const networks = new Map(), runs = new Map();
+class CardLost extends Error {} // the graphics card no longer answers
 let ort;
 
 const acts = {
@@ -21,11 +24,16 @@ const acts = {
     ort = await import(engine);
     Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: await unpacked(binary) });
   },
-  async open({ name, facts, graph, weights, averages }) {
-    const externalData = [{ path: facts.weights.name, data: new Uint8Array(weights) }];
-    const session = await ort.InferenceSession.create(new Uint8Array(await unpacked(graph)), { executionProviders: ["wasm"], externalData });
+  async open({ name, facts, graph, weights, averages, test }) {
+    const content = new Uint8Array(await unpacked(graph)), externalData = [{ path: facts.weights.name, data: new Uint8Array(weights) }];
+    const about = { facts, settings: settings(facts), ...averagesOf(facts, averages || new ArrayBuffer(0)) };
+    const on = async (provider) => {
+      const session = await ort.InferenceSession.create(content, { executionProviders: [provider], externalData });
+      networks.set(name, { ...about, session, provider });
+    };
+    if (!test || !(await passes(name, test, on))) await on("wasm");
     for (const read of [weights, ort.env.wasm.wasmBinary]) giveUp(read); // the engine has copies, and would hold these: 25 MB
-    networks.set(name, { session, facts, settings: settings(facts), ...averagesOf(facts, averages || new ArrayBuffer(0)) });
+    return networks.get(name).provider;
   },
   async close({ name }) {
     await networks.get(name)?.session.release();
@@ -51,6 +59,18 @@ const acts = {
     return { logits: outputs.logits, strength: strengths(facts, outputs), maps, before, replace_note: note };
   },
 };
+
+// Whether the graphics card answers a picture as it should, and soon: {image, column, within, milliseconds}.
+async function passes(name, { image, column: wanted, within, milliseconds }, on) {
+  try {
+    await on("webgpu");
+    const found = column(networks.get(name).facts, await run(name, image, null), "GradCAM"), begun = performance.now();
+    await compute(name, image, null); // the first time, programs were made for the card
+    if (performance.now() - begun <= milliseconds && apart(found, wanted) <= within) return true;
+  } catch {} // something in the network, or the card, does not do
+  await acts.close({ name });
+  return false;
+}
 
 const giveUp = (buffer) => buffer.byteLength && structuredClone(buffer, { transfer: [buffer] });
 function unpacked(content) { // some hosts unpack on the way
@@ -84,7 +104,7 @@ async function run(name, image, target, replace = null) {
 }
 const bytes = (found) => [...found.values()].flatMap((outputs) => Object.values(outputs)).reduce((all, { byteLength }) => all + byteLength, 0);
 async function compute(name, image, target, replace) {
-  const { session, facts, settings, averages, best } = networks.get(name);
+  const { session, provider, facts, settings, averages, best } = networks.get(name);
   const other = replace?.name === "another picture's" ? await run(name, replace.other, null) : null;
   const { keep, shift, shuffled, ignored } = replace ? edits(replace, facts, { averages, best, other }) : AS_TRAINED;
   const feeds = { ...settings, pixels: tensor(planes(fromBase64(image)), [1, 3, 32, 32]), target: tensor(oneHot(target), [1, 10]) };
@@ -92,7 +112,8 @@ async function compute(name, image, target, replace) {
     for (const [i, values] of parts) feeds[`${key}.${i}`] = tensor(values, [1, ...facts.attention[i].shape]);
   for (const [marked, key] of [[shuffled, "shuffled"], [ignored, "ignored"]])
     if (marked.size) feeds[key] = tensor(Float32Array.from(facts.attention, (_, i) => (marked.has(i) ? 1 : 0)), [facts.attention.length]);
-  const given = await session.run(feeds), outputs = {};
+  const lost = (error) => { throw provider === "webgpu" ? new CardLost(error.message) : error; };
+  const given = await session.run(feeds).catch(lost), outputs = {};
   for (const [path, { data }] of Object.entries(given)) outputs[path] = data;
   return outputs;
 }
@@ -109,7 +130,7 @@ addEventListener("message", ({ data: { id, act, ...given } }) => {
     try {
       postMessage({ id, found: await acts[act](given) });
     } catch (error) {
-      const kind = error instanceof NotFinite ? "picture" : error instanceof Refused ? "request" : "engine";
+      const kind = error instanceof NotFinite ? "picture" : error instanceof Refused ? "request" : error instanceof CardLost ? "card" : "engine";
       postMessage({ id, error: String(error?.message || error), kind });
     }
   });
