@@ -103,6 +103,7 @@ def page(browser: Browser, site: Path) -> Iterator[Page]:
     [
         (1e-3, 1e9, 0, False, ["webgpu"]),
         (1e-3, 1e9, 0.1, False, ["wasm"]),  # other numbers than those that are known
+        (1e-3, 1e9, 5e-4, False, ["wasm"]),  # little, but much of a map of small numbers
         (1e-3, 0, 0, False, ["wasm"]),  # too slow
         (1e-3, 1e9, float("nan"), False, ["wasm"]),
         (1e-3, 1e9, 0, True, ["webgpu", "wasm"]),  # lost on the way

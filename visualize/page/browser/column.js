@@ -67,11 +67,12 @@ export function column(facts, outputs, method, before = outputs) {
   };
 }
 
-// How far two columns for a picture are apart: the most that a probability or a value differs, in parts of its map's range.
+// How far two columns for a picture are apart: the most that a probability, or a value in parts of its
+// map's largest size, differs.
 export function apart(one, other) {
   const shares = one.probabilities.map((share, i) => Math.abs(share - other.probabilities[i]));
   const maps = one.maps.map((map, i) => {
-    const wanted = other.maps[i], scale = Math.max(wanted.hi - wanted.lo, 1);
+    const wanted = other.maps[i], scale = Math.max(Math.abs(wanted.lo), Math.abs(wanted.hi)) || 1;
     const found = [map.lo, map.hi, ...decode(map).values], meant = [wanted.lo, wanted.hi, ...decode(wanted).values];
     return found.reduce((most, value, at) => Math.max(most, Math.abs(value - meant[at])), 0) / scale;
   });

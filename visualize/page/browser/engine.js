@@ -20,7 +20,7 @@ const once = (make) => { // asked for once; again where it failed
   return (...given) => (kept ??= make(...given).catch((error) => { kept = undefined; throw error; }));
 };
 
-const WITHIN = 1e-3; // so near must a graphics card come to what is stored, in parts of a map's range
+const WITHIN = 1e-3; // so near must a graphics card come to what is stored, in parts of a map's largest size
 const MILLISECONDS = 60; // and so long may it take for a network: WebAssembly takes about that
 
 let opened = null; // the pool, once it is there
