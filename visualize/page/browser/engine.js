@@ -33,7 +33,10 @@ const pool = once(async () => {
 });
 
 // Whether WebGPU is worth a try: a card in software is slower than WebAssembly.
-const graphicsCard = async () => (await navigator.gpu?.requestAdapter().catch(() => null))?.info?.isFallbackAdapter === false;
+async function graphicsCard() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return adapter ? (adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter) === false : false; // older browsers say it there
+}
 async function test(name) { // what a graphics card must answer, see worker.js; null: nothing is known of this network
   const first = start().record, { image, mechanisms } = (await stored(first.image, "record")) || first;
   const column = mechanisms.find(({ key }) => key === name);
