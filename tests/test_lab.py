@@ -74,7 +74,7 @@ def test_use_is_said_under_each_name_and_by_the_results(visit: callable, tree): 
     seen = visit()
     found = {name: at_once(read_facts(name, tree / "checkpoints")) for name in TRAINED}
     for name in TRAINED:
-        lines = seen.texts(f'#glance [data-key="{name}"] .use')
+        lines = seen.texts(f'#glance [data-key="{name}"] .use:visible')
         assert lines == ([found[name]["line"]] if found[name] else [])
     assert found["sk"]["line"] == "no measurable use" != found["se"]["line"]
     heads = seen.texts("#used thead th")

@@ -657,6 +657,7 @@ def test_only_missing_networks_are_asked_for(visit: callable):
     seen.page.locator("#glance .row", has_text="CBAM").hover()
     seen.page.get_by_role("button", name="Remove CBAM").click()
     seen.rest()
+    assert seen.page.evaluate("document.activeElement.className") == "away"  # of the next row
     assert len(bodies) == 1 and "CBAM" not in seen.texts("#glance .row .name")
 
 
@@ -889,8 +890,15 @@ def test_link_restores_the_view(visit: callable, server: str, tmp_path: Path, ow
     seen.page.wait_for_function("() => location.hash.startsWith('#view=2')")
     link = seen.page.evaluate("location.hash")
     assert len(link) < (2953 if own_picture else 300)  # a QR code holds it
+    cell = 32 / seen.page.locator("#seen canvas").bounding_box()["width"]
+    x, y = (int(query) for query in re.search(r"query=(\d+),(\d+)", link).groups())
+    assert (
+        abs(x - 10 * cell) <= 1 and abs(y - 70 * cell) <= 1
+    )  # the mark stands where the picture was clicked
     if own_picture:
         assert "pixels:" in link
+        cropped = visit(link=link.replace("&networks=", "&crop=squeeze&networks="))
+        assert "damaged or was cut off" in cropped.texts("#status p")[0]  # such pixels are cropped already
     seen.page.mouse.move(0, 0)
     seen.rest()
 
@@ -1224,3 +1232,68 @@ def test_paper_collides_nowhere(visit: callable):
     cut = "(nodes) => nodes.filter((node) => node.scrollWidth > node.clientWidth + 1).length"
     assert seen.page.locator("#glance .bars li").evaluate_all(cut) == 0
     assert seen.page.locator("#maps .section").filter(visible=True).count() > 4  # all kinds
+
+
+@pytest.mark.browser
+def test_paper_is_light(visit: callable):
+    """Also where the visitor, or the system, wants the page dark."""
+    light = visit(794, 1123)
+    for dark in (visit(794, 1123, link="?__theme=dark"), visit(794, 1123, color_scheme="dark")):
+        drawn = dark.canvases("channel")
+        dark.page.emulate_media(media="print")
+        dark.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert dark.canvases("channel") == light.canvases("channel") != drawn
+        assert (
+            dark.page.locator("body").evaluate("(body) => getComputedStyle(body).backgroundColor")
+            == "rgb(255, 255, 255)"
+        )
+        dark.page.emulate_media(media="screen")
+        dark.page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert dark.canvases("channel") == drawn
+
+
+WATCHED = """async (pixels) => { // what columns say, of networks that answer at once
+    const here = (file) => import(new URL(`page/${file}`, location.href).href);
+    const { Columns } = await here("maps/columns.js"), { State } = await here("state.js");
+    const [a, b] = pixels.map((value) => new Uint8Array(3072).fill(value));
+    const state = new State({ picture: { pixels: b, notes: [] }, mechanisms: ["one", "two"],
+        target: "predicted", cam: "GradCAM", replace: null, device: false });
+    const unlike = async (image) => ({ unlike: atob(image).charCodeAt(0) === pixels[0] ? "strange" : null });
+    let failing = false;
+    const engine = {
+        async look(image, names, options, { onColumn }) {
+            for (const key of names) onColumn({ key, maps: [] });
+            return unlike(image);
+        },
+        async row() { if (failing) throw new Error("gone"); return "a row"; },
+    };
+    const about = { isRandom: () => false, titles: new Map(), most: 8, other: () => null };
+    const columns = new Columns(engine, state, about), busy = () => columns.running || columns.timer;
+    const rest = () => new Promise((done) => {
+        const look = () => { if (busy() || columns.wanted().length) setTimeout(look); else done(); };
+        look();
+    });
+    const said = [];
+    for (const picture of [a, b, a, b]) {
+        state.change("picture", { pixels: picture, notes: [] });
+        await rest();
+        said.push(columns.unlike);
+    }
+    const [column] = columns.record().mechanisms, wants = { mechanism: "one", tensor: "t", query: 1 };
+    failing = true;
+    columns.tries.set(columns.rowKey(column, wants), 4); // it failed before
+    await columns.fetch(column, wants);
+    said.push(columns.said.text);
+    failing = false;
+    columns.said.again();
+    await columns.fetch(column, wants);
+    said.push(columns.parts([column])(wants));
+    return said;
+}"""
+
+
+@pytest.mark.browser
+def test_a_warning_belongs_to_its_picture_and_a_part_that_failed_may_be_asked_for_again(visit: callable):
+    *unlike, failed, part = visit().page.evaluate(WATCHED, [7, 9])
+    assert unlike == ["strange", None, "strange", None]
+    assert failed == "A part of the maps cannot be fetched at the moment." and part == "a row"

@@ -125,7 +125,12 @@ export function input(state, engine, examples, say) {
   });
   for (const [node, open] of [[$("#adjust"), true], [$("#crop .done"), false]])
     node.addEventListener("click", () => { cropping = open; crops(); (open ? square : choice).focus(); });
-  addEventListener("keydown", (event) => { if (event.key === "Escape" && cropping) cropping = false, crops(); });
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !cropping || document.querySelector("dialog[open], :popover-open")) return;
+    cropping = false;
+    if (box.contains(document.activeElement)) choice.focus();
+    crops();
+  });
   square.addEventListener("pointerdown", (event) => {
     const { source, crop: [left, top, side] } = state.picture, corner = event.target.closest(".corner");
     const scale = source.width / whole.clientWidth, from = [event.clientX, event.clientY];
@@ -163,7 +168,7 @@ export function input(state, engine, examples, say) {
     }
     const [left, top, side] = crop, share = (x, all) => (100 * x) / all + "%", { width, height } = source;
     Object.assign(square.style, { left: share(left, width), top: share(top, height), width: share(side, width), height: share(side, height) });
-    square.setAttribute("aria-valuetext", `left ${left}, top ${top}, side ${side} of ${width} × ${height} pixels`);
+    square.setAttribute("aria-description", `left ${left}, top ${top}, side ${side} of ${width} × ${height} pixels`);
   }
 
   state.addEventListener("change", ({ detail }) => {

@@ -86,7 +86,6 @@ function blockOf(block) {
   const nodes = new Map(block.rows.map((row) => [row.key, []])); // what lights up together: a point and a line
   const costs = COSTS.filter(([key]) => block.rows.some((row) => row[key] != null));
   const readout = node("p", "readout");
-  readout.setAttribute("aria-live", "polite");
   const rest = "Point at a network, or walk through the picture with the arrow keys.";
   let cost = costs[0];
 

@@ -29,7 +29,8 @@ const state = new State({
 // ---- light and dark
 
 const dim = matchMedia("(prefers-color-scheme: dark)"), theme = $("#theme");
-const isDark = () => root.dataset.theme === "dark" || (root.dataset.theme !== "light" && dim.matches);
+let printing = false; // on paper, everything is light
+const isDark = () => !printing && (root.dataset.theme === "dark" || (root.dataset.theme !== "light" && dim.matches));
 const kept = { // a frame of another site may not keep anything
   get theme() { try { return localStorage.theme; } catch { return null; } },
   set theme(value) { try { localStorage.theme = value; } catch { /* for this visit only */ } },
@@ -188,8 +189,9 @@ $("#copy").addEventListener("click", async () => {
     const box = make("textarea", { value: link });
     document.body.append(box);
     box.select();
-    document.execCommand("copy");
+    const copied = document.execCommand("copy");
     box.remove();
+    if (!copied) return say("The link stands in the address bar: copy it there. It holds this picture and every setting.");
   }
   say("The link is copied. It holds this picture and every setting.");
 });
@@ -240,12 +242,19 @@ state.addEventListener("change", ({ detail: part }) => {
 addEventListener("keydown", (event) => { // Escape closes what lies over the answers
   if (event.key === "Escape" && document.activeElement.matches(".answer")) document.activeElement.blur();
 });
-addEventListener("beforeprint", finishNow);
+for (const [type, begins] of [["beforeprint", true], ["afterprint", false]])
+  addEventListener(type, () => {
+    printing = begins;
+    redraw();
+    finishNow();
+  });
 
 // ---- a link that was opened
 
-let settled = false;
+let settled = false, newest = "";
 async function opened() {
+  const { hash } = location;
+  newest = hash;
   settled = false;
   const known = {
     examples: Object.keys(given.examples), mechanisms: table.map(({ key }) => key), cards: given.cards.map(({ key }) => key), cams: Object.keys(description.methods),
@@ -253,7 +262,8 @@ async function opened() {
       Object.entries(options).map(([key, pairs]) => [key, pairs.map(([value]) => value)])),
   };
   try {
-    const link = await fromHash(location.hash, known);
+    const link = await fromHash(hash, known);
+    if (newest !== hash) return; // of two links in a row the last one counts
     if (link) {
       const { picture, view, ...rest } = link;
       for (const [part, value] of Object.entries(rest)) state.change(part, value);

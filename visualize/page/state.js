@@ -63,7 +63,7 @@ export async function fromHash(hash, known) {
   } else picture.example = one(said.picture, known.examples);
   if (said.crop) picture.crop = said.crop.includes(",") ? said.crop.split(",").map((at) => whole(at, 999))
     : one(said.crop, ["centre", "squeeze"]);
-  need(!Array.isArray(picture.crop) || picture.crop.length === 3);
+  need((picture.example || !said.crop) && (!Array.isArray(picture.crop) || picture.crop.length === 3));
 
   const mechanisms = said.networks.split(",");
   need(new Set(mechanisms).size === mechanisms.length);

@@ -8,7 +8,7 @@ import { differenceOf, onOneScale } from "./difference.js";
 
 export class Pictures {
   constructor(state, description, columns, figures, engine) {
-    Object.assign(this, { state, description, columns, figures, engine, asked: null, triples: new Map() });
+    Object.assign(this, { state, description, columns, figures, engine, asked: null, triples: new Map(), missing: new Map() }); // why A is not there, by network
     this.pin = document.querySelector("#pin");
     this.node = document.querySelector("#pair");
     [this.a, this.b] = ["A", "B"].map((name) => make("canvas", { width: 32, height: 32, role: "img", "aria-label": `Picture ${name}` }));
@@ -52,7 +52,8 @@ export class Pictures {
     this.asked = key;
     if (!names.length) return;
     const { signal } = (this.controller = new AbortController()), release = hold();
-    const onColumn = (column) => this.columns.keep(column, about), onUnavailable = ({ key: name, reason }) => this.columns.missing.set(name, reason);
+    const onColumn = (column) => this.columns.keep(column, about), onUnavailable = ({ key: name, reason }) => this.missing.set(name, reason);
+    this.missing.clear();
     try {
       for (let at = 0; at < names.length; at += this.columns.most)
         await this.engine.look(about.image, names.slice(at, at + this.columns.most), await this.columns.options(about, names), { onColumn, onUnavailable }, signal);
@@ -83,7 +84,7 @@ export class Pictures {
         }
       }
     }
-    if (!this.said.querySelector("button")) this.say(both.length ? this.answers(both, there) : "Looking at A …");
+    if (!this.said.querySelector("button")) this.say([both.length ? this.answers(both, there) : this.missing.size ? "" : "Looking at A …", ...this.missing.values()].join(" ").trim());
     this.clear(kept);
     keep(this.list, nodes);
   }

@@ -77,6 +77,8 @@ export class Used {
     const look = [this.chosen, ...shown.map(([{ key }]) => key)].join();
     if (look === this.look) return; // what was measured does not change
     this.look = look;
+    const some = this.columns.names().some((key) => this.networks.some((network) => network.key === key));
+    if (!some) return this.panels.replaceChildren(make("p", "note", "Of no network on the page it is measured yet: choose another one above."));
     const ends = endsOf(shown.flatMap(([, rows]) => rows.map((row) => row.lost)), 0);
     this.panels.replaceChildren(...shown.map(([{ key, title }, rows]) => make("figure", { "data-key": key }, make("figcaption", {}, title),
       rows.length ? forest(rows.map((row) => ({ label: row.scope, ...row.lost, strong: row.verdict !== "same", title: about(row) })),

@@ -2,6 +2,7 @@
 // for; wishes are gathered for a moment, and what runs for an older one is stopped.
 
 import { hold } from "../elements.js";
+import { start } from "../engine.js";
 import { fromBase64, toBase64 } from "../picture.js";
 
 const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0, pinned: 0, replace: 30, device: 0 }; // milliseconds until a change is asked for
@@ -16,7 +17,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     super();
     Object.assign(this, { engine, state, isRandom, titles, most, other, kept: new Map(), shown: new Map(), running: null });
     Object.assign(this, { missing: new Map(), refused: new Set() }); // why a network cannot be shown; for this picture
-    Object.assign(this, { classes: [], images: new Map(), unlike: null, rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [] });
+    Object.assign(this, { classes: [], images: new Map(), unlikes: new Map(), rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [] });
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
       if (detail === "device") this.forget();
@@ -26,7 +27,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   place(record) { // a record that is there already, such as the first
     this.classes = record.classes;
     for (const column of record.mechanisms) this.keep(column, this.about({ ...record, replace: null, pixels: fromBase64(record.image) }));
-    this.unlike = record.unlike || null;
+    this.unlikes.set(record.image, record.unlike || null);
     for (const { key, reason } of record.unavailable || []) this.missing.set(key, reason), this.refused.add(key);
     const { key, near } = this.about();
     Object.assign(this, { key, near });
@@ -35,10 +36,11 @@ export class Columns extends EventTarget { // "change": the record is another on
   about({ pixels, target, cam, replace } = { ...this.state, pixels: this.state.picture.pixels }) {
     const image = toBase64(pixels), plain = [image, target, cam].join(" ");
     if (!this.images.has(image)) this.images.set(image, pixels);
+    if (this.images.size > KEPT) this.images.delete(this.images.keys().next().value);
     const empty = replace?.name === "by hand" && !Object.keys(replace.by_hand || {}).length;
     const put = replace && !empty ? replace : null, other = put?.name === "another picture's" ? this.other() : null;
     const name = (what) => (what ? JSON.stringify([what, other?.name]) : ""), what = name(put), near = name(put && { ...put, strength: null, by_hand: null });
-    return { image, target, cam, pixels: this.images.get(image), replace: put, other, what, key: plain + what, near: plain + near, plain };
+    return { image, target, cam, pixels: this.images.get(image) || pixels, replace: put, other, what, key: plain + what, near: plain + near, plain };
   }
   known = ({ key, plain, replace }, name) => `${replace?.only && replace.only !== name ? plain : key} ${name}`;
   async options(about, names) { // for the engine
@@ -57,6 +59,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     const about = this.about();
     for (const name of this.names()) this.kept.delete(this.known(about, name));
   }
+
+  get unlike() { return this.unlikes.get(toBase64(this.state.picture.pixels)); } // what is said of a picture that is none of the ten classes
 
   names() { // of the columns: as long as none is chosen, those before
     if (this.state.mechanisms.length) this.before = this.state.mechanisms;
@@ -144,8 +148,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     try {
       const { unlike } = await this.engine.look(about.image, names, await this.options(about, names), heard, controller.signal);
       if (this.running !== mine) return;
-      if (whole) this.unlike = unlike;
-      else if (!about.replace) this.unlike = unlike || this.unlike; // what is put into one network says nothing of the picture
+      if (whole || (unlike && !about.replace)) this.unlikes.set(about.image, unlike); // what is put into one network says nothing of the picture
+      this.tries.clear(); // who could not fetch a part of a map may try again
       if (this.wanted().length) return this.ask(); // there were more than one request may ask for
       this.stop();
       this.rest();
@@ -163,10 +167,11 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   hear() { // a sign from the engine
     clearTimeout(this.patience);
-    const gone = "The server does not answer at the moment. What is on the page still works.";
+    const gone = start().site ? "This takes long on this device." : "The server does not answer at the moment. What is on the page still works.";
     this.patience = setTimeout(() => this.say(gone, () => this.ask()), PATIENCE);
   }
   rest() { // nothing is going on
+    if (this.running || this.timer) return; // but something is
     this.free();
     const { picture } = this.state, about = this.about(), names = this.names();
     const columns = names.map((name) => this.kept.get(this.known(about, name))).filter(Boolean);
@@ -205,6 +210,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     } catch { // the server is busy, or gone: again in a moment
     }
     if (part) this.rows.set(key, part), this.tries.delete(key);
+    else if (tried + 1 === TRIES) this.rows.delete(key), this.say("A part of the maps cannot be fetched at the moment.", () => { this.tries.clear(), this.dispatchEvent(new Event("row")); });
     else setTimeout(() => { this.rows.delete(key); this.dispatchEvent(new Event("row")); }, PAUSE);
     this.dispatchEvent(new Event("row"));
     release();

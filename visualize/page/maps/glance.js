@@ -49,9 +49,12 @@ export class Glance {
   }
   row(key, column) {
     if (!this.rows.has(key)) {
-      const row = { key, column: null, who: make("div", "who"), answer: make("div", { class: "answer" }), thumbs: make("div", { class: "thumbs" }) };
-      row.node = make("div", { class: "row", "data-key": key }, row.who, row.answer, row.thumbs);
-      row.who.append(button(this.titles.get(key), "name", () => this.open(key)), make("p", "facts", "on its way …"));
+      const name = this.titles.get(key), row = { key, column: null, answer: make("div", { class: "answer" }), thumbs: make("div", { class: "thumbs" }), blocks: new Map() };
+      row.name = button(name, { class: "name", title: `${name}: all blocks, formula, paper, figures` }, () => this.open(key));
+      row.facts = make("p", "facts", "on its way …");
+      row.use = make("p", { class: "facts use", hidden: true, title: "Percent right in the test with its average in place of the attention: see “Is the attention used?” below" });
+      row.away = button("×", { class: "away", hidden: true, "aria-label": `Remove ${name}`, title: `Remove ${name}` }, () => this.remove(key));
+      row.node = make("div", { class: "row", "data-key": key }, make("div", "who", row.name, row.facts, row.use, row.away), row.answer, row.thumbs);
       this.rows.set(key, row);
       this.inView.observe(row.node);
     }
@@ -70,13 +73,16 @@ export class Glance {
     const { value, low, high, recipe } = column.accuracy || {};
     const { replace_note: why } = column, facts = column.random ? "random weights, not trained" : why ? "answers as trained" : value == null ? "not measured" : `${value.toFixed(1)} % right in the test`;
     const title = why || `${column.parameters.toLocaleString("en")} parameters` + (value == null ? "" : `; 95 % interval ${low} to ${high} %; recipe ${recipe}`);
-    const name = button(column.name, { class: "name", title: `${column.name}: all blocks, formula, paper, figures` }, () => this.open(column.key));
-    const away = button("×", { class: "away", "aria-label": `Remove ${column.name}`, title: `Remove ${column.name}` },
-      () => this.state.change("mechanisms", this.state.mechanisms.filter((key) => key !== column.key)));
     row.node.classList.toggle("random", Boolean(column.random));
-    const use = !column.random && this.used.line(column.key);
-    row.who.replaceChildren(name, make("p", { class: "facts", title }, facts),
-      ...(use ? [make("p", { class: "facts use", title: "Percent right in the test with its average in place of the attention: see “Is the attention used?” below" }, use)] : []), away);
+    const use = (!column.random && this.used.line(column.key)) || "";
+    Object.assign(row.facts, { textContent: facts, title });
+    Object.assign(row.use, { textContent: use, hidden: !use });
+    row.away.hidden = false;
+  }
+  remove(key) { // who walks by the keys stays among the rows
+    const all = [...this.list.querySelectorAll(".row[data-key] .away")], at = all.indexOf(this.rows.get(key).away);
+    (all[at + 1] || all[at - 1])?.focus();
+    this.state.change("mechanisms", this.state.mechanisms.filter((other) => other !== key));
   }
   answer(row, column) {
     const { probabilities } = column, before = column.replace_note ? null : column.before, order = (shares) => [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
@@ -99,11 +105,12 @@ export class Glance {
       row.thumbs.replaceChildren(make("p", "without note", "No attention of its own: compare the others with it."));
       return;
     }
-    row.thumbs.replaceChildren(...blocks.map((block) => {
-      if (!own.some((map) => map.block === block)) return make("span", "thumb empty");
-      const node = button("", { class: "thumb", tabIndex: -1, "data-block": block, "aria-label": `${column.name}, ${block}` }, () => this.choose(block));
-      row.cells.push({ block, node, canvases: [...(old.get(block) || [])] });
-      node.append(...row.cells.at(-1).canvases); // the old picture stays until the new one is drawn
+    keep(row.thumbs, blocks.map((block) => { // nodes stay where they are, and the focus with them
+      const some = own.some((map) => map.block === block), kept = row.blocks.get(block + some);
+      const node = kept || (some ? button("", { class: "thumb", tabIndex: -1, "data-block": block, "aria-label": `${column.name}, ${block}` }, () => this.choose(block))
+        : make("span", "thumb empty"));
+      row.blocks.set(block + some, node);
+      if (some) row.cells.push({ block, node, canvases: old.get(block) || [] }); // the old picture stays until the new one is drawn
       return node;
     }));
   }
