@@ -101,7 +101,7 @@ class Attention:
     def fit(self, values: torch.Tensor) -> torch.Tensor:
         """The nearest gates within the bounds; shares that sum to one, equal ones where nothing is left."""
         if self.role == "gate":
-            return values.clamp(*self.bounds)
+            return values.clamp(*map(float, self.bounds))
         values = values.clamp(min=0)
         total = values.sum(self.over_dims, keepdim=True)
         return torch.where(total > 0, values / total, torch.full_like(values, 1 / self.choices))

@@ -22,16 +22,18 @@ as int8: a network takes far less memory, and a run somewhat longer.
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper
 from torch import nn
 from torch._decomp import get_decompositions
 from torch.func import functional_call
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 from models.catalogue import BLOCKS
@@ -174,13 +176,14 @@ def edit(
 def convolution_backward(grad, x, weight, bias, stride, padding, dilation, transposed, extra, groups, mask):
     """A convolution's gradient for its input is a transposed convolution with the same weight.
 
-    Of heavy weights it is one product with them as they lie, added up: the engine's transposed convolution
-    would turn them over in each run.
+    That of a transposed one is a convolution. Of heavy weights it is one product with them as they lie, added
+    up: the engine's transposed convolution would turn them over in each run.
     """
     if mask[1]:
         raise ExportError("its kernels depend on the picture, and their gradient has no counterpart in ONNX")
     if transposed:
-        raise ExportError("the gradient of a transposed convolution is not written")
+        usual = aten.convolution(grad, weight, None, stride, padding, dilation, False, (0, 0), groups)
+        return usual, None, None
     if weight.numel() >= HEAVY and weight.ndim == 4 and groups == 1:
         parts = (grad[0].flatten(1).T @ weight.flatten(1)).T[None]  # (1, C k k, h w)
         return aten.col2im(parts, x.shape[2:], weight.shape[2:], dilation, padding, stride), None, None
@@ -210,6 +213,45 @@ def batch_norm_backward(grad, x, weight, mean, var, saved_mean, saved_scale, tra
     return grad * slope(weight, var, eps, x.ndim), None, None
 
 
+def resized_back(grad: torch.Tensor, sizes: Sequence[int], resize: Callable) -> torch.Tensor:
+    """The gradient of what makes each row and each column of a map longer or shorter: two products.
+
+    Args:
+        grad: (B, C, H', W'); sizes: those before, H and W.
+        resize: makes (1, n, H) to (1, n, H').
+    """
+    with disable_proxy_modes_tracing():  # the matrices are constants
+        down, right = (resize(torch.eye(size)[None], new)[0] for size, new in zip(sizes, grad.shape[2:]))
+    return down @ grad @ right.T
+
+
+def adaptive_average_backward(grad, x):
+    return resized_back(grad, x.shape[2:], F.adaptive_avg_pool1d)
+
+
+def average_backward(grad, x, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
+    if len({*kernel}) > 1 or len({*stride}) > 1 or len({*padding}) > 1 or divisor:
+        raise ExportError("the gradient of averages over oblong windows is not written")
+    sizes = kernel[0], (stride or kernel)[0], padding[0]
+    return resized_back(
+        grad, x.shape[2:], lambda line, _: F.avg_pool1d(line, *sizes, ceil_mode, count_include_pad)
+    )
+
+
+def nearest_backward(grad, output_size, input_size, *scales):
+    return resized_back(grad, input_size[2:], F.interpolate)
+
+
+def bilinear_backward(grad, output_size, input_size, align_corners, *scales):
+    linear = partial(F.interpolate, mode="linear", align_corners=align_corners)
+    return resized_back(grad, input_size[2:], linear)
+
+
+def max_pool_backward(grad, x, kernel, stride, padding, dilation, ceil_mode, indices):
+    flat = torch.zeros_like(x).flatten(2)
+    return flat.scatter_add(2, indices.flatten(2), grad.flatten(2)).view_as(x)
+
+
 RULES = get_decompositions(
     [
         aten.threshold_backward,
@@ -226,7 +268,6 @@ RULES = get_decompositions(
         aten.leaky_relu_backward,
         aten.select_backward,
         aten.slice_backward,
-        aten.upsample_bilinear2d_backward,
         aten.native_group_norm,
         aten.native_group_norm_backward,
         aten.native_layer_norm,
@@ -235,6 +276,11 @@ RULES = get_decompositions(
     ]
 ) | {
     aten.convolution_backward.default: convolution_backward,
+    aten.avg_pool2d_backward.default: average_backward,
+    aten._adaptive_avg_pool2d_backward.default: adaptive_average_backward,
+    aten.upsample_nearest2d_backward.default: nearest_backward,
+    aten.upsample_bilinear2d_backward.default: bilinear_backward,
+    aten.max_pool2d_with_indices_backward.default: max_pool_backward,
     aten.native_batch_norm.default: batch_norm,
     aten.native_batch_norm_backward.default: batch_norm_backward,
 }
