@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Error, sync_playwright
 
 from models.checkpoint import CHECKPOINTS, restore, save
 from models.metadata import networks
@@ -52,9 +52,13 @@ def main() -> None:
                 if name not in graphs:
                     print(f"| {name} | | | | {reasons[name]} |", flush=True)
                     continue
-                column = look(page, moved("cat"), (name,))[name]
-                apart, cams = differences(column, inspect(restore(name, checkpoints), moved("cat")))
                 size = graphs[name]["graph"]["bytes"] / 1000
+                try:
+                    column = look(page, moved("cat"), (name,))[name]
+                except Error as error:
+                    print(f"| {name} | | | {size:.0f} | {error.message.splitlines()[0]} |", flush=True)
+                    continue
+                apart, cams = differences(column, inspect(restore(name, checkpoints), moved("cat")))
                 print(f"| {name} | {apart:.1e} | {max(cams):.1e} | {size:.0f} | |", flush=True)
 
 

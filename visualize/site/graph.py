@@ -74,6 +74,7 @@ def export(model: nn.Module, weights: bytes, location: str) -> bytes:
     try:
         graph = make_fx(function, decomposition_table=RULES)(*inputs.values())
         graph = fold_norms(CSEPass()(graph).graph_module, len(inputs) - len(state))
+        give_each_its_own(graph)
         network = torch.onnx.export(
             graph.eval(),
             tuple(inputs.values()),
@@ -334,6 +335,19 @@ def fold_norms(graph: GraphModule, settings: int) -> GraphModule:
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
+
+
+def give_each_its_own(graph: GraphModule) -> None:
+    """Records that are equal, such as the same constant in several blocks, get a node and so a name each."""
+    output, seen = graph.graph.output_node(), set()
+    found = list(output.args[0])
+    for i, node in enumerate(found):
+        if node in seen:
+            with graph.graph.inserting_before(output):
+                found[i] = graph.graph.call_function(aten.clone.default, (node,))
+        seen.add(node)
+    output.args = (tuple(found),)
+    graph.recompile()
 
 
 def is_light(node: Node, transposed: bool) -> bool:

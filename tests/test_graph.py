@@ -1,0 +1,71 @@
+"""What PyTorch's operations become on the way to a browser: the same numbers, in operations that ONNX has."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from models.replacements import Attention
+from visualize.site.graph import RULES, give_each_its_own
+
+WEIGHT = torch.linspace(-1, 1, 6 * 4 * 3 * 3).view(6, 4, 3, 3)
+OPERATIONS = {
+    "adaptive average": lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
+    "average": lambda x: F.avg_pool2d(x, 3, 2, 1),
+    "average, windows side by side": lambda x: F.avg_pool2d(x, 4),
+    "nearest": lambda x: F.interpolate(x, (8, 24)),
+    "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    "bilinear, corners": lambda x: F.interpolate(x, (5, 7), mode="bilinear", align_corners=True),
+    "largest": lambda x: F.max_pool2d(x, 3, 1, 1),
+    "largest of four": lambda x: F.max_pool2d(x, 2),
+    "convolution": lambda x: F.conv2d(x, WEIGHT, stride=2, padding=1),
+    "transposed convolution": lambda x: F.conv_transpose2d(
+        x, WEIGHT.transpose(0, 1), stride=2, output_padding=1
+    ),
+}
+
+
+def gradient(operation: Callable) -> Callable:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = operation(x)
+            return torch.autograd.grad((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum(), x)[0]
+
+    return function
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_gradient_is_written_in_other_operations(name: str):
+    x = torch.randn(1, 4, 8, 12)
+    function = gradient(OPERATIONS[name])
+    graph = make_fx(function, decomposition_table=RULES)(torch.zeros_like(x))
+    used = {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
+    assert used and not [name for name in used if "backward" in name]
+    torch.testing.assert_close(graph(x), function(x))
+
+
+def test_averages_over_oblong_windows_are_refused():
+    with pytest.raises(Exception, match="oblong"):
+        make_fx(gradient(lambda x: F.avg_pool2d(x, (2, 4))), decomposition_table=RULES)(
+            torch.zeros(1, 4, 8, 12)
+        )
+
+
+def test_equal_records_have_a_name_each():
+    graph = make_fx(lambda x: (x.sum(), x, x.sum(), x))(torch.ones(3))
+    graph.graph.output_node().args = (tuple(graph.graph.output_node().args[0][i] for i in (0, 1, 0, 1)),)
+    give_each_its_own(graph)
+    found = graph.graph.output_node().args[0]
+    assert len(set(found)) == 4
+    assert [one.tolist() for one in graph(torch.ones(3))] == [3, [1, 1, 1], 3, [1, 1, 1]]
+
+
+def test_bounds_are_floats_for_the_exporter():
+    """It takes whole numbers for tensors, and cannot limit values from one of these to infinity."""
+    attention = Attention("gate", "b c 1 1", "gate", (), (0, float("inf")), (2, 1, 1))
+    graph = make_fx(lambda x: attention.fit(x))(torch.ones(1, 2, 1, 1))
+    (clamp,) = [node for node in graph.graph.nodes if "clamp" in str(node.target)]
+    assert [type(bound) for bound in clamp.args[1:]] == [float, float]
