@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError, load
 from models.catalogue import BLOCKS
@@ -254,7 +253,7 @@ def shown(model: torch.nn.Module) -> dict:
     """The entries of a column's `maps` without their numbers, and what CAMs and strengths are made from."""
     with torch.no_grad(), recording(model) as records:
         model(torch.zeros(1, 3, 32, 32))
-    maps = observe(model, Image.new("RGB", (32, 32)), stage="layer4.1").maps
+    maps = observe(model, example_picture("cat"), stage="layer4.1").maps
     numbers = ("data", "lo", "hi", "raw")
     side = {block: records[f"{block}.output"].tensor.shape[-1] for block in BLOCKS}
     entries = [pack_cam(block, np.zeros((side[block],) * 2), (0, 0)) | {"stays": False} for block in BLOCKS]
