@@ -5,6 +5,7 @@ and visualize/page is the page. Host and port come from Gradio's own environment
 and GRADIO_SERVER_PORT.
 """
 
+import errno
 import gzip
 import hashlib
 import logging
@@ -110,9 +111,12 @@ def main() -> None:
 
     try:
         check_port(LOCALHOST_NAME, INITIAL_PORT_VALUE)
-    except OSError:
-        where = f"Port {INITIAL_PORT_VALUE} of {LOCALHOST_NAME}"
-        sys.exit(f"{where} is taken: set GRADIO_SERVER_PORT to a free one.")
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        why = (
+            "is taken: set GRADIO_SERVER_PORT to a free one" if taken else f"cannot be used: {error.strerror}"
+        )
+        sys.exit(f"Port {INITIAL_PORT_VALUE} of {LOCALHOST_NAME} {why}.")
     server = make_server()
     server.launch(
         server_port=INITIAL_PORT_VALUE,

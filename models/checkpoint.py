@@ -95,6 +95,19 @@ def write_facts(name: str, facts: dict, folder: Path = CHECKPOINTS) -> None:
     write_atomically(folder / f"{name}.json", (json.dumps(facts, indent=1) + "\n").encode())
 
 
+def add_facts(name: str, measured: dict, sha256: str, folder: Path = CHECKPOINTS) -> dict:
+    """Writes what was measured of some weights into the JSON, beside whatever stands there by now: all of it.
+
+    Raises:
+        CheckpointError: the weights are others by now.
+    """
+    facts = read_facts(name, folder)
+    if facts["sha256"] != sha256:
+        raise CheckpointError(f"The weights of {name} changed while they were measured.")
+    write_facts(name, facts | measured, folder)
+    return facts | measured
+
+
 def read_facts(name: str, folder: Path = CHECKPOINTS) -> dict:
     """What the files say of a stored network (see `facts_in_use`).
 

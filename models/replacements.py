@@ -210,7 +210,7 @@ def replace(
 
 
 def _edit(replacement: str, each: Attention, given: torch.Tensor | None, strength: float) -> Edit:
-    """One tensor's edit; `given` is m, p, a constant or painted values."""
+    """One tensor's edit; `given` is m, another picture's tensor, a constant or painted values."""
 
     def average(t: torch.Tensor) -> torch.Tensor:
         return each.fit(

@@ -223,9 +223,12 @@ def test_it_is_offered_where_the_folder_belongs_to_the_server(
     (folder / "page" / "browser" / "edits.js").write_text("// of another version")
     assert offered(folder, site, monkeypatch) is None
     assert "another version" in caplog.text
-    networks.write_text("{")
-    assert offered(folder, site, monkeypatch) is None
-    assert "cannot be read" in caplog.text
+    shutil.copytree(site / "page", folder / "page", dirs_exist_ok=True)
+    for broken in ("{", "[]", '{"networks": {"se": {}}}', '{"networks": {}}', None):
+        caplog.clear()
+        networks.write_text(broken) if broken else networks.unlink()
+        assert offered(folder, site, monkeypatch) is None
+        assert "cannot be read" in caplog.text or broken == '{"networks": {}}'  # in which nothing is wrong
 
 
 @pytest.mark.browser

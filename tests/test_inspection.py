@@ -14,6 +14,7 @@ from models.preprocessing import normalise
 from models.recording import Record, recording
 from tests.networks import network, picture, randomised
 from visualize import inspect
+from visualize.inspection.cache import Cache
 from visualize.inspection.network import NotFiniteError, explain, observe, without_batch
 
 
@@ -199,3 +200,11 @@ def test_the_networks_of_these_tests_are_not_trivial():
     for name in ("self_attention", "non_local", "danet"):
         assert name in CATALOGUE
         assert min(inspect(network(name), picture(), stage="layer4.1").strength.values()) > 0.01
+
+
+def test_what_is_kept_is_the_newest():
+    """Else the rows of a network that was trained meanwhile would be those of random weights."""
+    cache = Cache()
+    cache.put("key", "old", 300)
+    cache.put("key", "new", 200)
+    assert cache.get("key") == "new" and cache.size == 200

@@ -744,7 +744,7 @@ def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
     seen.rest()
     seen.block("layer3.1")
     assert seen.page.locator("#glance .row.random").count() == len(UNTRAINED)
-    assert {*seen.texts("#glance .random .facts")} == {"random weights, not trained"}
+    assert {*seen.texts("#glance .random .facts:visible")} == {"random weights, not trained"}
     assert {*seen.texts("#maps .map.random .heading i")} == {"random weights"}
     drawn = set()
     for figure in seen.page.locator("#maps .map").all():

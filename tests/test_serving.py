@@ -204,7 +204,8 @@ def test_curl_may_leave_out_what_is_optional(server: str, optional: list):
 
 def called(server: str, name: str, data: object) -> tuple[str, object]:
     """A call by hand, as with curl: the kind of the last event, and what it says."""
-    sent = web.post(f"{server}gradio_api/call/{name}", json={"data": data}, timeout=60)
+    content = json.dumps({"data": data})  # in ASCII: half a character has no other form
+    sent = web.post(f"{server}gradio_api/call/{name}", content=content, timeout=60)
     if sent.status_code != 200:
         return "refused", sent.json()
     event = sent.json()["event_id"]
@@ -762,6 +763,22 @@ def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tree: Path, tmp_pat
         )
     assert done.returncode == 1 and list(tmp_path.iterdir()) == []
     assert done.stderr == f"Port {port} of 127.0.0.1 is taken: set GRADIO_SERVER_PORT to a free one.\n"
+
+
+def test_a_host_that_is_none_is_not_called_taken(tree: Path, tmp_path: Path):
+    environment = {**os.environ, "GRADIO_SERVER_NAME": "no.such.host", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "app.py"], cwd=tree, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Port 7860 of no.such.host cannot be used: ")
+
+
+@pytest.mark.parametrize("path", ["\ud800", "/tmp" + "/a" * 400_000], ids=["half a character", "endless"])
+def test_a_path_that_none_can_be_is_refused_at_once(server: str, path: str):
+    """To look up all parts of an endless one takes minutes, in which nobody would be answered."""
+    _, answer = called(server, "compare", [{"path": path}, ["plain"]])
+    assert answer["error"] == "The picture must be a file that was uploaded to this page."
 
 
 # What stays behind.

@@ -398,7 +398,13 @@ def test_a_clear_sentence_where_npm_or_a_package_is_missing(tmp_path: Path, monk
     monkeypatch.setattr(sys, "argv", ["site", str(tmp_path / "full")])
     assert command.main() == 1
     assert "holds something else" in capsys.readouterr().out
+    (tmp_path / "full" / "site").mkdir()  # as a clone has it where its edition was built
+    assert command.main() == 1
+    assert "holds something else" in capsys.readouterr().out
     assert (tmp_path / "full" / "work.txt").exists()
+    monkeypatch.setattr(sys, "argv", ["site", str(tmp_path / "out"), "se", "see"])
+    assert command.main() == 1
+    assert capsys.readouterr().out == "No trained network is called see.\n"
     monkeypatch.setitem(sys.modules, "onnx", None)
     for name in ("visualize.site.build", "visualize.site.graph"):
         monkeypatch.delitem(sys.modules, name)

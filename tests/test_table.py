@@ -427,3 +427,26 @@ def test_every_shipped_network_has_its_predictions():
 def test_the_page_may_read_the_results_as_json():
     assert json.loads(json.dumps(table.results())) == table.results()
     assert re.search(r"^\| Plain ResNet18 \|", table.markdown(), re.MULTILINE)
+
+
+def test_what_another_command_wrote_meanwhile_stays(stored, monkeypatch):
+    def meanwhile(model):
+        write_facts("plain", read_facts("plain", stored) | {"evidence": {"sha256": "s"}}, stored)
+        return 1.25
+
+    monkeypatch.setattr(evaluate, "milliseconds", meanwhile)
+    facts = evaluate.evaluate("plain", stored)
+    assert facts == json.loads((stored / "plain.json").read_text())
+    assert facts["evidence"] == {"sha256": "s"} and facts["latency_ms"] == 1.25
+
+
+@pytest.mark.parametrize("module", ["table", "disagreement"])
+def test_a_place_that_cannot_be_written_to_is_named(module, tmp_path, monkeypatch):
+    from models.results import disagreement
+
+    place = str(tmp_path / "missing" / "here")
+    monkeypatch.setattr(disagreement, "disagreement", lambda folder: {"pictures": [], "networks": []})
+    monkeypatch.setattr(disagreement, "write", lambda found, folder: (Path(folder) / "a.json").write_text(""))
+    monkeypatch.setattr(sys, "argv", [module, "--write" if module == "table" else "--page", place])
+    with pytest.raises(SystemExit, match="cannot be used \\(No such file or directory\\)"):
+        {"table": table, "disagreement": disagreement}[module].main()

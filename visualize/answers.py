@@ -245,18 +245,18 @@ class Answers:
 
     async def decode(self, request: Request) -> Response:
         """A picture file that the browser cannot read, as PNG; what there is to say of it is in a header."""
-        content = await request.body()
+        with tempfile.NamedTemporaryFile() as file:  # many may come at once: they wait on the disk
+            async for part in request.stream():
+                file.write(part)
+            file.flush()
 
-        def decoded() -> tuple[bytes, list[str]]:
-            with tempfile.NamedTemporaryFile() as file:
-                file.write(content)
-                file.flush()
+            def decoded() -> tuple[bytes, list[str]]:
                 picture, notes = load_with_notes(file.name)
-            png = io.BytesIO()
-            picture.save(png, "PNG", compress_level=1)
-            return png.getvalue(), notes
+                png = io.BytesIO()
+                picture.save(png, "PNG", compress_level=1)
+                return png.getvalue(), notes
 
-        png, notes = await while_there(request, self.line.run(decoded, quick=True))
+            png, notes = await while_there(request, self.line.run(decoded, quick=True))
         return Response(png, media_type="image/png", headers={"Notes": quote(json.dumps(notes))})
 
     async def card(self, name: str) -> dict:

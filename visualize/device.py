@@ -33,14 +33,18 @@ def device() -> dict | None:
         and the `megabytes` that are loaded, once for the engine and for each network.
     """
     folder = edition()
-    try:
-        found = json.loads((folder / "device.json").read_text("utf-8"))
-        made = json.loads((folder / found["networks"]).read_text("utf-8"))
-    except FileNotFoundError:
+    if not (folder / "device.json").exists():
         return None
-    except (OSError, ValueError, KeyError):
+    try:
+        return offered(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # whatever somebody wrote into it
         log.warning(BROKEN, folder)
         return None
+
+
+def offered(folder: Path) -> dict | None:
+    found = json.loads((folder / "device.json").read_text("utf-8"))
+    made = json.loads((folder / found["networks"]).read_text("utf-8"))
     scripts = [script.relative_to(PAGE) for script in sorted((PAGE / "browser").glob("*.js"))]
     if any(not same(PAGE / script, folder / "page" / script) for script in scripts):
         log.warning(OTHER, folder)

@@ -20,6 +20,7 @@ log = logging.getLogger("attnscope")
 
 MAX_UPLOAD = MAX_BYTES + 2**20  # bytes: a picture in its multipart envelope
 MAX_BODY = 2**20  # bytes of any other request; the page itself sends some kilobytes
+LONGEST_PATH = 4096  # characters
 MIN_FREE = 200 * 2**20  # bytes on the disk, or no file is taken
 NO_ROOM = "The server has no room for files at the moment: try again in half an hour."
 
@@ -42,11 +43,16 @@ def uploaded(file: object) -> str:
     """
     path = file.get("path") if isinstance(file, dict) else file
     folder = os.path.realpath(os.environ["GRADIO_TEMP_DIR"]) + os.sep
-    if not isinstance(path, str) or "\0" in path or not os.path.realpath(path).startswith(folder):
+    try:
+        short = isinstance(path, str) and len(path) <= LONGEST_PATH  # for each part of it is looked up
+        found = os.path.realpath(path) if short else ""
+    except ValueError:  # a character that no path can have
+        found = ""
+    if not found.startswith(folder):
         raise RequestError("The picture must be a file that was uploaded to this page.")
-    if not os.path.isfile(path):
+    if not os.path.isfile(found):
         raise RequestError("This picture was deleted, as all are after half an hour or so: choose it again.")
-    return os.path.realpath(path)
+    return found
 
 
 NAME = r"[\w-]+"

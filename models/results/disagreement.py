@@ -100,6 +100,8 @@ def main() -> None:
         write(found, arguments.page)
     except (CheckpointError, DataError) as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{error.filename} cannot be used ({error.strerror}).")
     print(f"{len(found['pictures'])} pictures on which {len(found['networks'])} networks differ")
 
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, restore_with_facts, write_facts
+from ..checkpoint import CHECKPOINTS, CheckpointError, add_facts, restore_with_facts
 from ..data import DataError, load
 from ..preprocessing import normalise
 from ..statistics import UNUSUAL
@@ -69,29 +69,28 @@ def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
     """
     model, facts = restore_with_facts(name, folder)
     with torch.inference_mode():
-        facts["logits_check"] = model(synthetic_picture())[0].tolist()
-    facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    facts["flops"] = count_flops(model)
-    facts["latency_ms"] = milliseconds(model)
+        measured = {"logits_check": model(synthetic_picture())[0].tolist()}
+    measured["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    measured["flops"] = count_flops(model)
+    measured["latency_ms"] = milliseconds(model)
     if torch.cuda.is_available():
         model.cuda()  # twenty thousand pictures take a second there, and a minute on one core
-        facts["latency_gpu_ms"] = milliseconds(model)
+        measured["latency_gpu_ms"] = milliseconds(model)
     counted = ("accuracy", "accuracy_mirror", "correct_of_first_200", "test_images", "unusual_below")
-    facts |= dict.fromkeys(counted)
+    measured |= dict.fromkeys(counted)
     try:
         images, labels = load(facts.get("dataset", "cifar10"), train=False)
     except DataError:
-        write_facts(name, facts, folder)
-        return facts
+        return add_facts(name, measured, facts["sha256"], folder)
     limit = facts.get("settings", {}).get("limit")
     images, labels = images[:limit], labels[:limit]
     single, mirrored = logits_of(model, images), logits_of(model, images.flip(3))
-    facts["accuracy"] = percent_correct(single, labels)
-    facts["accuracy_mirror"] = percent_correct(single + mirrored, labels)
-    facts["correct_of_first_200"] = int((single[:SAMPLE].argmax(1) == labels[:SAMPLE]).sum())
-    facts["test_images"] = len(labels)
-    facts["unusual_below"] = threshold(single)
-    write_facts(name, facts, folder)
+    measured["accuracy"] = percent_correct(single, labels)
+    measured["accuracy_mirror"] = percent_correct(single + mirrored, labels)
+    measured["correct_of_first_200"] = int((single[:SAMPLE].argmax(1) == labels[:SAMPLE]).sum())
+    measured["test_images"] = len(labels)
+    measured["unusual_below"] = threshold(single)
+    facts = add_facts(name, measured, facts["sha256"], folder)
     predictions.store(name, single.argmax(1), labels, facts, folder)
     return facts
 
@@ -167,14 +166,12 @@ def measure(name: str, wanted: argparse.Namespace) -> str:
     folder = wanted.folder
     if wanted.latency:
         model, facts = restore_with_facts(name, folder)
-        facts["latency_ms"] = milliseconds(model)
-        write_facts(name, facts, folder)
-        return f"{facts['latency_ms']} ms a picture"
+        found = add_facts(name, {"latency_ms": milliseconds(model)}, facts["sha256"], folder)
+        return f"{found['latency_ms']} ms a picture"
     if wanted.threshold:
         logits, _, facts = answers(name, folder, TYPICAL)
-        facts["unusual_below"] = threshold(logits)
-        write_facts(name, facts, folder)
-        return f"unusual below {facts['unusual_below']}"
+        found = add_facts(name, {"unusual_below": threshold(logits)}, facts["sha256"], folder)
+        return f"unusual below {found['unusual_below']}"
     if wanted.predictions:
         logits, labels, facts = answers(name, folder)
         predicted = logits.argmax(1)

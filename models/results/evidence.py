@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, restore_with_facts, write_facts
+from ..checkpoint import CHECKPOINTS, CheckpointError, add_facts, restore_with_facts
 from ..data import DataError, hold_out, load
 from ..networks import CATALOGUE
 from ..preprocessing import normalise
@@ -194,10 +194,7 @@ def what(row: dict) -> dict:
 
 def store(name: str, evidence: dict, folder: Path) -> None:
     """Into the JSON, beside whatever stands there by now."""
-    facts = read_facts(name, folder)
-    if facts["sha256"] != evidence["sha256"]:
-        raise CheckpointError(f"The weights of {name} changed while they were measured.")
-    write_facts(name, facts | {"evidence": evidence}, folder)
+    add_facts(name, {"evidence": evidence}, evidence["sha256"], folder)
 
 
 def count(

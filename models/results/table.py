@@ -287,6 +287,8 @@ def main() -> None:
             print(markdown(arguments.folder))
     except (CheckpointError, DataError, KeyError, ValueError) as error:
         sys.exit(str(error.args[0]))
+    except OSError as error:
+        sys.exit(f"{error.filename} cannot be used ({error.strerror}).")
 
 
 if __name__ == "__main__":

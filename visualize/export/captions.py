@@ -93,7 +93,7 @@ def caption(
         if any(
             found.axes.startswith("head q") for column in columns for found in column.inspection.maps.values()
         ):
-            heads = "; the mean of the heads" if view.head == "mean" else f"; head {view.head + 1}"
+            heads = "; the mean of the heads" if view.head == "mean" else "; the chosen head"
         said.append(f"Attention and channel matrices {where}, marked place in row {y}, column {x}{heads}.")
     said.append(f"Scales: {words['scale_texts'][view.scale]}.")
     if view.overlay:

@@ -27,11 +27,10 @@ class Cache:
             return self.entries[key][0]
 
     def put(self, key: Hashable, value: object, size: int) -> None:
-        """`size`: bytes that key and value take, about."""
+        """In the place of an older one. `size`: bytes that key and value take, about."""
         with self.lock:
-            if key in self.entries:
-                return
+            _, old = self.entries.pop(key, (None, 0))
             self.entries[key] = value, size
-            self.size += size
+            self.size += size - old
             while self.size > self.most:
                 self.size -= self.entries.popitem(last=False)[1][1]

@@ -54,6 +54,7 @@ from .graph import ExportError, export
 
 HERE = Path(__file__).parent
 ENGINE = Path("node_modules") / "onnxruntime-web"
+MADE = {"index.html", "device.json", "page", PARTS}  # what may be replaced
 ENGINES = {  # name: module and binary
     "engine": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
     "webgpu": ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
@@ -103,9 +104,9 @@ def build(
         network -> why it has no graph.
 
     Raises:
-        BuildError: npm does not answer, or something else lies in the folder's place.
+        BuildError: npm does not answer, something else lies in the folder's place, or a name is not known.
     """
-    if out.exists() and any(out.iterdir()) and not (out / PARTS).is_dir():
+    if out.exists() and not (out.is_dir() and {one.name for one in out.iterdir()} <= MADE):
         raise BuildError(f"{out} holds something else: choose a new folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
@@ -120,7 +121,9 @@ def build(
 def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object]) -> dict[str, str]:
     table = mechanisms_table()
     usable = [row["key"] for row in table if row["trained"] and row["available"]]
-    chosen = usable if names is None else [name for name in usable if name in set(names)]
+    chosen = usable if names is None else list(names)
+    if strange := [name for name in chosen if name not in usable]:
+        raise BuildError(f"No trained network is called {' or '.join(strange)}.")
     engines, versions = engines_of(site)
     tell("engine")
     networks, failed, measured_of = {}, {}, {}
