@@ -21,7 +21,7 @@ from visualize.texts import cards
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "visualize" / "page"
-GUIDE = " ".join((ROOT / "visualize" / "texts" / "reading.md").read_text(encoding="utf-8").split())
+GUIDE = " ".join((ROOT / "visualize" / "texts" / "reading" / "en.md").read_text(encoding="utf-8").split())
 FACTS = {"accuracy": 93.0, "accuracy_mirror": 93.5, "recipe": "cpu", "epochs": 12, "seed": 0, "flops": 1.11e9}
 
 

@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Page, Request
 from sklearn.datasets import load_sample_image
 
 from models import CATALOGUE, CLASSES, CheckpointError
+from models.catalogue import BLOCK_SLOTS
 from models.metadata import mechanisms_table
 from tests.screenshots import AT_REST, ROOT, photograph, running_app
 from tests.static import TRAINED, given_out, stand_ins
@@ -864,6 +865,68 @@ def test_reading_is_one_click_away(visit: callable):
     assert seen.page.get_by_text("not an explanation").first.is_visible()
     seen.page.keyboard.press("Escape")
     assert not seen.page.locator("#reading").is_visible()
+
+
+# ---- in another language
+
+ENGLISH = """() => { // what the page says in Latin letters, without code and formulas
+  const OURS = "script, style, code, math, [translate=no]", said = [];
+  const both = NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT, walk = document.createTreeWalker(document, both);
+  while (walk.nextNode()) {
+    const node = walk.currentNode, names = ["title", "aria-label", "aria-description", "placeholder"];
+    if ((node.parentElement || node).closest(OURS)) continue;
+    if (node.data === undefined) said.push(...names.map((name) => node.getAttribute(name) || ""));
+    else said.push(node.data);
+  }
+  return [...new Set(said.map((text) => text.trim()))].filter((text) => /[A-Za-z]{2}/.test(text));
+}"""
+TITLES = sorted(map(re.escape, (entry.title for entry in CATALOGUE.values())), key=len, reverse=True)
+SAME = re.compile(  # in every language: names of networks, slots, tensors, methods, tests, colours, files
+    "|".join(TITLES)
+    + rf"|\b(?:{'|'.join([*CATALOGUE, *BLOCK_SLOTS])})\b"
+    + r"|[\w.]*(?:_|layer\d|stage\d)[\w.]*|gate|weights|affinity|position|conv\d|bn\d|fc|layer|(?<=配方 )\w+"
+    + r"|\w+CAM\+*|Grad-CAM\+*|ROAD|Sobel|McNemar|Holm|Wilson|Plain|SE|CBAM|non-local|ResNet18|ReLU|BatchNorm"
+    + r"|viridis|cividis|magma|AttnScope|CIFAR-10|PNG|PDF|NPZ|JSON|M?FLOPs|MB|ms|[CG]PU|Intel|AMD|EPYC|Xeon"
+)
+
+
+@pytest.mark.browser
+@both
+def test_the_page_speaks_chinese_too(visit: callable):
+    seen = visit(link="?lang=zh#view=2&picture=dog&networks=se,cbam,danet&query=14,20&end")
+    page, left = seen.page, set()
+    assert page.locator("html").get_attribute("lang") == "zh"
+    assert page.locator("#glance-title").inner_text() == "回答，以及注意力一览"
+    assert "说是" in page.locator("#glance .summary").inner_text()
+
+    def look() -> None:
+        seen.rest()
+        left.update(text for text in page.evaluate(ENGLISH) if re.search("[A-Za-z]{2}", SAME.sub("", text)))
+
+    look()
+    for name in ("average", "another picture's", "by hand", "factor 1", ""):
+        page.locator("#whatif select").first.select_option(name)
+        look()
+    page.locator("#read").click()
+    look()
+    page.keyboard.press("Escape")
+    page.locator("#pin").click()
+    seen.example("cat")
+    look()
+    page.locator("#disagree summary").click()
+    look()
+    page.locator("#glance .name").first.click()
+    look()
+    assert left == set()
+    page.keyboard.press("Escape")
+    page.locator("#language").click()
+    page.wait_for_url("**lang=en**")
+    seen.rest()
+    assert page.locator("#glance-title").inner_text() == "Answers, and attention at a glance"
+    assert seen.texts("#glance .name") == ["Squeeze-and-Excitation", "CBAM", "DANet"]  # the view is the same
+    page.reload()
+    seen.rest()
+    assert page.locator("html").get_attribute("lang") == "en"  # it was chosen
 
 
 # ---- links and files

@@ -257,7 +257,7 @@ def test_the_page_starts_with_a_comparison_and_asks_for_nothing(server: str):
         name: (ROOT / "visualize" / "page" / "examples" / f"{name}.png").read_bytes() for name in CLASSES
     }
     assert {name: urlopen(url).read() for name, url in first["examples"].items()} == files
-    assert "<p>" in first["reading"] and first["results"] == {"blocks": []} and first["description"]
+    assert "<p>" in first["reading"]["en"] and first["results"] == {"blocks": []} and first["description"]
     offered = {found["name"]: found["question"] for found in first["replacements"]}
     assert "as trained" not in offered and offered["level"].endswith("?")
 

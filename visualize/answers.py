@@ -46,6 +46,7 @@ from .texts.placement import placement
 from .turns import FullError, Line, Waiting
 
 PAGE = Path(__file__).parent / "page"
+READING = PAGE.parent / "texts" / "reading"  # a file for each language
 START = '<script type="application/json" id="start">'  # of index.html, which the value follows
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
 FIRST_EXAMPLE = "cat"
@@ -83,7 +84,7 @@ def start_value() -> dict:
         "results": {"blocks": results()},
         "used": used(),
         "disagreement": (PAGE / "examples" / "disagreement.json").is_file(),
-        "reading": to_html((PAGE.parent / "texts" / "reading.md").read_text(encoding="utf-8")),
+        "reading": {file.stem: to_html(file.read_text(encoding="utf-8")) for file in READING.iterdir()},
     }
 
 

@@ -1,9 +1,9 @@
 """Convolutions as matrix products: the same sums in less time where feature maps are small.
 
 On a CPU with bfloat16 instructions, oneDNN's convolutions are slow where there are many channels and few
-places, above all the gradient for the weights: with 512 channels on 2 x 2 places it takes up to eighteen times
-as long as a matrix product. A training of the plain network takes 40 % less time with the products where the
-processor has a matrix unit (AMX), and 5 % less where it has only the instructions.
+places, above all the gradient for the weights: with 512 channels on 2 x 2 places it takes up to eighteen
+times as long as a matrix product. A training of the plain network takes 40 % less time with the products
+where the processor has a matrix unit (AMX), and 5 % less where it has only the instructions.
 """
 
 from collections.abc import Callable

@@ -25,6 +25,11 @@ export function keep(root, nodes) { // these children, in this order; nothing is
   if (nodes.length !== root.children.length || nodes.some((node, i) => root.children[i] !== node)) root.replaceChildren(...nodes);
 }
 
+export const kept = { // for the next visit; a frame of another site may not keep anything
+  get(key) { try { return localStorage.getItem(key); } catch { return null; } },
+  set(key, value) { try { localStorage.setItem(key, value); } catch { /* for this visit only */ } },
+};
+
 // One tab stop for many: the arrow keys walk among the children that `parts` finds, Home and End go to the ends.
 // `across`: how many stand side by side, so that up and down walk, too.
 export function roving(root, parts, across = () => Infinity) {

@@ -1,7 +1,8 @@
 // The page: its parts, and what a change of the state does to them.
 
 import { engine, start } from "./engine.js";
-import { atRest, button, finishNow, hold, later, make, select } from "./elements.js";
+import * as language from "./language/language.js";
+import { atRest, button, finishNow, hold, kept, later, make, select } from "./elements.js";
 import { State, fromHash, linkOf } from "./state.js";
 import { fromBase64, rgba } from "./picture.js";
 import { configure } from "./maps/record.js";
@@ -31,11 +32,7 @@ const state = new State({
 const dim = matchMedia("(prefers-color-scheme: dark)"), theme = $("#theme");
 let printing = false; // on paper, everything is light
 const isDark = () => !printing && (root.dataset.theme === "dark" || (root.dataset.theme !== "light" && dim.matches));
-const kept = { // a frame of another site may not keep anything
-  get theme() { try { return localStorage.theme; } catch { return null; } },
-  set theme(value) { try { localStorage.theme = value; } catch { /* for this visit only */ } },
-};
-const asked = new URLSearchParams(location.search).get("__theme") || kept.theme;
+const asked = new URLSearchParams(location.search).get("__theme") || kept.get("theme");
 if (["light", "dark"].includes(asked)) root.dataset.theme = asked;
 const offer = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
 function toggled() {
@@ -44,7 +41,8 @@ function toggled() {
 }
 offer();
 theme.addEventListener("click", () => {
-  kept.theme = root.dataset.theme = isDark() ? "light" : "dark";
+  root.dataset.theme = isDark() ? "light" : "dark";
+  kept.set("theme", root.dataset.theme);
   toggled();
 });
 dim.addEventListener("change", toggled);
@@ -180,13 +178,15 @@ function tabs() {
 
 // ---- take it along
 
+const link = () => linkOf({ ...state, mechanisms: columns.names() });
+language.offer($("#language"), link);
 $("#copy").addEventListener("click", async () => {
-  const link = location.origin + location.pathname + location.search + (await linkOf({ ...state, mechanisms: columns.names() }));
-  history.replaceState(null, "", link);
+  const address = location.origin + location.pathname + location.search + (await link());
+  history.replaceState(null, "", address);
   try {
-    await navigator.clipboard.writeText(link);
+    await navigator.clipboard.writeText(address);
   } catch { // no permission, or a page without https
-    const box = make("textarea", { value: link });
+    const box = make("textarea", { value: address });
     document.body.append(box);
     box.select();
     const copied = document.execCommand("copy");
@@ -220,7 +220,7 @@ async function take(form) {
 
 const reading = $("#reading");
 reading.append(make("header", {}, make("h2", {}, "How to read this"), button("Close", "main", () => reading.close())),
-  make("div", { class: "inside words", innerHTML: given.reading }));
+  make("div", { class: "inside words", innerHTML: language.chosen(given.reading) }));
 for (const node of [$("#read"), ...document.querySelectorAll("button.read")]) node.addEventListener("click", () => reading.showModal());
 reading.addEventListener("click", (event) => { if (event.target === reading) reading.close(); });
 

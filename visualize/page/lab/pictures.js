@@ -111,6 +111,6 @@ export class Pictures {
       const most = Math.max(...probabilities);
       return `${this.columns.classes[probabilities.indexOf(most)]} (${percent(most)})`;
     };
-    return `A and B: ${both.map((column) => `${column.name} ${answer(there.get(column.key))}, ${answer(column)}`).join("; ")}.`;
+    return `A and B: ${both.map((column) => `${column.name} says ${answer(there.get(column.key))}, ${answer(column)}`).join("; ")}.`;
   }
 }

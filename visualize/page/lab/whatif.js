@@ -72,7 +72,7 @@ export class WhatIf {
     this.value.set(this.brush);
     if (name === OTHER) this.draw();
     const words = this.words(record, name);
-    if (this.text.textContent !== words) this.text.textContent = words;
+    if (this.said !== words) this.text.textContent = this.said = words;
   }
   scopes(record) { // all, and every place where one of the networks has attention
     const found = new Set(record.mechanisms.flatMap((column) => column.maps.filter(isAttention).map(({ tensor }) => placeOf(tensor))));

@@ -52,8 +52,9 @@ export class Detail {
     let made;
     try {
       const { html, placement, measured } = await this.engine.card(key);
-      made = [make("div", { class: "words", innerHTML: html }), make("div", { class: "numbers", innerHTML: placement + measured })];
+      made = [make("div", { class: "words", lang: "en", translate: false, innerHTML: html }), make("div", { class: "numbers", innerHTML: placement + measured })];
       made[0].querySelector("h1, h2, h3")?.remove(); // it stands above already
+      if (document.documentElement.lang !== "en") made.unshift(make("p", "note", "The explanation is in English."));
     } catch (error) {
       made = [make("p", {}, error.message, " ", button("Try again", "link", () => this.read(key)))];
     }

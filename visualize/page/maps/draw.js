@@ -1,6 +1,6 @@
 // From a panel of record.js to a picture: one canvas for each panel, whatever its kind.
 //
-//   drawPanel(canvas, panel, {view, picture, description, dark, width, page, hover}) -> {height, pages, over}
+//   drawPanel(canvas, panel, {view, picture, description, dark, width, page, hover, say}) -> {height, pages, over}
 //   drawThumb(canvas, values, [height, width], at, table)   a small picture: one pixel per number
 //   table(anchors) -> 256 colours                           anchors: description.colours[view.colours]
 //   colourOf(t, table) -> [r, g, b]                         t from 0 to 1
@@ -9,7 +9,7 @@
 //
 // `picture` is pixelsOf(record). `width` is in CSS pixels; the canvas takes the height that its kind needs, and as
 // many pixels as the screen has. `page` counts the pages of small pictures from 0. `hover` is what `hit` returned,
-// for this panel or another: the same place is framed in all of them.
+// for this panel or another: the same place is framed in all of them. `say` puts a name into the visitor's language.
 //
 // The colours are those of the map alone at every overlay but 0, so that legend and cells agree: the picture lies
 // over them as contour lines, the fainter the larger the overlay. At overlay 0 it is shown alone. A flat map has one
@@ -183,13 +183,13 @@ const DRAW = {
     if (marked) frameCell(context, view.query, rows, columns, box, false);
   },
   tiles(it) {
-    const { context, panel, inks, side, across, description } = it, over = Boolean(description.kinds[panel.kind].over);
+    const { context, panel, inks, side, across, description, say = String } = it, over = Boolean(description.kinds[panel.kind].over);
     it.shown.forEach(({ name, values, height, width }, i) => {
       const x = (i % across) * (side + GAP), y = Math.floor(i / across) * (side + NAME), box = [x, y, side, side];
       paint(it, values, height, width, box, over);
       it.regions.push({ kind: "places", name, box, over, tile: it.first + i });
       Object.assign(context, { fillStyle: inks.text, textBaseline: "bottom", textAlign: "left" });
-      context.fillText(name, x, y + side + NAME, side);
+      context.fillText(say(name), x, y + side + NAME, side);
       if (over && hovered(it)) frameCell(context, hovered(it), height, width, box, true);
     });
   },

@@ -4,6 +4,7 @@
 import { button, later, make } from "../elements.js";
 import { drawPanel, hit } from "./draw.js";
 import { isReplaced } from "../lab/whatif.js";
+import { translated } from "../language/language.js";
 import { describe, drawnAs, marks, queryOf, valueAt } from "./record.js";
 
 const WIDE = ["tiles", "bars", "curve", "areas"];
@@ -91,7 +92,7 @@ export class Figures {
       idOf(panel.values), panel.ends, panel.flat, idOf(picture), panel.others?.map(idOf)].join();
     if (look !== figure.look) {
       figure.look = look;
-      const { height, pages } = drawPanel(canvas, panel, { view, picture, description: this.description, dark, width, page, hover });
+      const { height, pages } = drawPanel(canvas, panel, { view, picture, description: this.description, dark, width, page, hover, say: translated });
       canvas.style.aspectRatio = `${width} / ${height}`;
       canvas.classList.toggle("pick", drawn !== "grid");
       if (["places", "grid"].includes(drawn)) canvas.tabIndex = 0;

@@ -68,8 +68,8 @@ export class Maps {
     const lacks = (column, i) => { // what one has not is said in its place
       const name = `${column.key} ${i}`, found = none.find(([each]) => each === column)?.[1];
       const words = found && !i ? `${column.name} has ${found.none}.` : "";
-      if (known.lacks.get(name)?.textContent !== words) known.lacks.set(name, make("p", "none-here lacks note", words));
-      return known.lacks.get(name);
+      if (known.lacks.get(name)?.words !== words) known.lacks.set(name, { words, node: make("p", "none-here lacks note", words) });
+      return known.lacks.get(name).node;
     };
     for (let i = 0; i < Math.max(of(one).length, of(other).length); i++) {
       const [a, b] = [of(one)[i], of(other)[i]], places = a && b && a[1].values && drawnAs(a[1]) === "places"; // channels of two networks have nothing to do with each other
@@ -96,9 +96,9 @@ export class Maps {
     return make("span", "heading", name, local && make("small", {}, local), column.random && make("i", {}, "random weights"));
   }
   words(known, section, block, none, record) {
-    const text = (node, words) => { if (node.textContent !== words) node.textContent = words; };
-    text(known.title, section.title);
-    text(known.text, section.text);
+    const said = section.title + section.text;
+    if (known.said !== said) known.title.textContent = section.title, known.text.textContent = section.text;
+    known.said = said;
     this.controls(known, section, block, record);
     const parts = [];
     for (const [column, { none: words, at }] of none) {
