@@ -21,6 +21,7 @@ OPERATIONS = {
     "largest": lambda x: F.max_pool2d(x, 3, 1, 1),
     "largest of four": lambda x: F.max_pool2d(x, 2),
     "convolution": lambda x: F.conv2d(x, WEIGHT, stride=2, padding=1),
+    "convolution with kernels of the picture": lambda x: F.conv2d(x, WEIGHT * x.mean(), stride=2, padding=1),
     "transposed convolution": lambda x: F.conv_transpose2d(
         x, WEIGHT.transpose(0, 1), stride=2, output_padding=1
     ),

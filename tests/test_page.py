@@ -871,7 +871,8 @@ def test_reading_is_one_click_away(visit: callable):
 
 ENGLISH = """() => { // what the page says in Latin letters, without code and formulas
   const OURS = "script, style, code, math, [translate=no]", said = [];
-  const both = NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT, walk = document.createTreeWalker(document, both);
+  const both = NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT;
+  const walk = document.createTreeWalker(document, both);
   while (walk.nextNode()) {
     const node = walk.currentNode, names = ["title", "aria-label", "aria-description", "placeholder"];
     if ((node.parentElement || node).closest(OURS)) continue;

@@ -175,25 +175,39 @@ def edit(
 
 
 def convolution_backward(grad, x, weight, bias, stride, padding, dilation, transposed, extra, groups, mask):
-    """A convolution's gradient for its input is a transposed convolution with the same weight.
-
-    That of a transposed one is a convolution. Of heavy weights it is one product with them as they lie, added
-    up: the engine's transposed convolution would turn them over in each run.
-    """
-    if mask[1]:
-        raise ExportError("its kernels depend on the picture, and their gradient has no counterpart in ONNX")
+    """The gradients of a convolution for its input and, where they depend on the picture, for its kernels."""
+    given = grad, x, weight, stride, padding, dilation
+    kernels = gradient_of_kernels(*given) if mask[1] and not transposed and groups == 1 else None
+    if mask[1] and kernels is None:
+        raise ExportError(
+            "the gradient of kernels that depend on the picture is not written for its convolutions"
+        )
     if transposed:
         usual = aten.convolution(grad, weight, None, stride, padding, dilation, False, (0, 0), groups)
-        return usual, None, None
+        return usual, kernels, None  # that of a transposed convolution is a convolution
+    return gradient_of_input(*given, groups), kernels, None
+
+
+def gradient_of_kernels(grad, x, weight, stride, padding, dilation) -> torch.Tensor:
+    read = F.unfold(x, weight.shape[2:], dilation, padding, stride)[0]  # of one picture: (C k k, h w)
+    return (grad[0].flatten(1) @ read.T).view_as(weight)
+
+
+def gradient_of_input(grad, x, weight, stride, padding, dilation, groups) -> torch.Tensor:
+    """A transposed convolution with the same weight.
+
+    Of heavy weights it is one product with them as they lie, added up: the engine's transposed convolution
+    would turn them over in each run.
+    """
     if weight.numel() >= HEAVY and weight.ndim == 4 and groups == 1:
         parts = (grad[0].flatten(1).T @ weight.flatten(1)).T[None]  # (1, C k k, h w)
-        return aten.col2im(parts, x.shape[2:], weight.shape[2:], dilation, padding, stride), None, None
+        return aten.col2im(parts, x.shape[2:], weight.shape[2:], dilation, padding, stride)
     lost = [
         x.shape[2 + i]
         - ((grad.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1)
         for i in range(weight.ndim - 2)
     ]
-    return aten.convolution(grad, weight, None, stride, padding, dilation, True, lost, groups), None, None
+    return aten.convolution(grad, weight, None, stride, padding, dilation, True, lost, groups)
 
 
 def slope(weight, var, eps, ndim) -> torch.Tensor:
