@@ -1,7 +1,6 @@
 """The page's record: what it holds, that its numbers are the recorded tensors, and what it refuses."""
 
 import base64
-import inspect
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from visualize.inspection.cam import METHODS
 from visualize.inspection.network import Map, NotFiniteError
 from visualize.inspection.network import inspect as inspect_network
 from visualize.record import compare as record
-from visualize.record.compare import affinity_row, compare_record, stream_record
+from visualize.record.compare import affinity_row, compare_record
 from visualize.record.display import description
 from visualize.record.encoding import decode, pack, pack_map, picture_of
 from visualize.record.kinds import KINDS, kind_of, scale_of, sharers, stays
@@ -235,17 +234,6 @@ def test_a_row_that_does_not_exist_is_refused(name, path, query):
     assert_plain_sentence(refusal)
 
 
-def test_columns_arrive_one_by_one(seven, checkpoints):
-    stream = stream_record(picture(), SEVEN)
-    assert inspect.isgenerator(stream)
-    first = next(stream)
-    assert checkpoints == ["plain"]
-    records = [first, *stream]
-    assert [len(partial["mechanisms"]) for partial in records] == [1, 2, 3, 4, 5, 6, 7]
-    assert [column["key"] for column in first["mechanisms"]] == ["plain"]
-    assert records[-1] == compare_record(picture(), SEVEN) == seven
-
-
 def test_order_target_and_method_are_as_asked():
     target = int(inspect_network(network("sk"), picture()).probabilities.argmin())  # not the predicted class
     found = compare_record(picture(), ("sk", "plain"), CLASSES[target], "LayerCAM")
@@ -274,7 +262,7 @@ def test_a_broken_checkpoint_is_named_and_the_rest_works(monkeypatch):
     broken = randomised("cbam")
     broken.fc.bias[3] = float("inf")
     monkeypatch.setattr(engine, "load_with_facts", load)
-    *_, found = stream_record(picture(), ["se", "plain", "cbam"])
+    found = compare_record(picture(), ["se", "plain", "cbam"])
     assert [column["key"] for column in found["mechanisms"]] == ["plain"]
     assert found["unavailable"] == [
         {"key": "se", "name": "Squeeze-and-Excitation", "reason": "The weights of se are an empty file."},
@@ -372,7 +360,7 @@ def assert_plain_sentence(refusal):
 )
 def test_each_wrong_argument_gets_one_plain_sentence(arguments, checkpoints):
     with pytest.raises(RequestError) as refusal:
-        stream_record(**{"image": picture(), "mechanisms": ["plain"], **arguments})  # before the first column
+        compare_record(**{"image": picture(), "mechanisms": ["plain"], **arguments})
     assert_plain_sentence(refusal)
     assert checkpoints == []
 

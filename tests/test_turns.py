@@ -1,12 +1,17 @@
 """Whose turn it is: order, places, fairness, and what happens when a visitor leaves."""
 
 import asyncio
+import base64
+import json
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
+from fastapi import Request
+from gradio.context import LocalContext
 
+from visualize import answers
 from visualize.answers import Lines, while_there
 from visualize.record.requests import RequestError
 from visualize.turns import Line, Waiting
@@ -207,3 +212,36 @@ async def test_a_stream_whose_listener_hangs_up_stops_its_work(work: Work):
     work.ends["b"].set()
     assert await line.run(lambda: "next") == "next"
     assert work.started == ["a", "b"] and [m["body"] for m in sent[1:]] == [b"a\n"]
+
+
+# ---- whose turn it is on a GPU that a Space lends
+
+
+@pytest.mark.parametrize("route", ["look", "row", "file"])
+def test_the_gpu_time_of_every_answer_is_that_of_its_visitor(route: str, monkeypatch):
+    body = {"image": base64.b64encode(bytes(3072)).decode(), "mechanisms": ["plain"], "mechanism": "plain"}
+    body |= {"target": "predicted", "cam": "GradCAM", "form": "json", "view": {}}
+    whose = []
+
+    def computed(*given: object, **settings: object) -> None:
+        whose.append(LocalContext.request.get())
+        raise RequestError("That is enough.")
+
+    for name in ("answer", "affinity_row", "column_or_reason"):
+        monkeypatch.setattr(answers, name, computed)
+
+    async def receive() -> dict:
+        if bodies:
+            return {"type": "http.request", "body": bodies.pop(), "more_body": False}
+        return await asyncio.Event().wait()  # the visitor waits
+
+    async def ask() -> None:
+        asked = Request({"type": "http", "method": "POST", "path": f"/{route}", "headers": []}, receive)
+        with suppress(RequestError):
+            answer = await getattr(answers.Answers(), route)(asked)
+            async for _ in answer.body_iterator:
+                pass
+        assert [one.request for one in whose] == [asked]
+
+    bodies = [json.dumps(body).encode()]
+    asyncio.run(ask())

@@ -187,7 +187,6 @@ class Answers:
         target, cam = asked.get("target", "predicted"), asked.get("cam", "GradCAM")
         check_comparison(picture, names, target, cam)
         random, replacement = asked.get("random") is True, replacement_of(asked.get("replace"))
-        LocalContext.request.set(gr.Request(request))  # whose GPU time it is, on a Space that lends one
         settings = {"random_weights": random, "replacement": replacement}
         jobs = [partial(answer, name, picture, target, cam, **settings) for name in names]
         return Lines(self._look(jobs, partial(record_of, picture, target, cam)))
@@ -293,11 +292,12 @@ def line_of(**what: object) -> str:
 
 
 async def asked_in(request: Request) -> dict:
-    """The JSON object that a request sends.
+    """The JSON object that a request sends, whose visitor is named for a Space that lends GPU time.
 
     Raises:
         RequestError: it sends something else.
     """
+    LocalContext.request.set(gr.Request(request))
     try:
         found = json.loads(await request.body())
     except (ValueError, RecursionError):

@@ -10,7 +10,6 @@ is checked before any pixel is decoded. Our limits are narrower than Pillow's ow
 apart, once the picture is small.
 """
 
-import base64
 import io
 import os
 import re
@@ -29,7 +28,6 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 SIDE = 32  # of the picture that the networks see, in pixels
-THUMBNAIL_SIDE = 320  # longest side, in pixels
 KEPT_SIDE = 1024  # longest side of a loaded picture, in pixels
 MAX_BYTES = 20 * 2**20  # of a file
 MAX_SIDE = 65_535  # in pixels, as in JPEG and GIF: Pillow keeps a pointer for each row
@@ -213,15 +211,6 @@ def to_network(image: Image.Image, crop: str | tuple[float, float, float] = "cen
         side = min(side, most)
         left, top = min(max(left, 0), width - side), min(max(top, 0), height - side)
     return image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-
-
-def thumbnail(image: Image.Image) -> dict:
-    """A small copy of a loaded picture for a page: {"data": its URL, "width", "height" of the picture}."""
-    small, file = image.copy(), io.BytesIO()
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    small.save(file, "WEBP", quality=80, lossless=max(image.size) <= SIDE)
-    data = base64.b64encode(file.getvalue()).decode()
-    return {"data": f"data:image/webp;base64,{data}", "width": image.width, "height": image.height}
 
 
 def _square(crop: object) -> tuple[int, int, int]:

@@ -32,16 +32,14 @@ def is_unusual(evidence: float, facts: dict) -> bool | None:
     return None if threshold is None else evidence < threshold
 
 
-def sentence(unusual: list[bool | None], pending: int = 0) -> str | None:
+def sentence(unusual: list[bool | None]) -> str | None:
     """What the page says when most networks find a picture unusual; None when there is nothing to say.
 
     Args:
         unusual: what each network finds (see `is_unusual`); None takes no part.
-        pending: how many networks have not answered yet. While they could still turn the majority nothing is
-            said, so that the sentence never has to be taken back.
     """
     known = [finding for finding in unusual if finding is not None]
-    if 2 * sum(known) <= len(known) + pending:
+    if 2 * sum(known) <= len(known):
         return None
     them, who = "these networks know", f"{sum(known)} of {len(known)} find"
     if len(known) == 1:

@@ -26,7 +26,6 @@ before they were stretched to 0..1.
 """
 
 import base64
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -67,40 +66,12 @@ def compare_record(
         RequestError: any other argument.
         ReplacementError: the replacement does not fit into one of the networks.
     """
-    *_, record = stream_record(image, mechanisms, target, cam, random_weights, replacement=replacement)
-    return record
-
-
-def stream_record(
-    image: Image.Image,
-    mechanisms: list[str],
-    target: str = "predicted",
-    cam: str = "GradCAM",
-    random_weights: bool = False,
-    on_gpu: bool = True,
-    replacement: Replacement | None = None,
-) -> Iterator[dict]:
-    """Like `compare_record`, as it grows: one record per mechanism, each with one more column than the last.
-
-    The arguments are checked at once, before the first record is asked for. `on_gpu`: use a GPU if there is.
-    """
     check_request(image, mechanisms, target, cam)
-    return _stream(image, mechanisms, target, cam, random_weights, on_gpu, replacement)
-
-
-def _stream(
-    image: Image.Image,
-    mechanisms: list[str],
-    target: str,
-    cam: str,
-    random_weights: bool,
-    on_gpu: bool,
-    replacement: Replacement | None,
-) -> Iterator[dict]:
-    answers = []
-    for name in mechanisms:
-        answers.append(answer(name, image, target, cam, random_weights, on_gpu, replacement))
-        yield record_of(image, target, cam, answers, len(mechanisms) - len(answers), replacement)
+    asked = image, target, cam
+    answers = [
+        answer(name, *asked, random_weights=random_weights, replacement=replacement) for name in mechanisms
+    ]
+    return record_of(*asked, answers, replacement=replacement)
 
 
 def record_of(
@@ -108,10 +79,9 @@ def record_of(
     target: str,
     cam: str,
     answers: list[dict],
-    pending: int = 0,
     replacement: Replacement | None = None,
 ) -> dict:
-    """The record of what some networks answered (`answer`), while `pending` others have not."""
+    """The record of what some networks answered (`answer`)."""
     columns = [found for found in answers if "maps" in found]
     return {
         "version": 1,
@@ -122,7 +92,7 @@ def record_of(
         "replace": replacement.facts if replacement else None,
         "mechanisms": columns,
         "unavailable": [found for found in answers if "maps" not in found],
-        "unlike": sentence([shown["unusual"] for shown in columns], pending),
+        "unlike": sentence([shown["unusual"] for shown in columns]),
     }
 
 
