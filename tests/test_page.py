@@ -273,6 +273,33 @@ def test_a_click_at_a_glance_opens_that_block(visit: callable):
 
 
 @pytest.mark.browser
+def test_arrow_keys_walk_over_the_glance_as_it_looks(visit: callable):
+    """Up and down go to what stands there, also where a row has pictures of two blocks only."""
+    focus = "() => [document.activeElement.closest('.row').dataset.key, document.activeElement.dataset.block]"
+    seen = visit()
+    seen.page.locator('#glance [data-key="se"] [data-block="layer3.1"]').focus()
+    walked = []
+    for key in (
+        "ArrowDown",
+        "ArrowDown",
+        "ArrowDown",
+        "ArrowLeft",
+        "ArrowUp",
+        "ArrowUp",
+        "ArrowUp",
+        "Home",
+        "End",
+    ):
+        seen.page.keyboard.press(key)
+        walked.append(" ".join(seen.page.evaluate(focus)))
+    assert walked == [
+        *("non_local layer3.1", "self_attention layer3.1", "cbam layer3.1", "cbam layer3.0"),
+        *("self_attention layer2.1", "non_local layer2.1", "se layer2.1", "se layer1.0", "danet layer3.1"),
+    ]
+    assert seen.page.locator('#glance .thumb[tabindex="0"]').count() == 1
+
+
+@pytest.mark.browser
 def test_at_a_glance_shows_the_true_values(visit: callable, client: Client):
     record = client.predict(handle_file(CAT), ["cbam"], api_name="/compare")
     maps = {found["tensor"]: found for found in record["mechanisms"][0]["maps"]}

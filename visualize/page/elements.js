@@ -30,17 +30,24 @@ export const kept = { // for the next visit; a frame of another site may not kee
   set(key, value) { try { localStorage.setItem(key, value); } catch { /* for this visit only */ } },
 };
 
-// One tab stop for many: the arrow keys walk among the children that `parts` finds, Home and End go to the ends.
-// `across`: how many stand side by side, so that up and down walk, too.
-export function roving(root, parts, across = () => Infinity) {
+// One tab stop for many: the arrow keys walk among the parts that `parts` finds, left and right in their order, up and
+// down to the nearest of the next line; Home and End go to the ends.
+export function roving(root, parts) {
   root.addEventListener("keydown", (event) => {
-    const all = parts(), at = all.indexOf(document.activeElement), wide = across();
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, ArrowDown: at + wide, ArrowUp: at - wide, Home: 0, End: all.length - 1 }[event.key];
-    if (at < 0 || !all[to]) return;
+    const all = parts(), from = document.activeElement, at = all.indexOf(from);
+    const to = at >= 0 && { ArrowRight: () => all[at + 1], ArrowLeft: () => all[at - 1], ArrowDown: () => beyond(all, from, 1),
+      ArrowUp: () => beyond(all, from, -1), Home: () => all[0], End: () => all.at(-1) }[event.key]?.();
+    if (!to) return;
     event.preventDefault();
-    for (const part of all) part.tabIndex = part === all[to] ? 0 : -1;
-    all[to].focus();
+    for (const part of all) part.tabIndex = part === to ? 0 : -1;
+    to.focus();
   });
+}
+function beyond(all, from, way) { // below it, or above it
+  const centre = (part) => { const box = part.getBoundingClientRect(); return { part, x: box.x + box.width / 2, y: box.y + box.height / 2 }; };
+  const { x, y } = centre(from), far = (one) => [Math.abs(one.y - y), Math.abs(one.x - x)].map(Math.round);
+  const others = all.map(centre).filter((one) => way * (one.y - y) > from.offsetHeight / 2);
+  return others.map((one) => [...far(one), one.part]).sort(([a, b], [c, d]) => a - c || b - d)[0]?.[2];
 }
 export function oneStop(parts) {
   const kept = parts.find((part) => part.tabIndex === 0) || parts[0];

@@ -37,7 +37,7 @@ export function gallery(state, engine, columns, titles) {
       for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.textContent = words; });
       return node;
     }));
-    roving(list, () => [...list.children], () => getComputedStyle(list).gridTemplateColumns.split(" ").length);
+    roving(list, () => [...list.children]);
     oneStop([...list.children]);
   }
   function sentence({ index, label, answers }) { // "Test picture 12, a bird: 5 say cat (Plain, SE, ...), 3 say bird (...)"

@@ -21,7 +21,7 @@ export class Glance {
     this.head = make("div", { class: "row heads", "aria-hidden": "true" }, make("span", "who", "Network"), make("span", "answer", "Answer"),
       make("span", { class: "thumbs" }, ...heads));
     this.list.append(this.head);
-    roving(this.list, () => this.thumbs(), () => this.thumbs().filter((one) => one.parentNode === document.activeElement.parentNode).length || 1);
+    roving(this.list, () => this.thumbs());
     this.inView = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         const row = this.rows.get(target.dataset.key);
