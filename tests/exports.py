@@ -43,7 +43,8 @@ def main() -> None:
         start = start_of((site / "index.html").read_text())
         graphs = json.loads((site / start["site"]["networks"]).read_text())["networks"]
         reasons = {row["key"]: row["reason"] for row in start["mechanisms"]}
-        print("| network | records | CAMs | graph, kB | reason if not |\n|---|---:|---:|---:|---|")
+        print("| network | records | CAMs | graph, kB | reason if not |")
+        print("|---|---:|---:|---:|---|", flush=True)
         with sync_playwright() as playwright, launched(playwright) as browser, given_out(site) as address:
             page = browser.new_page()
             page.goto(address)
@@ -56,7 +57,7 @@ def main() -> None:
                 try:
                     column = look(page, moved("cat"), (name,))[name]
                 except (Error, AssertionError) as error:  # the engine fails, or says that it cannot
-                    print(f"| {name} | | | {size:.0f} | {str(error).strip().splitlines()[0]} |", flush=True)
+                    print(f"| {name} | | | {size:.0f} | {str(error).partition(chr(10))[0]} |", flush=True)
                     continue
                 apart, cams = differences(column, inspect(restore(name, checkpoints), moved("cat")))
                 print(f"| {name} | {apart:.1e} | {max(cams):.1e} | {size:.0f} | |", flush=True)

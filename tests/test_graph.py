@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from models.replacements import Attention
-from visualize.site.graph import RULES, give_each_its_own
+from visualize.inspection.untrained import untrained
+from visualize.site.graph import RULES, give_each_its_own, joint
 
 WEIGHT = torch.linspace(-1, 1, 6 * 4 * 3 * 3).view(6, 4, 3, 3)
 OPERATIONS = {
@@ -19,6 +20,7 @@ OPERATIONS = {
     "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     "bilinear, corners": lambda x: F.interpolate(x, (5, 7), mode="bilinear", align_corners=True),
     "largest": lambda x: F.max_pool2d(x, 3, 1, 1),
+    "largest of a part": lambda x: F.adaptive_max_pool2d(x, (4, 3)),
     "largest of four": lambda x: F.max_pool2d(x, 2),
     "convolution": lambda x: F.conv2d(x, WEIGHT, stride=2, padding=1),
     "convolution with kernels of the picture": lambda x: F.conv2d(x, WEIGHT * x.mean(), stride=2, padding=1),
@@ -70,3 +72,11 @@ def test_bounds_are_floats_for_the_exporter():
     graph = make_fx(lambda x: attention.fit(x))(torch.ones(1, 2, 1, 1))
     (clamp,) = [node for node in graph.graph.nodes if "clamp" in str(node.target)]
     assert [type(bound) for bound in clamp.args[1:]] == [float, float]
+
+
+def test_records_of_whole_numbers_leave_as_floats():
+    """PSConv's pattern says how far each channel's taps are spread."""
+    network = untrained("psconv")
+    state = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
+    inputs, function = joint(network, state, {})
+    assert {found.dtype for found in function(*inputs.values())} == {torch.float32}

@@ -77,7 +77,7 @@ def text_of(picture: Image.Image) -> str:
 def look(page: Page, picture: Image.Image, names: tuple[str, ...], **options: object) -> dict[str, dict]:
     """name -> the column that the browser makes."""
     found = page.evaluate(ASK, ["look", text_of(picture), names, options])
-    assert found["unavailable"] == []
+    assert found["unavailable"] == [], found["unavailable"]
     return {column["key"]: column for column in found["columns"]}
 
 

@@ -128,7 +128,7 @@ def joint(
         explained = target + (1 - target.sum()) * predicted
         outputs = [seen[f"{block}.output"].tensor for block in BLOCKS]
         gradients = torch.autograd.grad((logits * explained).sum(), outputs)
-        rest = [one.tensor.detach() for path, one in seen.items() if not is_block(path)]
+        rest = [one.tensor.detach().float() for path, one in seen.items() if not is_block(path)]
         return logits.detach(), *(one.detach() for one in outputs), *gradients, *rest
 
     return inputs | {f"weight.{i}": value for i, value in enumerate(state.values())}, function
@@ -262,6 +262,17 @@ def bilinear_backward(grad, output_size, input_size, align_corners, *scales):
     return resized_back(grad, input_size[2:], linear)
 
 
+def adaptive_max_pool(x, sizes):
+    kernel = [side // size for side, size in zip(x.shape[2:], sizes)]
+    if [side * size for side, size in zip(kernel, sizes)] != list(x.shape[2:]):
+        raise ExportError("maxima over windows that overlap are not written")
+    return aten.max_pool2d_with_indices(x, kernel, kernel)
+
+
+def adaptive_max_pool_backward(grad, x, indices):
+    return max_pool_backward(grad, x, None, None, None, None, None, indices)
+
+
 def max_pool_backward(grad, x, kernel, stride, padding, dilation, ceil_mode, indices):
     flat = torch.zeros_like(x).flatten(2)
     return flat.scatter_add(2, indices.flatten(2), grad.flatten(2)).view_as(x)
@@ -296,6 +307,8 @@ RULES = get_decompositions(
     aten.upsample_nearest2d_backward.default: nearest_backward,
     aten.upsample_bilinear2d_backward.default: bilinear_backward,
     aten.max_pool2d_with_indices_backward.default: max_pool_backward,
+    aten.adaptive_max_pool2d.default: adaptive_max_pool,
+    aten.adaptive_max_pool2d_backward.default: adaptive_max_pool_backward,
     aten.native_batch_norm.default: batch_norm,
     aten.native_batch_norm_backward.default: batch_norm_backward,
 }
