@@ -901,7 +901,7 @@ ENGLISH = """() => { // what the page says in Latin letters, without code and fo
   const both = NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT;
   const walk = document.createTreeWalker(document, both);
   while (walk.nextNode()) {
-    const node = walk.currentNode, names = ["title", "aria-label", "aria-description", "placeholder"];
+    const node = walk.currentNode, names = ["title", "aria-label", "placeholder", "data-label"];
     if ((node.parentElement || node).closest(OURS)) continue;
     if (node.data === undefined) said.push(...names.map((name) => node.getAttribute(name) || ""));
     else said.push(node.data);

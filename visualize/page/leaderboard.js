@@ -267,6 +267,7 @@ function tableOf(block, follow) {
   }
   const row = node("tr");
   row.setAttribute("role", "row");
+  row.dataset.label = "Sort by"; // as a phone shows it
   for (const column of columns) {
     const part = node("button", "", column.head), head = node("th", column.text ? "text" : "", part);
     part.type = "button";
