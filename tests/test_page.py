@@ -136,6 +136,8 @@ def edition(request: pytest.FixtureRequest) -> str:
 
 
 both = pytest.mark.parametrize("edition", ["server", "static"], indirect=True)
+LATER = pytest.param("static", marks=pytest.mark.long)  # with `-m long`
+both_at_length = pytest.mark.parametrize("edition", ["server", LATER], indirect=True)
 
 
 @pytest.fixture
@@ -217,6 +219,7 @@ def test_a_first_visit_is_small(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_a_part_that_fails_does_not_stop_the_others(visit: callable):
     seen = visit()
     seen.page.evaluate(
@@ -232,6 +235,7 @@ def test_a_part_that_fails_does_not_stop_the_others(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_a_part_that_cannot_be_fetched_is_named(visit: callable):
     seen = visit()
     seen.page.route("**/gallery.js", lambda route: route.abort())
@@ -261,6 +265,7 @@ def test_block_and_looks_need_no_computation(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_a_click_at_a_glance_opens_that_block(visit: callable):
     seen = visit()
     seen.page.locator('#glance [data-key="cbam"] [data-block="layer3.1"]').click()
@@ -273,6 +278,7 @@ def test_a_click_at_a_glance_opens_that_block(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_arrow_keys_walk_over_the_glance_as_it_looks(visit: callable):
     """Up and down go to what stands there, also where a row has pictures of two blocks only."""
     focus = "() => [document.activeElement.closest('.row').dataset.key, document.activeElement.dataset.block]"
@@ -341,6 +347,7 @@ def test_click_moves_the_mark(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_large_map_is_fetched_once_and_old_pictures_stay(visit: callable):
     seen = visit()
     matrix = seen.page.locator('#maps [data-kind="matrix"] canvas').first
@@ -406,6 +413,7 @@ def test_hover_reads_the_same_place_everywhere(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_a_channel_has_a_meaning_in_its_own_network_only(visit: callable):
     seen = visit()
     curve = seen.page.locator('#maps [data-kind="channel"][data-mechanism="se"] canvas')
@@ -463,6 +471,7 @@ def blank(server: str, browser: Browser) -> Iterator[Page]:
 
 
 @pytest.mark.browser
+@both_at_length
 def test_what_a_camera_and_a_designer_leave_in_a_file(visit: callable, tmp_path: Path):
     seen = visit()
     picture = Image.new("RGB", (60, 40), "red")
@@ -544,6 +553,7 @@ PASTE = """(bytes) => {
 
 
 @pytest.mark.browser
+@both_at_length
 def test_a_picture_can_be_pasted_or_chosen(visit: callable):
     seen = visit()
     seen.page.evaluate(PASTE, list(SHIP.read_bytes()))
@@ -572,6 +582,7 @@ def test_what_needs_https_is_not_offered_without(server: str, browser: Browser):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_the_camera_of_a_computer(visit: callable):
     seen = visit()
     page, before = seen.page, seen.canvases("cam")
@@ -643,6 +654,7 @@ PRESS = """(node, keys) => {
 
 
 @pytest.mark.browser
+@both_at_length
 def test_two_networks_take_three_clicks_and_no_new_computation(visit: callable):
     seen = visit()
     seen.page.locator("#open-chooser").click()
@@ -690,6 +702,7 @@ def test_only_missing_networks_are_asked_for(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_all_none_and_pairs(visit: callable):
     seen = visit()
     seen.page.locator("#open-chooser").click()
@@ -862,6 +875,7 @@ def test_cards_of_all_mechanisms_are_on_the_page(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_all_ten_answers_under_the_pointer_and_by_keyboard(visit: callable):
     seen = visit()
     row = seen.page.locator('#glance .row[data-key="se"]')
@@ -1021,6 +1035,7 @@ CUT = "#view=2&picture=cat&networks=plain,se&class=predicted&cam=GradCAM&block=l
 
 
 @pytest.mark.browser
+@both_at_length
 @pytest.mark.parametrize(
     "link",
     [
@@ -1069,6 +1084,7 @@ def test_files_to_take_along(visit: callable, tmp_path: Path):
 
 
 @pytest.mark.browser
+@both_at_length
 @pytest.mark.parametrize("scale", ["fixed", "shared", "own"])
 def test_scale_is_fixed_or_shared_or_own(visit: callable, scale: str):
     seen = visit()
@@ -1124,6 +1140,7 @@ def test_keys_and_words_for_who_cannot_see(visit: callable, client: Client):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_few_tabs_to_the_first_map(visit: callable):
     seen = visit()
     seen.page.keyboard.press("Tab")
@@ -1142,6 +1159,7 @@ def test_few_tabs_to_the_first_map(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
 def test_nothing_is_barred_to_anybody(visit: callable, width: int, scheme: str):
     """No serious violation that axe-core finds, on the page, in the chooser, and in a single view."""
@@ -1266,6 +1284,7 @@ def test_phone(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 @pytest.mark.parametrize("width", [1920, 2560])
 def test_a_wide_window_has_the_page_in_its_middle(visit: callable, width: int):
     seen = visit(width, 1080)
@@ -1276,6 +1295,7 @@ def test_a_wide_window_has_the_page_in_its_middle(visit: callable, width: int):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_every_text_can_be_read(visit: callable):
     seen = visit(1024, 768)
     small = seen.page.evaluate("""() => [...document.querySelectorAll("body *")].filter((node) =>
@@ -1306,6 +1326,7 @@ def test_light_and_dark(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_paper_collides_nowhere(visit: callable):
     seen = visit(794, 1123)  # A4 at 96 dpi
     seen.page.emulate_media(media="print")
@@ -1326,6 +1347,7 @@ def test_paper_collides_nowhere(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
 def test_paper_is_light(visit: callable):
     """Also where the visitor, or the system, wants the page dark."""
     light = visit(794, 1123)
@@ -1384,6 +1406,7 @@ WATCHED = """async (pixels) => { // what columns say, of networks that answer at
 
 
 @pytest.mark.browser
+@both_at_length
 def test_a_warning_belongs_to_its_picture_and_a_part_that_failed_may_be_asked_for_again(visit: callable):
     *unlike, failed, part = visit().page.evaluate(WATCHED, [7, 9])
     assert unlike == ["strange", None, "strange", None]
