@@ -14,11 +14,13 @@ from threading import Lock
 
 import safetensors
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+PATIENCE = 60  # seconds; another process that writes needs less than one
 LEVELS = 127  # on each side of zero
 SCALE = ".scale"
 MOST_FACTS = 2**20  # bytes of a JSON file that are read
@@ -99,12 +101,19 @@ def add_facts(name: str, measured: dict, sha256: str, folder: Path = CHECKPOINTS
     """Writes what was measured of some weights into the JSON, beside whatever stands there by now: all of it.
 
     Raises:
-        CheckpointError: the weights are others by now.
+        CheckpointError: the weights are others by now, or another process does not let go of the file.
     """
-    facts = read_facts(name, folder)
-    if facts["sha256"] != sha256:
-        raise CheckpointError(f"The weights of {name} changed while they were measured.")
-    write_facts(name, facts | measured, folder)
+    lock = FileLock(folder / f".{name}.json.lock.tmp", timeout=PATIENCE)  # git ignores it by its ending
+    try:
+        with lock:  # of two processes that read and then wrote, one would lose what it measured
+            facts = read_facts(name, folder)
+            if facts["sha256"] != sha256:
+                raise CheckpointError(f"The weights of {name} changed while they were measured.")
+            write_facts(name, facts | measured, folder)
+    except Timeout as error:
+        raise CheckpointError(
+            f"Another process holds {lock.lock_file}: try again when it has ended."
+        ) from error
     return facts | measured
 
 

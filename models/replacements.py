@@ -102,7 +102,7 @@ class Attention:
         """The nearest gates within the bounds; shares that sum to one, equal ones where nothing is left."""
         if self.role == "gate":
             return values.clamp(*map(float, self.bounds))
-        values = values.clamp(min=0)
+        values = values.clamp(0.0, torch.finfo(values.dtype).max / self.choices)  # whose sum is finite
         total = values.sum(self.over_dims, keepdim=True)
         return torch.where(total > 0, values / total, torch.full_like(values, 1 / self.choices))
 
@@ -261,9 +261,10 @@ def derangement(count: int) -> torch.Tensor:
     """
     if count < 2:
         raise ValueError("One picture alone has no other picture: give two or more.")
-    cycle = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    order = torch.empty_like(cycle)
-    order[cycle] = cycle.roll(1)
+    with torch.inference_mode(False):  # it is kept, and the next one may need gradients
+        cycle = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        order = torch.empty_like(cycle)
+        order[cycle] = cycle.roll(1)
     return order
 
 

@@ -79,6 +79,21 @@ def test_every_entry_has_a_card(tmp_path):
         assert ("not trained yet" in cards.figures(name, tmp_path)) == (name in metadata.networks())
 
 
+def fixed(text: str) -> list[str]:
+    """What is the same in every language: formulas and code, and where the paragraphs end."""
+    found = re.findall(r"\$\$.+?\$\$|\$.+?\$|`.+?`|\n\n+", text.strip(), re.DOTALL)
+    return ["".join(part.split()) for part in found]
+
+
+@pytest.mark.parametrize("language", [file.stem for file in cards.EXPLANATIONS.glob("*.md")])
+def test_an_explanation_in_another_language_has_the_same_formulas(language):
+    assert set(cards.explanations(language)) == set(CATALOGUE)
+    for name, text in cards.explanations(language).items():
+        assert fixed(text) == fixed(CATALOGUE[name].explanation), name
+        assert cards.card(name, language).count(cards.SHAPES[language]) == 1
+    assert cards.languages("se") == ["en", language]
+
+
 def test_a_repaired_checkpoint_is_seen_without_a_restart(tmp_path):
     assert metadata.fault("se", tmp_path) == "se is not trained yet."
     save(network("se"), "se", FACTS, tmp_path)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import pictures, randomise
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as safetensors_bytes
@@ -376,6 +377,18 @@ def test_interrupted_between_the_two_files(network, folder, monkeypatch):
         checkpoint.restore("se", folder)
     checkpoint.save(other, "se", {}, folder)
     checkpoint.restore("se", folder)
+
+
+def test_what_two_processes_measure_at_once_is_all_kept(network, folder, monkeypatch):
+    checkpoint.save(network, "se", {}, folder)
+    sha256 = checkpoint.read_facts("se", folder)["sha256"]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: checkpoint.add_facts("se", {f"fact{i}": i}, sha256, folder), range(40)))
+    facts = checkpoint.read_facts("se", folder)
+    assert [facts.get(f"fact{i}") for i in range(40)] == list(range(40))
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.05)
+    with FileLock(folder / ".se.json.lock.tmp"), pytest.raises(CheckpointError, match="Another process"):
+        checkpoint.add_facts("se", {"more": 1}, sha256, folder)
 
 
 # Loading.

@@ -248,6 +248,23 @@ def test_other_weights_are_measured_afresh(wired):
     assert averages.read("se", "of others", wired).images == second["training_images"]
 
 
+def test_a_trial_does_not_replace_a_measurement(wired):
+    evidence.measure("se", wired, quiet=True)
+    whole, kept = (wired / "se.json").read_bytes(), averages.file_of("se", wired).read_bytes()
+    with pytest.raises(CheckpointError, match="measured on 64 images already"):
+        evidence.measure("se", wired, 10, quiet=True)
+    assert (wired / "se.json").read_bytes() == whole and averages.file_of("se", wired).read_bytes() == kept
+
+
+def test_rows_that_stopped_between_two_parts_are_counted_afresh(wired, monkeypatch):
+    """Such as after another size of the parts: they would be judged by what they had counted."""
+    whole = evidence.measure("se", wired, quiet=True)
+    facts = read_facts("se", wired)
+    facts["evidence"]["replacements"][0] |= {"counted": 3, "right": 0}
+    write_facts("se", facts, wired)
+    assert evidence.measure("se", wired, quiet=True) == whole
+
+
 def test_weights_that_change_meanwhile(wired, monkeypatch):
     count = evidence.count
 
@@ -430,3 +447,6 @@ def test_the_command(tiny_cifar, tmp_path, monkeypatch, capsys):
     assert readme.read_text() == f"a\n<!-- evidence -->\n{printed}<!-- /evidence -->\n"
     with pytest.raises(SystemExit, match="plain is not trained yet"):
         run("plain")
+    with pytest.raises(SystemExit, match="2"):
+        run("danet", "--images", "1")
+    assert "at least 2" in capsys.readouterr().err

@@ -336,6 +336,13 @@ def test_the_caption_says_what_was_asked_for():
     assert "random weights, not trained" in words
 
 
+def test_the_caption_says_where_the_marked_place_is_on_every_grid():
+    words = " ".join(words_of(drawn(("fpt",), at(query=(14, 20)))).split())
+    assert "marked place in row 11, column 8 of 16 × 16 and row 6, column 4 of 8 × 8" in words
+    words = " ".join(words_of(drawn(("se",), at())).split())
+    assert "marked place" not in words
+
+
 def test_many_networks_are_wrapped_into_bands():
     made = everything()
     tops = [round(axes_of(made, f"{name}/layer3.1.cam").bbox.y0) for name in EVERY_KIND]

@@ -959,6 +959,7 @@ def test_the_page_speaks_chinese_too(visit: callable):
     look()
     page.locator("#glance .name").first.click()
     look()
+    assert "看什么。" in page.locator("#detail .words").inner_text()
     assert left == set()
     page.keyboard.press("Escape")
     page.locator("#language").click()

@@ -157,6 +157,21 @@ def test_a_derangement_has_no_fixed_point_and_repeats(count):
     assert torch.equal(order, derangement(count))
 
 
+def test_an_order_drawn_without_gradients_serves_those_who_need_them():
+    derangement.cache_clear()
+    with torch.inference_mode():
+        derangement(5)
+    assert not derangement(5).is_inference()
+
+
+def test_shares_painted_beyond_all_measure_still_sum_to_one():
+    each, t = made_up(("b q k", "share", "k", (0, 1), (2, 4)))
+    painted = torch.full((2, 4), torch.nan)
+    painted[0, :2] = 3e38
+    found = edited(each, t, "by hand", by_hand={each.path: painted})
+    torch.testing.assert_close(found[0, 0], torch.tensor([0.5, 0.5, 0, 0]))
+
+
 def test_one_alone_cannot_be_deranged():
     with pytest.raises(ValueError, match="two or more"):
         derangement(1)

@@ -354,9 +354,8 @@ def test_a_picture_that_the_browser_cannot_read(server: str):
 
 def test_a_card(server: str):
     found = web.get(f"{server}card/cbam").json()
-    assert (
-        "<math" in found["html"] and found["placement"].startswith("<svg") and "<table>" in found["measured"]
-    )
+    assert "<math" in found["html"]["en"] and "通道门控" in found["html"]["zh"]
+    assert found["placement"].startswith("<svg") and "<table>" in found["measured"]
 
 
 def test_evidence_that_nobody_measured_is_null(server: str):

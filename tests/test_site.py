@@ -25,6 +25,7 @@ from tests.static import COMPUTED, TRAINED, given_out
 from visualize.export.column import all_maps
 from visualize.inspection.cam import METHODS
 from visualize.inspection.network import Inspection, inspect
+from visualize.inspection.replaced import Replacement
 from visualize.inspection.untrained import EXAMPLES
 from visualize.record.encoding import decode
 
@@ -243,14 +244,26 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
     whole = {"name": "level", "scope": EVERYWHERE, "strength": 1}
     picked = script, [text_of(picture), COMPUTED, "json", whole | {"only": "se"}]
     report = json.loads(bytes(page.evaluate(*picked)[1]))
-    assert report["settings"]["replace"] == whole
+    assert report["settings"]["replace"] == Replacement("level", only="se").whole
     other, se = report["networks"]
     assert "before" not in other
     assert [*se["before"].values()] == pytest.approx(numbers["se/probabilities"].tolist(), abs=CLOSE)
     assert se["probabilities"] != se["before"] and se["replace_note"] is None
     _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", whole])
     replaced = np.load(io.BytesIO(bytes(content)))
-    assert str(replaced["replaced"]) == "level, everywhere"
+    assert str(replaced["replaced"]) == Replacement("level").words == "level, everywhere"
+    path, other = "layer2.1.refine.gate", moved("cat")
+    asked = whole | {"name": "by hand", "only": "se", "by_hand": {path: {"3": 0.25}}}
+    _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", asked])
+    by_hand = Replacement("by hand", by_hand=((path, ((3, 0.25),)),), only="se")
+    assert str(np.load(io.BytesIO(bytes(content)))["replaced"]) == by_hand.words
+    another = {"name": "another picture's", "other": text_of(other)}
+    for wanted, given in (
+        (by_hand, asked),
+        (Replacement("another picture's", other=other.tobytes()), whole | another),
+    ):
+        report = json.loads(bytes(page.evaluate(script, [text_of(picture), ("se",), "json", given])[1]))
+        assert report["settings"]["replace"] == wanted.whole
     assert (replaced["se/before"] == numbers["se/probabilities"]).all()
     assert replaced["se/probabilities"] == pytest.approx([*se["probabilities"].values()], abs=1e-6)
 

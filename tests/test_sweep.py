@@ -117,6 +117,14 @@ def test_a_failure_is_reported_and_the_others_go_on(runs, folder, capsys):
     assert runs.begun[5:] == ["se"]
 
 
+def test_a_full_disk_does_not_end_the_others(runs, folder, monkeypatch):
+    runs.scripts = {"se": FAILS}
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(sweep, "note", lambda *given: (_ for _ in ()).throw(full))
+    assert run(NAMES, folder) == {"se": "The data is gone."}
+    assert sorted(file.stem for file in folder.iterdir()) == sorted(set(NAMES) - {"se"})
+
+
 def test_the_deadline_stops_and_a_second_call_finishes(runs, folder):
     runs.scripts = {"se": HANGS}
     started = time.monotonic()

@@ -259,6 +259,30 @@ def test_predictions_come_back_and_leave_the_others(folder):
     assert (folder / predictions.FILE).read_bytes() == before  # the same figures give the same bytes
 
 
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), ValueError("cut off")])
+def test_predictions_that_cannot_be_read_are_not_replaced(folder, monkeypatch, fault):
+    """Some may be of networks whose weights do not ship: nobody could measure them again."""
+    facts = write(folder, "plain", right(range(50)))
+    before = (folder / predictions.FILE).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions.np, "load", lambda file: (_ for _ in ()).throw(fault))
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            predictions.store("se", LABELS, LABELS, facts, folder)
+        assert predictions.read("plain", facts, folder) is None
+    assert (folder / predictions.FILE).read_bytes() == before
+
+
+def test_a_network_of_another_recipe_is_not_taken_over_one_that_is_there(folder, tmp_path):
+    for recipe in ("paper", "gpu"):
+        (tmp_path / recipe).mkdir()
+        write(tmp_path / recipe, "se", right(range(50)), recipe=recipe)
+    table.take(tmp_path / "paper", folder)
+    before = (folder / table.MEASURED / "se-seed0.json").read_bytes()
+    with pytest.raises(CheckpointError, match="there already, by the recipe paper"):
+        table.take(tmp_path / "gpu", folder)
+    assert (folder / table.MEASURED / "se-seed0.json").read_bytes() == before
+
+
 def test_a_network_takes_about_ten_kilobytes(folder):
     noise = np.random.default_rng(0).integers(0, 10, 10_000)  # as hard to compress as any classes can be
     predictions.store("plain", noise, noise, {"sha256": "f" * 64}, folder)

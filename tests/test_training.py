@@ -24,7 +24,7 @@ from models import checkpoint, data, preprocessing
 from models.checkpoint import CheckpointError
 from models.data import DataError
 from models.losses import add_loss
-from models.results import evaluate, table
+from models.results import evaluate, predictions, table
 from models.train import __main__ as train_command
 from models.train import run as train
 from models.train.recipe import RECIPES, SHIPPED, Recipe
@@ -556,6 +556,36 @@ def test_without_test_images_it_trains_all_the_same(toy, tmp_path):
     assert facts["accuracy"] > 10 and facts["test_images"] == PER_FILE
     ((row,),) = (block["rows"] for block in table.results(tmp_path / "out"))
     assert row["unrounded"] is None and row["accuracy"]["value"] == round(facts["accuracy"], 2)
+
+
+def test_measuring_again_without_test_images_keeps_the_accuracy(toy, tmp_path):
+    before = train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    (toy / "cifar10" / "test_batch.bin").unlink()
+    after = evaluate.evaluate("plain", tmp_path / "out")
+    counted = ("accuracy", "accuracy_mirror", "correct_of_first_200", "test_images", "unusual_below")
+    assert before["accuracy"] and [after[key] for key in counted] == [before[key] for key in counted]
+
+
+def test_stopped_while_it_measures_a_network_is_not_called_finished(toy, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "store", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    facts = train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    assert predictions.read("plain", facts, tmp_path / "out") is not None
+
+
+def test_times_are_of_one_thread_whoever_measures():
+    class Threads(nn.Linear):
+        def forward(self, x):
+            seen.append(torch.get_num_threads())
+            return super().forward(x)
+
+    seen, before = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    evaluate.milliseconds(Threads(32, 10), rounds=2)
+    assert seen == [1, 1, 1] and torch.get_num_threads() == 2
+    torch.set_num_threads(before)
 
 
 def test_validation_ships_nothing(toy, monkeypatch, tmp_path):

@@ -333,7 +333,9 @@ def test_numbers_and_report_say_what_was_replaced_and_what_was_answered_before(t
         arrays = dict(stored)
     found = json.loads(export("json", *wanted, replacement=replacement).read_text())
     assert arrays["replaced"] == "strength 0.5, in layer2.1"
-    assert found["settings"]["replace"] == {"name": "strength", "scope": "layer2.1", "strength": 0.5}
+    asked = {"name": "strength", "scope": "layer2.1", "strength": 0.5}
+    assert found["settings"]["replace"] == asked | {"only": None, "by_hand": None, "other_sha256": None}
+    assert Replacement("by hand", only="cbam").words == "by hand, in CBAM alone"
     for said in found["networks"]:
         name = said["id"]
         before, _ = answer_of(network(name))

@@ -39,7 +39,7 @@ from .record.display import description
 from .record.encoding import picture_of
 from .record.requests import RequestError, check_request, replacement_of
 from .record.view import View, view_of
-from .texts.cards import card, measured
+from .texts.cards import card, languages, measured
 from .texts.evidence import evidence
 from .texts.markup import to_html
 from .texts.placement import placement
@@ -104,6 +104,15 @@ def page_with(start: dict) -> bytes:
     text = json.dumps(start, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     before, mark, after = (PAGE / "index.html").read_text(encoding="utf-8").partition(START)
     return (before + mark + text + after).encode()
+
+
+def whole_card(name: str) -> dict:
+    """A mechanism's card, as HTML: `html`, language -> words; the drawing of its place; what was measured."""
+    return {
+        "html": {language: to_html(card(name, language)) for language in languages(name)},
+        "placement": placement(name),
+        "measured": to_html(measured(name)),
+    }
 
 
 class Answers:
@@ -262,12 +271,7 @@ class Answers:
     async def card(self, name: str) -> dict:
         """A mechanism in words, the drawing of its place, and what was measured."""
         check_mechanism(name)
-
-        def made() -> dict:
-            figures = to_html(measured(name))
-            return {"html": to_html(card(name)), "placement": placement(name), "measured": figures}
-
-        return await self.line.run(made, quick=True)
+        return await self.line.run(partial(whole_card, name), quick=True)
 
     async def evidence(self, name: str) -> Response:
         """What was measured of a network's attention, or null."""

@@ -65,7 +65,8 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
         `maps.faithfulness`. {} for a network without attention.
 
     Raises:
-        CheckpointError: no such pair of files, a broken one, or another one than at the start.
+        CheckpointError: no such pair of files, a broken one, or another one than at the start; or more images
+            than `most` have counted already.
         DataError: the images are not at hand.
     """
     model, facts = restore_with_facts(name, folder)
@@ -78,8 +79,9 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
     model.to(device)
     images, labels = (part[:most].to(device) for part in load(dataset, train=False))
     pictures, classes = (part.to(device) for part in training_pictures(dataset, most))
-    evidence = begin(facts, len(labels), len(classes))
-    begun = {str(what(row)): row for row in evidence["replacements"]}
+    evidence = begin(facts, len(labels), len(classes), most)
+    starts = {int(part[0]) for part in batches(len(labels))}
+    begun = {str(what(row)): row for row in evidence["replacements"] if row.get("counted", 0) in starts}
     rows = [
         begun.get(str(row), row | dict.fromkeys(("counted", *COUNTS), 0)) for row in plan(attention, evidence)
     ]
@@ -149,8 +151,12 @@ def training_pictures(dataset: str, most: int | None = None) -> tuple[torch.Tens
     return images[chosen], labels[chosen]
 
 
-def begin(facts: dict, test_images: int, training_images: int) -> dict:
-    """What was measured of these very weights on as many images; else a fresh start."""
+def begin(facts: dict, test_images: int, training_images: int, most: int | None = None) -> dict:
+    """What was measured of these very weights on as many images; else a fresh start.
+
+    Raises:
+        CheckpointError: more was measured than `most` images.
+    """
     settings = {
         "sha256": facts["sha256"],
         "test_images": test_images,
@@ -160,6 +166,10 @@ def begin(facts: dict, test_images: int, training_images: int) -> dict:
         "twin_images": min(test_images, TWIN_IMAGES),
     }
     before = facts.get("evidence") or {}
+    if most and before.get("sha256") == facts["sha256"] and before.get("test_images", 0) > test_images:
+        raise CheckpointError(
+            f"{facts['name']} was measured on {before['test_images']:,} images already: say another --folder."
+        )
     if any(before.get(key) != value for key, value in settings.items()):
         before = {}
     return settings | {"replacements": [], "faithfulness": {}} | before
@@ -219,8 +229,8 @@ def count(
     pictures, labels = normalise(images[part]), labels[part]
     with torch.inference_mode(), recording(model) as records, outputs(model) as computed:
         intact = model(pictures).argmax(1)
-    order = derangement(len(part)) if len(part) > 1 else None
-    others = order is not None and {path: records[path].tensor[order] for path in attention}
+    order = derangement(len(part))
+    others = {path: records[path].tensor[order] for path in attention}
     for row in rows:
         replacement, scope, strength = row["replacement"], row["scope"], row["strength"]
         edits = replace(replacement, scope, attention, found.average, others, found.best, strength=strength)
@@ -351,6 +361,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what was measured")
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two marks")
     arguments = parser.parse_args()
+    if arguments.images is not None and arguments.images < 2:
+        parser.error("--images: at least 2, for each is given another one's attention")
     folder = arguments.folder
     torch.set_num_threads(1)  # several networks at once need one each
     try:

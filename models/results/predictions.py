@@ -15,10 +15,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, write_atomically
+from ..checkpoint import CHECKPOINTS, PATIENCE, CheckpointError, write_atomically
 
 FILE = "predictions.npz"
-PATIENCE = 60  # seconds; another process needs less than one
 
 
 def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder: Path = CHECKPOINTS) -> None:
@@ -31,7 +30,7 @@ def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder
         facts: of the network's JSON: `sha256` of the weights, `dataset`.
 
     Raises:
-        CheckpointError: another process does not let go of the file.
+        CheckpointError: another process does not let go of the file, or it cannot be read.
     """
     dataset = facts.get("dataset", "cifar10")
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,9 +73,13 @@ def read(key: str, facts: dict, folder: Path = CHECKPOINTS) -> tuple[np.ndarray,
 
 
 def _read_all(folder: Path) -> dict[str, np.ndarray]:
-    """All arrays; none where the file is missing or broken: it can be measured again."""
+    """All arrays; none where there is no file yet."""
     try:
         with np.load(folder / FILE) as archive:
             return dict(archive)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(  # some in it may be of networks whose weights do not ship
+            f"{folder / FILE} cannot be read: move it away, then measure its networks again."
+        ) from error

@@ -241,10 +241,17 @@ def take(source: Path, folder: Path = CHECKPOINTS) -> list[str]:
 
     Returns:
         the keys under which they are now in the table, `<id>-seed<seed>`.
+
+    Raises:
+        CheckpointError: one of them is there already, by another recipe.
     """
     taken = []
     for facts in trained(source):
         key = f"{facts['name']}-seed{facts['seed']}"
+        if (folder / MEASURED / f"{key}.json").exists():
+            there = read_facts(key, folder / MEASURED)
+            if any(there.get(fact) != facts.get(fact) for fact in ("dataset", "recipe", "settings")):
+                raise CheckpointError(f"{key} is there already, by the recipe {there.get('recipe')}.")
         (folder / MEASURED).mkdir(parents=True, exist_ok=True)
         write_facts(key, facts, folder / MEASURED)
         if (answered := predictions.read(facts["name"], facts, source)) is not None:

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -148,7 +148,8 @@ def note_failure(worker: Worker, recipe: str, seed: int) -> str:
     reason, code = said[-1].strip() if said else "no output", worker.process.returncode
     if code < 0:  # it had no time to say anything
         reason = f"killed by {signal.Signals(-code).name}" + (", out of memory?" if code == -9 else "")
-    note(run_folder(worker.name, recipe, seed), {"failed": reason})
+    with suppress(OSError):  # the disk may be full, and the others go on
+        note(run_folder(worker.name, recipe, seed), {"failed": reason})
     return reason
 
 

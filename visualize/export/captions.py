@@ -6,29 +6,15 @@ from ..inspection.replaced import Replacement
 from ..record.display import description
 from ..record.view import View
 from .column import Column
-from .panels import Row, place
+from .panels import Row, place, query_of
 
-COUNTS = (
-    "No",
-    "One",
-    "Two",
-    "Three",
-    "Four",
-    "Five",
-    "Six",
-    "Seven",
-    "Eight",
-    "Nine",
-    "Ten",
-    "Eleven",
-    "Twelve",
-)
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def title(columns: list[Column]) -> str:
     """What is compared; the picture stands beside it."""
     count = len(columns)
-    many = f"How {COUNTS[count].lower() if count < len(COUNTS) else count} networks look at this picture"
+    many = f"How {COUNTS[count] if count < len(COUNTS) else count} networks look at this picture"
     return f"How {columns[0].title} looks at this picture" if count == 1 else many
 
 
@@ -66,6 +52,20 @@ def place_of(rows: list[Row]) -> str:
     return place((stages or tensors)[0]) if tensors else ""
 
 
+def marked(rows: list[Row], view: View) -> str:
+    """Where the marked place is among those that ask, on each grid that is shown; "" where none asks."""
+    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
+    maps = [
+        panel.map
+        for cell in cells
+        for panel in cell
+        if description()["kinds"][panel.kind].get("part") in ("row", "cross")
+    ]
+    places = dict.fromkeys(query_of(found, view) for found in maps)  # of each grid once
+    said = [f"row {y + 1}, column {x + 1} of {side} × {side}" for x, y, side in places]
+    return f", marked place in {' and '.join(said)}" if said else ""
+
+
 def caption(
     columns: list[Column],
     view: View,
@@ -87,14 +87,12 @@ def caption(
     cells = len(seen.cams[view.block])
     said.append(f"Method: {words['methods'][cam]['name']}. Block: {view.block}, {cells} × {cells} cells.")
     if where := place_of(rows):
-        block = next(row.block for row in rows if row.section.pairwise)
-        x, y = (at * len(seen.cams[block]) // 32 + 1 for at in view.query)
         heads = ""
         if any(
             found.axes.startswith("head q") for column in columns for found in column.inspection.maps.values()
         ):
             heads = "; the mean of the heads" if view.head == "mean" else "; the chosen head"
-        said.append(f"Attention and channel matrices {where}, marked place in row {y}, column {x}{heads}.")
+        said.append(f"Attention and channel matrices {where}{marked(rows, view)}{heads}.")
     said.append(f"Scales: {words['scale_texts'][view.scale]}.")
     if view.overlay:
         said.append("Lines over the maps: the outlines of the picture.")

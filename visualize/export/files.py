@@ -132,7 +132,7 @@ def report(columns: list[Column], missing: dict[str, str], asked: Question, view
         "settings": {
             "target": asked.target,
             "cam": asked.cam,
-            "replace": asked.replacement.facts if asked.replacement else None,
+            "replace": asked.replacement.whole if asked.replacement else None,
             **asdict(view),
         },
         "versions": versions(),

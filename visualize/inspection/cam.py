@@ -35,7 +35,7 @@ def class_map(method: str, activations: np.ndarray, gradients: np.ndarray) -> np
         raise ValueError(f"There is no CAM method {method!r}: choose one of {', '.join(METHODS)}.")
     if method == "EigenCAM":
         return np.maximum(principal_map(activations), 0)
-    # The package asks for input, layer and targets, too, and these six methods do not use them.
+    # The package asks for input, layer and targets, too, and these methods do not use them.
     cam = _package(method).get_cam_image(None, None, None, activations[None], gradients[None], False)
     return np.maximum(cam[0], 0).astype(np.float32)
 

@@ -8,6 +8,7 @@ What can be put there, and what that asks, is said in `models.replacements`.
 """
 
 import dataclasses
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -57,9 +58,18 @@ class Replacement:
 
     @property
     def words(self) -> str:
-        """Such as "average, everywhere" or "strength 1.5, in layer2.1"."""
+        """Such as "average, everywhere", "strength 1.5, in layer2.1" or "by hand, in CBAM alone"."""
         how = f"strength {self.strength:g}" if self.name == "strength" else self.name
-        return f"{how}, {'everywhere' if self.scope == EVERYWHERE else f'in {self.scope}'}"
+        where = [] if self.scope == EVERYWHERE else [f"in {self.scope}"]
+        where += [f"in {CATALOGUE[self.only].title} alone"] if self.only else []
+        return f"{how}, {' '.join(where) or 'everywhere'}"
+
+    @property
+    def whole(self) -> dict:
+        """All of it, for a report: the other picture by its checksum."""
+        other = self.other and hashlib.sha256(self.other).hexdigest()
+        by_hand = {path: {str(at): value for at, value in pairs} for path, pairs in self.by_hand}
+        return self.facts | {"only": self.only, "by_hand": by_hand or None, "other_sha256": other}
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ export const server = {
     return { picture: await whole(answer.blob()), notes: JSON.parse(decodeURIComponent(answer.headers.get("Notes"))) };
   },
 
-  // What there is to say of a mechanism, as HTML: {html, placement, measured}.
+  // What there is to say of a mechanism, as HTML: {html: {language: words}, placement, measured}.
   async card(name) {
     return whole((await ask(`card/${encodeURIComponent(name)}`)).json());
   },

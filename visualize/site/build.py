@@ -37,7 +37,7 @@ from models.replacements import REPLACEMENTS, Attention, applies, attention_of
 from models.resnet import WIDTHS
 from models.results.averages import read
 
-from ..answers import PAGE, page_with, start_value
+from ..answers import PAGE, page_with, start_value, whole_card
 from ..device import PARTS
 from ..inspection.network import observe
 from ..inspection.unfamiliar import sentence
@@ -46,10 +46,7 @@ from ..record.compare import affinity_row, answer, record_of
 from ..record.display import description
 from ..record.encoding import pack_cam, pack_map
 from ..record.kinds import stays
-from ..texts.cards import card, measured
 from ..texts.evidence import evidence
-from ..texts.markup import to_html
-from ..texts.placement import placement
 from .graph import ExportError, export
 
 HERE = Path(__file__).parent
@@ -155,7 +152,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
     }
     start["site"] = alone | {
         "records": records,
-        "cards": {name: site.put(f"{name}-card.json", words(name)) for name in CATALOGUE},
+        "cards": {name: site.put(f"{name}-card.json", whole_card(name)) for name in CATALOGUE},
         "evidence": measured_of,
     }
     (site.folder / "device.json").write_text(json.dumps(alone), "utf-8")
@@ -173,14 +170,6 @@ def steps() -> int:
 def counted(text: str) -> str:
     """The sentence of three networks, with places for the numbers."""
     return text.replace("3 of 3", "{count} of {known}")
-
-
-def words(name: str) -> dict:
-    return {
-        "html": to_html(card(name)),
-        "placement": placement(name),
-        "measured": to_html(measured(name)),
-    }
 
 
 def packed(content: bytes) -> bytes:

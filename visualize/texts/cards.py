@@ -33,19 +33,41 @@ PLACES = {  # what an entry fills, by its slot
 }
 
 
-def card(name: str) -> str:
+EXPLANATIONS = Path(__file__).parent / "explanations"  # a file for each language but English
+SHAPES = {"en": "**Shapes.**", "zh": "**形状。**"}  # where the last part of an explanation begins
+
+
+@cache
+def explanations(language: str) -> dict[str, str]:
+    """Explanations in another language, by entry: in its file a section for each, with the id as heading."""
+    text = (EXPLANATIONS / f"{language}.md").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^## (\w+)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[::2], map(str.strip, parts[1::2])))
+
+
+def languages(name: str) -> list[str]:
+    """Those in which a mechanism is explained."""
+    others = sorted(file.stem for file in EXPLANATIONS.glob("*.md"))
+    return ["en", *(language for language in others if name in explanations(language))]
+
+
+def card(name: str, language: str = "en") -> str:
     """Markdown about one mechanism in words: explanation, place, paper, source, shapes.
+
+    Args:
+        language: of the explanation, one of `languages(name)`; the page puts the rest into its own language.
 
     Raises:
         KeyError: no such entry.
     """
     entry = CATALOGUE[name]
-    explanation, _, shapes = entry.explanation.partition("**Shapes.**")
+    whole = entry.explanation if language == "en" else explanations(language)[name]
+    explanation, _, shapes = whole.partition(SHAPES[language])
     paper = re.sub(r"https?://[^\s,;]+", lambda link: f"<{link[0]}>", entry.paper)
     parts = [f"### {entry.title}", explanation.strip(), f"**Place.** {place(name)}", f"**Paper.** {paper}"]
     parts.append(f"**Source.** `{entry.source}`")
     if shapes:
-        parts.append(f"**Shapes.** {shapes.strip()}")
+        parts.append(f"{SHAPES[language]} {shapes.strip()}")
     return "\n\n".join(parts) + "\n"
 
 

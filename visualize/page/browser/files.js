@@ -1,22 +1,26 @@
 // What a visitor takes along that needs no server: the numbers (NPZ) and a report on them (JSON), as
 // visualize/export/files.py writes them.
 
+import { fromBase64 } from "../picture.js";
 import { pack, softmax } from "./column.js";
 
 const bytesOf = (text) => new TextEncoder().encode(text);
+const sha256 = async (bytes) => (globalThis.crypto?.subtle ? hex(await crypto.subtle.digest("SHA-256", bytes)) : null); // needs https
 const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 // `found`: [{facts, logits, strength, maps, before, replace_note}] as the worker's "arrays" gives them.
 export async function report(found, missing, { pixels, target, cam, replace, view }, { classes, versions }) {
-  const sum = globalThis.crypto?.subtle ? hex(await crypto.subtle.digest("SHA-256", pixels)) : null; // needs https
   const content = {
     attnscope: "report", date: new Date().toISOString().slice(0, 19) + "+00:00",
-    picture: { size: [32, 32], mode: "RGB", sha256: sum }, settings: { target, cam, replace: replace && factsOf(replace), ...view }, versions, classes,
+    picture: { size: [32, 32], mode: "RGB", sha256: await sha256(pixels) }, settings: { target, cam, replace: replace && (await factsOf(replace)), ...view }, versions, classes,
     networks: found.map((one) => network(one, target, classes)), unavailable: missing,
   };
   return bytesOf(JSON.stringify(content, null, 1) + "\n");
 }
-const factsOf = ({ name, scope, strength }) => ({ name, scope, strength: name === "strength" ? strength : 1 });
+async function factsOf({ name, scope, strength, only = null, by_hand: byHand, other }) { // as in visualize/inspection/replaced.py
+  const other_sha256 = name === "another picture's" ? await sha256(fromBase64(other)) : null;
+  return { name, scope, strength: name === "strength" ? strength : 1, only, by_hand: (name === "by hand" && byHand) || null, other_sha256 };
+}
 function network({ facts, logits, strength, maps, before, replace_note: why }, target, classes) {
   const shares = softmax(logits), predicted = classes[shares.indexOf(Math.max(...shares))];
   const byClass = (values) => Object.fromEntries(classes.map((name, i) => [name, values[i]]));
@@ -39,7 +43,7 @@ function summary({ axes, shape, static: same }, { values, range }) {
 export function arrays(found, { pixels, replace }, { classes }) {
   const shares = (logits) => npy("<f4", [logits.length], Float32Array.from(softmax(logits)));
   const files = { pixels: npy("|u1", [32, 32, 3], pixels), classes: texts([classes.length], classes) };
-  if (replace) files.replaced = texts([], [words(replace)]);
+  if (replace) files.replaced = texts([], [words(replace, found)]);
   for (const { facts: { about: { key }, maps: known }, logits, maps, before } of found) {
     files[`${key}/probabilities`] = shares(logits);
     if (before) files[`${key}/before`] = shares(before);
@@ -47,8 +51,11 @@ export function arrays(found, { pixels, replace }, { classes }) {
   }
   return zip(Object.fromEntries(Object.entries(files).map(([name, content]) => [`${name}.npy`, content])));
 }
-const words = ({ name, scope, strength }) => // as in visualize/inspection/replaced.py
-  `${name === "strength" ? `strength ${+strength.toPrecision(6)}` : name}, ${scope === "all" ? "everywhere" : `in ${scope}`}`;
+function words({ name, scope, strength, only }, found) { // as in visualize/inspection/replaced.py
+  const how = name === "strength" ? `strength ${+strength.toPrecision(6)}` : name, one = found.find(({ facts }) => facts.about.key === only);
+  const where = [scope !== "all" && `in ${scope}`, one && `in ${one.facts.about.name} alone`].filter(Boolean);
+  return `${how}, ${where.join(" ") || "everywhere"}`;
+}
 function texts(shape, lines) {
   const longest = Math.max(...lines.map((line) => line.length)), letters = new Uint32Array(lines.length * longest);
   lines.forEach((line, i) => [...line].forEach((letter, j) => { letters[i * longest + j] = letter.codePointAt(0); }));

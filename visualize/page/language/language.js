@@ -10,7 +10,7 @@ import { kept } from "../elements.js";
 
 const LANGUAGES = { en: "English", zh: "中文" };
 const asked = [new URLSearchParams(location.search).get("lang"), kept.get("language"), ...(navigator.languages || [])];
-const language = asked.map((one) => one?.slice(0, 2)).find((one) => one in LANGUAGES) || "en";
+export const language = asked.map((one) => one?.slice(0, 2)).find((one) => one in LANGUAGES) || "en";
 
 // ---- what the visitor reads
 

@@ -2,6 +2,7 @@
 
 import { button, hold, make, select } from "../elements.js";
 import { Evidence } from "../lab/evidence.js";
+import { chosen, language, translated } from "../language/language.js";
 import { localName, panelsOf, place, sections } from "./record.js";
 
 export class Detail {
@@ -52,9 +53,7 @@ export class Detail {
     let made;
     try {
       const { html, placement, measured } = await this.engine.card(key);
-      made = [make("div", { class: "words", lang: "en", translate: false, innerHTML: html }), make("div", { class: "numbers", innerHTML: placement + measured })];
-      made[0].querySelector("h1, h2, h3")?.remove(); // it stands above already
-      if (document.documentElement.lang !== "en") made.unshift(make("p", "note", "The explanation is in English."));
+      made = [...this.words(html), make("div", { class: "numbers", innerHTML: placement + measured })];
     } catch (error) {
       made = [make("p", {}, error.message, " ", button("Try again", "link", () => this.read(key)))];
     }
@@ -63,6 +62,14 @@ export class Detail {
     this.text.replaceChildren(...made);
     for (const part of this.text.querySelectorAll("table, math[display=block]"))
       if (part.scrollWidth > part.clientWidth) part.tabIndex = 0; // the keyboard scrolls it
+  }
+  words(html) { // language -> text: in the visitor's where there is one
+    const own = language in html, node = make("div", { class: "words", lang: own ? language : "en", innerHTML: chosen(html) });
+    node.translate = own;
+    node.querySelector("h1, h2, h3")?.remove(); // it stands above already
+    for (const name of node.querySelectorAll("p > strong:first-child")) // a paper is called what it is called
+      if (["Paper.", "Source."].includes(name.textContent)) name.textContent = translated(name.textContent), name.parentNode.translate = false;
+    return own ? [node] : [make("p", "note", "The explanation is in English."), node];
   }
   fill(record, column) {
     if (!column) {
