@@ -972,6 +972,17 @@ def test_the_page_speaks_chinese_too(visit: callable):
     assert page.locator("html").get_attribute("lang") == "en"  # it was chosen
 
 
+@pytest.mark.browser
+def test_where_the_words_do_not_come_the_page_is_in_english(server: str, browser: Browser):
+    page = browser.new_page(locale="zh-CN")
+    page.route("**/words.zh.json", lambda route: route.abort())
+    page.goto(server)
+    page.wait_for_function(AT_REST)
+    assert page.locator("#glance-title").inner_text() == "Answers, and attention at a glance"
+    assert page.locator("#status p").inner_text().startswith("6 networks have answered.")
+    page.close()
+
+
 # ---- links and files
 
 

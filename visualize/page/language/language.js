@@ -81,8 +81,8 @@ function exchangeIn(node, name) {
 }
 
 if (language !== "en") {
-  const answer = await fetch(new URL(`words.${language}.json`, import.meta.url));
-  for (const [english, words] of Object.entries(answer.ok ? await answer.json() : {})) learn(english, words);
+  const answer = await fetch(new URL(`words.${language}.json`, import.meta.url)).catch(() => null); // then it is in English
+  for (const [english, words] of Object.entries(answer?.ok ? await answer.json() : {})) learn(english, words);
   patterns.sort((a, b) => b.length - a.length); // what says more is tried first
   for (const { name } of start().cards) exact.set(name, name); // networks keep their names
   document.documentElement.lang = language;
