@@ -972,6 +972,38 @@ def test_the_page_speaks_chinese_too(visit: callable):
     assert page.locator("html").get_attribute("lang") == "en"  # it was chosen
 
 
+LOST = "0.12 points lost (−0.30 to 0.54), 10,000 test images, p = 0.420"
+SPAN = (
+    "At layer3.1, or nearest to it, Non-local’s attention span 0.1× to 2× on this picture, DANet’s 1× to 3×."
+)
+TEST = "Test picture 12, a cat: 2 say dog (CBAM, Global Context (GCNet), BAM); 1 says cat (scSE)."
+SAID = [  # what was wrong once: sentences that are put together
+    f"no measurable use: {LOST}",
+    "未测出作用：损失 0.12 个百分点（−0.30 至 0.54），10,000 张测试图片，p = 0.420",
+    "SE: no spatial gate here, but at layer4.1",
+    "SE：此处没有空间门控，但 layer4.1 有",
+    "All 3 keep their answers, and hardly a share moves.",
+    "3 个网络都保持回答，概率几乎不变。",
+    SPAN,
+    "在 layer3.1 或离它最近处，Non-local 的注意力在这张图片上为 0.1× 至 2×，DANet 的为 1× 至 3×。",
+    "7 networks have answered, 3 of them on this device.",
+    "7 个网络已回答，其中 3 个在本设备上。",
+    TEST,
+    "测试图片 12，猫：2 个说是狗（CBAM, Global Context (GCNet), BAM）；1 个说是猫（scSE）。",
+    "A and B: CBAM says cat (91 %), dog (70 %).",
+    "A 与 B：CBAM 说是猫（91 %），狗（70 %）。",
+]
+TRANSLATED = """async (texts) => {
+  const { translated } = await import(new URL("page/language/language.js", location.href).href);
+  return texts.map(translated);
+}"""
+
+
+@pytest.mark.browser
+def test_what_is_put_together_makes_sense_in_chinese(visit: callable):
+    assert visit(link="?lang=zh").page.evaluate(TRANSLATED, SAID[::2]) == SAID[1::2]
+
+
 @pytest.mark.browser
 def test_where_the_words_do_not_come_the_page_is_in_english(server: str, browser: Browser):
     page = browser.new_page(locale="zh-CN")
@@ -980,6 +1012,8 @@ def test_where_the_words_do_not_come_the_page_is_in_english(server: str, browser
     page.wait_for_function(AT_REST)
     assert page.locator("#glance-title").inner_text() == "Answers, and attention at a glance"
     assert page.locator("#status p").inner_text().startswith("6 networks have answered.")
+    assert page.locator("html").get_attribute("lang") == "en"
+    assert "not an explanation" in page.locator("#reading").inner_html()
     page.close()
 
 

@@ -84,7 +84,7 @@ def start_value() -> dict:
         "results": {"blocks": results()},
         "used": used(),
         "disagreement": (PAGE / "examples" / "disagreement.json").is_file(),
-        "reading": {file.stem: to_html(file.read_text(encoding="utf-8")) for file in READING.iterdir()},
+        "reading": {file.stem: to_html(file.read_text(encoding="utf-8")) for file in READING.glob("*.md")},
     }
 
 

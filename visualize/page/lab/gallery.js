@@ -40,11 +40,11 @@ export function gallery(state, engine, columns, titles) {
     roving(list, () => [...list.children]);
     oneStop([...list.children]);
   }
-  function sentence({ index, label, answers }) { // "Test picture 12, a bird: 5 say cat (Plain, SE, ...), 3 say bird (...)"
+  function sentence({ index, label, answers }) { // "Test picture 12, a bird: 5 say cat (Plain, SE, ...); 3 say bird (...)"
     const by = new Map();
     answers.forEach((answer, i) => by.set(answer, [...(by.get(answer) || []), titles.get(found.networks[i].key) || found.networks[i].key]));
     const said = [...by].sort((a, b) => b[1].length - a[1].length).map(([answer, names]) => `${say(names.length)} ${columns.classes[answer]} (${names.join(", ")})`);
-    return `Test picture ${index.toLocaleString("en")}, ${/^[aeiou]/.test(columns.classes[label]) ? "an" : "a"} ${columns.classes[label]}: ${said.join(", ")}.`;
+    return `Test picture ${index.toLocaleString("en")}, ${/^[aeiou]/.test(columns.classes[label]) ? "an" : "a"} ${columns.classes[label]}: ${said.join("; ")}.`;
   }
   function take(image, x, y, picture) {
     const context = new OffscreenCanvas(SIDE, SIDE).getContext("2d");

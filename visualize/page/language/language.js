@@ -10,7 +10,7 @@ import { kept } from "../elements.js";
 
 const LANGUAGES = { en: "English", zh: "中文" };
 const asked = [new URLSearchParams(location.search).get("lang"), kept.get("language"), ...(navigator.languages || [])];
-export const language = asked.map((one) => one?.slice(0, 2)).find((one) => one in LANGUAGES) || "en";
+export let language = asked.map((one) => one?.slice(0, 2)).find((one) => one in LANGUAGES) || "en";
 
 // ---- what the visitor reads
 
@@ -18,11 +18,15 @@ const exact = new Map(), patterns = []; // English -> words; [{pattern, words, o
 const HOLE = /\{(#?)(\d)\}/, ANY = "(.+?)", NUMBER = "([^\\p{L}]+?)"; // a number may have signs and units such as ×
 const LONG = 24; // letters: what is so long is meant, and tried before a text is taken apart
 const STOP = /(?<=[^.])\.$/, SENTENCES = [/(?<=[.!?…])\s+/, ""];
-const PARTS = [[/(?<=\)),\s+/, "，"], [/;\s+/, "；"]], SMALLER = [[/:\s+/, "："], [/,\s+/, "，"]];
+const PARTS = [[/;\s+/, "；"]], SMALLER = [[/(?<=\)),\s+/, "，"], [/:\s+/, "："], [/,\s+/, "，"]];
 const escape = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
 
 function learn(english, words) {
-  if (!HOLE.test(english)) return exact.set(english, words);
+  if (!HOLE.test(english)) {
+    exact.set(english, words);
+    if (STOP.test(english) && !exact.has(english.replace(STOP, ""))) exact.set(english.replace(STOP, ""), words.replace(/。$/, ""));
+    return;
+  }
   const [first, ...parts] = english.split(HOLE), order = [];
   let pattern = escape(first), length = first.length;
   for (let i = 0; i < parts.length; i += 3) {
@@ -80,9 +84,11 @@ function exchangeIn(node, name) {
   if (words !== before && !node.closest(OURS)) node.setAttribute(name, words);
 }
 
-if (language !== "en") {
-  const answer = await fetch(new URL(`words.${language}.json`, import.meta.url)).catch(() => null); // then it is in English
-  for (const [english, words] of Object.entries(answer?.ok ? await answer.json() : {})) learn(english, words);
+const given = language === "en" ? null : await fetch(new URL(`words.${language}.json`, import.meta.url))
+  .then((answer) => (answer.ok ? answer.json() : null)).catch(() => null);
+if (!given) language = "en";
+else {
+  for (const [english, words] of Object.entries(given)) learn(english, words);
   patterns.sort((a, b) => b.length - a.length); // what says more is tried first
   for (const { name } of start().cards) exact.set(name, name); // networks keep their names
   document.documentElement.lang = language;
