@@ -313,8 +313,8 @@ def test_what_if_is_asked_of_a_comparison_a_row_and_a_file(server: str):
     wanted = {"form": "json", "image": PIXELS, "mechanisms": ["non_local"], "target": "predicted"}
     wanted |= {"cam": "GradCAM", "view": {}, "replace": SHUFFLED}
     report = web.post(f"{server}file", json=wanted, timeout=60).json()
-    asked = {"name": "shuffled", "scope": "stage2", "strength": 1}
-    assert asked.items() <= report["settings"]["replace"].items()
+    wanted = {"name": "shuffled", "scope": "stage2", "strength": 1}
+    assert wanted.items() <= report["settings"]["replace"].items()
     assert [*report["networks"][0]["before"].values()] == pytest.approx(before["probabilities"], abs=2e-6)
 
 
