@@ -9,6 +9,8 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
@@ -103,18 +105,37 @@ def add_facts(name: str, measured: dict, sha256: str, folder: Path = CHECKPOINTS
     Raises:
         CheckpointError: the weights are others by now, or another process does not let go of the file.
     """
-    lock = FileLock(folder / f".{name}.json.lock.tmp", timeout=PATIENCE)  # git ignores it by its ending
+    with locked(folder / f"{name}.json", "try again"):
+        facts = read_facts(name, folder)
+        if facts["sha256"] != sha256:
+            raise CheckpointError(f"The weights of {name} changed while they were measured.")
+        write_facts(name, facts | measured, folder)
+    return facts | measured
+
+
+@contextmanager
+def locked(file: Path, then: str) -> Iterator[None]:
+    """Within it no other process changes the file: of two that read and then wrote, one would lose its entry.
+
+    Args:
+        then: what the user is to do when another process has ended.
+
+    Raises:
+        CheckpointError: another process does not let go of the file.
+    """
+    lock = FileLock(
+        file.with_name(f".{file.name}.lock.tmp"), timeout=PATIENCE
+    )  # git ignores it by its ending
     try:
-        with lock:  # of two processes that read and then wrote, one would lose what it measured
-            facts = read_facts(name, folder)
-            if facts["sha256"] != sha256:
-                raise CheckpointError(f"The weights of {name} changed while they were measured.")
-            write_facts(name, facts | measured, folder)
+        lock.acquire()
     except Timeout as error:
         raise CheckpointError(
-            f"Another process holds {lock.lock_file}: try again when it has ended."
+            f"Another process holds {lock.lock_file}: when it has ended, {then}."
         ) from error
-    return facts | measured
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_facts(name: str, folder: Path = CHECKPOINTS) -> dict:

@@ -41,17 +41,18 @@ def test_products_equal_convolutions(kernel, stride, padding, size, bias):
 @pytest.mark.parametrize(
     ("about", "size", "suited"),
     [
-        ({}, 1, True),
+        ({}, 4, True),
         ({}, 16, False),  # too many places
-        ({"kernel_size": 1, "padding": 0}, 1, False),  # a product already
-        ({"groups": 2}, 1, False),
-        ({"dilation": 2, "padding": 2}, 1, False),
-        ({"padding": "same"}, 1, False),
+        ({"kernel_size": 1, "padding": 0}, 4, False),  # a product already
+        ({"groups": 2}, 4, False),
+        ({"dilation": 2, "padding": 2}, 4, False),
+        ({"padding": "same"}, 4, False),
     ],
 )
 def test_only_ordinary_convolutions_on_few_places_become_products(about, size, suited, monkeypatch):
     layer = nn.Conv2d(4, 256, **{"kernel_size": 3, "padding": 1, **about})
     taken = []
+    monkeypatch.setattr(convolution, "CHANNELS_A_PLACE", 16)
     monkeypatch.setattr(convolution, "product", lambda *args: taken.append(suits(*args)) or F.conv2d(*args))
     with AsProducts():
         layer(torch.randn(1, 4, size, size))

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from torch import nn
 
 import models
-from models import statistics
+from models import checkpoint, statistics
 from models.checkpoint import CheckpointError, read_facts, save, write_facts
 from models.results import evaluate, predictions, table
 
@@ -333,7 +333,7 @@ table.main()
 def test_a_lock_that_nobody_lets_go_of_is_not_waited_for_for_ever(folder, monkeypatch):
     store_eight(folder, "a")
     before = (folder / predictions.FILE).read_bytes()
-    monkeypatch.setattr(predictions, "PATIENCE", 0.1)
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.1)
     sentence = "^Another process holds .*: when it has ended, run `.*evaluate se --predictions`.$"
     with (
         FileLock(folder / f".{predictions.FILE}.lock.tmp"),

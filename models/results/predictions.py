@@ -12,10 +12,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike
 
-from ..checkpoint import CHECKPOINTS, PATIENCE, CheckpointError, write_atomically
+from ..checkpoint import CHECKPOINTS, CheckpointError, locked, write_atomically
 
 FILE = "predictions.npz"
 
@@ -34,21 +33,14 @@ def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder
     """
     dataset = facts.get("dataset", "cifar10")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f".{FILE}.lock.tmp", timeout=PATIENCE)  # git ignores it by its ending
-    try:
-        with lock:  # two processes that read and then wrote would lose one's entry
-            arrays = _read_all(folder)
-            arrays[key], arrays[f"{key}.sha256"] = np.asarray(predicted, np.uint8), np.array(facts["sha256"])
-            if len(labels) >= len(arrays.get(dataset, ())):
-                arrays[dataset] = np.asarray(labels, np.uint8)
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})
-            write_atomically(folder / FILE, buffer.getvalue())
-    except Timeout as error:
-        raise CheckpointError(
-            f"Another process holds {lock.lock_file}: when it has ended, run "
-            f"`python -m models.results.evaluate {key} --predictions`."
-        ) from error
+    with locked(folder / FILE, f"run `python -m models.results.evaluate {key} --predictions`"):
+        arrays = _read_all(folder)
+        arrays[key], arrays[f"{key}.sha256"] = np.asarray(predicted, np.uint8), np.array(facts["sha256"])
+        if len(labels) >= len(arrays.get(dataset, ())):
+            arrays[dataset] = np.asarray(labels, np.uint8)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})
+        write_atomically(folder / FILE, buffer.getvalue())
 
 
 def read(key: str, facts: dict, folder: Path = CHECKPOINTS) -> tuple[np.ndarray, np.ndarray] | None:

@@ -270,12 +270,12 @@ def adaptive_max_pool(x, sizes):
 
 
 def adaptive_max_pool_backward(grad, x, indices):
-    return max_pool_backward(grad, x, None, None, None, None, None, indices)
+    flat = torch.zeros_like(x).flatten(2)
+    return flat.scatter_add(2, indices.flatten(2), grad.flatten(2)).view_as(x)
 
 
 def max_pool_backward(grad, x, kernel, stride, padding, dilation, ceil_mode, indices):
-    flat = torch.zeros_like(x).flatten(2)
-    return flat.scatter_add(2, indices.flatten(2), grad.flatten(2)).view_as(x)
+    return adaptive_max_pool_backward(grad, x, indices)
 
 
 RULES = get_decompositions(

@@ -14,7 +14,8 @@ export let language = asked.map((one) => one?.slice(0, 2)).find((one) => one in 
 
 // ---- what the visitor reads
 
-const exact = new Map(), patterns = []; // English -> words; [{pattern, words, order of the holes, length}]
+const exact = new Map(); // English -> words
+const meant = [], short = []; // texts with holes, long ones and others: [{pattern, words, order of the holes, length}]
 const HOLE = /\{(#?)(\d)\}/, ANY = "(.+?)", NUMBER = "([^\\p{L}]+?)"; // a number may have signs and units such as ×
 const LONG = 24; // letters: what is so long is meant, and tried before a text is taken apart
 const STOP = /(?<=[^.])\.$/, SENTENCES = [/(?<=[.!?…])\s+/, ""];
@@ -34,7 +35,7 @@ function learn(english, words) {
     pattern += (parts[i] ? NUMBER : ANY) + escape(parts[i + 2]);
     length += parts[i + 2].length;
   }
-  patterns.push({ pattern: new RegExp(`^${pattern}$`, "su"), words, order, length });
+  (length >= LONG ? meant : short).push({ pattern: new RegExp(`^${pattern}$`, "su"), words, order, length });
 }
 function filled(text, some) {
   for (const { pattern, words, order } of some) {
@@ -52,11 +53,11 @@ function apart(text, separators) {
 }
 function found(text) { // null where nothing of it is known
   if (exact.has(text)) return exact.get(text);
-  const meant = apart(text, [SENTENCES]) ?? filled(text, patterns.filter(({ length }) => length >= LONG));
-  if (meant !== null) return meant;
+  const whole = apart(text, [SENTENCES]) ?? filled(text, meant);
+  if (whole !== null) return whole;
   const rest = STOP.test(text) && found(text.replace(STOP, ""));
   if (rest) return `${rest}。`;
-  return apart(text, PARTS) ?? filled(text, patterns.filter(({ length }) => length < LONG)) ?? apart(text, SMALLER);
+  return apart(text, PARTS) ?? filled(text, short) ?? apart(text, SMALLER);
 }
 const known = new Map();
 export function translated(text) { // the same text where nothing of it is known, or where it is translated already
@@ -89,7 +90,7 @@ const given = language === "en" ? null : await fetch(new URL(`words.${language}.
 if (!given) language = "en";
 else {
   for (const [english, words] of Object.entries(given)) learn(english, words);
-  patterns.sort((a, b) => b.length - a.length); // what says more is tried first
+  for (const some of [meant, short]) some.sort((a, b) => b.length - a.length); // what says more is tried first
   for (const { name } of start().cards) exact.set(name, name); // networks keep their names
   document.documentElement.lang = language;
   exchange(document.documentElement);
