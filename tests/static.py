@@ -9,7 +9,7 @@ import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -49,13 +49,13 @@ def make(folder: Path) -> None:
     build_site(folder / "tree", folder / "site")
 
 
-def build_site(tree: Path, out: Path) -> None:
-    """The folder of a tree, with graphs of the networks in `COMPUTED`.
+def build_site(tree: Path, out: Path, names: Iterable[str] = COMPUTED) -> None:
+    """The folder of a tree, with graphs of these networks.
 
     Raises:
         RuntimeError: it cannot be built.
     """
-    command = [sys.executable, "-m", "visualize.site", str(out), *COMPUTED]
+    command = [sys.executable, "-m", "visualize.site", str(out), *names]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the static edition cannot be built: {done.stdout}\n{done.stderr[-2000:]}")
