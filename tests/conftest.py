@@ -25,18 +25,28 @@ SLOW = {
     *("test_checkpoint", "test_description", "test_figure", "test_networks", "test_page", "test_record"),
     *("test_recording", "test_serving", "test_site", "test_turns", "test_what_if"),
 }
+# The longest first, so that two processes end together.
+FIRST = ("test_page", "test_networks", "test_device", "test_serving", "test_lab", "test_site")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the expression of -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     has_gpu = torch.cuda.is_available()
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if item.path.stem in SLOW or any(map(item.get_closest_marker, ("browser", "gpu", "long"))):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
-    # The longest files first, so that two processes end together.
-    items.sort(key=lambda item: (item.path.stem != "test_page", item.path.stem not in SLOW))
+    items.sort(key=lambda item: (*(item.path.stem != stem for stem in FIRST), item.path.stem not in SLOW))
+
+
+def group_of(item: pytest.Item) -> str:
+    """The tests that one process runs: those of a file, but for those of the static edition, which takes long
+    to build."""
+    parameters = getattr(item, "callspec", None)
+    static = parameters and parameters.params.get("edition") in ("static", "whole")
+    return f"{item.path.stem}, static" if static else item.path.stem
 
 
 @pytest.fixture(autouse=True)
@@ -53,19 +63,17 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
-        return low + (high - low) * torch.rand(like.shape, generator=generator, dtype=torch.float64)
-
-    with torch.no_grad():
-        for key, value in module.state_dict().items():
-            if value.ndim >= 2:
-                value.copy_(uniform(value, -1, 1) * (3 / value[0].numel()) ** 0.5)
-            elif value.ndim == 0 and value.is_floating_point():
-                value.copy_(uniform(value, 0.4, 0.8))  # gamma and its like
-            elif key.endswith("running_var") or key.endswith("weight"):
-                value.copy_(uniform(value, 0.5, 1.5))
-            elif value.is_floating_point():
-                value.copy_(uniform(value, -0.3, 0.3))
+    for key, value in module.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        if value.ndim >= 2:
+            high = (3 / value[0].numel()) ** 0.5
+            low = -high
+        elif value.ndim == 0:
+            low, high = 0.4, 0.8  # gamma and its like
+        else:
+            low, high = (0.5, 1.5) if key.endswith(("running_var", "weight")) else (-0.3, 0.3)
+        value.uniform_(low, high, generator=generator)
     return module.eval()
 
 

@@ -15,7 +15,7 @@ from models.catalogue import BLOCKS
 from models.preprocessing import normalise
 from tests.networks import picture, randomised
 from visualize.inspection.cam import METHODS, class_map, principal_map, relative
-from visualize.inspection.network import explain, observe
+from visualize.inspection.network import Observation, explain, observe
 
 
 @cache
@@ -24,6 +24,12 @@ def network(name):
     model = randomised(name)
     model.fc.weight.mul_(1000)
     return model
+
+
+@cache
+def seen(name: str, seed: int, target: int | None, block: str) -> Observation:
+    """One serves every method."""
+    return observe(network(name), picture(seed), target, stage=block)
 
 
 def usual_call(name: str, method: str, block: str, target: int) -> np.ndarray:
@@ -42,7 +48,7 @@ def test_equals_the_usual_call(method, block):
     contrasts = []
     for name, target in (("plain", 3), ("plain", 7), ("self_attention", 2), ("self_attention", 8)):
         expected = usual_call(name, method, block, target)
-        found = explain(observe(network(name), picture(), target, stage=block), method).cams[block]
+        found = explain(seen(name, 0, target, block), method).cams[block]
         enlarged = scale_cam_image([cv2.resize(found, (32, 32))])[0]  # what the package does after scaling
         assert np.abs(enlarged - expected).max() < 1e-5, (name, target)
         contrasts.append(expected.std())
@@ -52,7 +58,7 @@ def test_equals_the_usual_call(method, block):
 @pytest.mark.parametrize("block", ["layer1.0", "layer2.1", "layer3.0", "layer4.1"])
 def test_eigen_cam_equals_the_package_up_to_its_sign(block):
     for name, seed in (("plain", 0), ("se", 1), ("self_attention", 2)):
-        activations = observe(network(name), picture(seed), stage=block).activations[block]
+        activations = seen(name, seed, None, block).activations[block]
         (package,) = get_2d_projection(activations[None])
         ours = principal_map(activations)
         assert min(np.abs(ours - package).max(), np.abs(ours + package).max()) < 1e-4 * package.std()
@@ -65,9 +71,9 @@ def test_the_order_of_channels_changes_nothing_and_a_mirror_mirrors(method):
     """Results that a decomposition or a sort leaves to chance would differ."""
     shuffle = np.random.default_rng(0).permutation
     for seed in range(4):
-        seen = observe(network("se"), picture(seed))
+        whole = seen("se", seed, None, BLOCKS[0])
         for block in BLOCKS:
-            arrays = seen.activations[block], seen.gradients[block]
+            arrays = whole.activations[block], whole.gradients[block]
             cam = relative(class_map(method, *arrays))
             order = shuffle(len(arrays[0]))
             shuffled = relative(class_map(method, *(array[order] for array in arrays)))
@@ -92,7 +98,7 @@ def test_eigen_cam_of_what_is_not_finite_is_not_finite():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_target_changes_the_map(method):
-    first, second = (explain(observe(network("se"), picture(), target), method) for target in (0, 1))
+    first, second = (explain(seen("se", 0, target, BLOCKS[0]), method) for target in (0, 1))
     moved = [np.abs(first.cams[block] - second.cams[block]).max() for block in BLOCKS]
     if method == "EigenCAM":
         assert max(moved) == 0  # it looks at no class
@@ -102,10 +108,10 @@ def test_the_target_changes_the_map(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_maps_go_from_zero_to_one(method):
-    seen = explain(observe(network("cbam"), picture()), method)
-    assert list(seen.cams) == list(BLOCKS)
-    for block, cam in seen.cams.items():
-        low, high = seen.cam_ranges[block]
+    found = explain(seen("cbam", 0, None, BLOCKS[0]), method)
+    assert list(found.cams) == list(BLOCKS)
+    for block, cam in found.cams.items():
+        low, high = found.cam_ranges[block]
         assert 0 <= low <= high
         assert (cam.min(), cam.max()) == ((0, 1) if high > low else (0, 0))
 

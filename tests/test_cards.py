@@ -198,6 +198,7 @@ def test_the_guide_says_of_non_local_what_the_shipped_network_does(examples):
     assert f"{first} of the features' size, {second} after layer3" in GUIDE
 
 
+@pytest.mark.slow
 def test_the_guide_says_how_many_answers_equal_shares_leave():
     mosaic = np.asarray(Image.open(ROOT / "tests" / "first_200.png"))  # (10 * 32, 20 * 32, 3)
     tiles = torch.tensor(mosaic).view(10, 32, 20, 32, 3).permute(0, 2, 4, 1, 3)

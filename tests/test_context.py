@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 import models
-from models.catalogue import BLOCKS, Site
+from models.catalogue import Site
 from models.modules.aspp import AtrousPyramid
 from models.modules.border_align import BorderAlign
 from models.modules.feature_tools import FeatureTools
@@ -35,7 +35,6 @@ IDS = [*ROWS, "feature_tools", "border_align"]
 features = partial(forms.features, channels=16)
 
 every = pytest.mark.parametrize("name", IDS)
-OUTPUTS = {f"{block}.output": "b c h w" for block in BLOCKS}
 
 
 # All of a kind: small modules at the entry's first site, with what they are called with.

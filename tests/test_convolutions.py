@@ -11,7 +11,6 @@ import timm.layers
 import torch
 import torch.nn.functional as F
 from conftest import pictures, randomise
-from rows import Row
 from rows.convolutions import ROWS
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv as TimmSeparable
 from timm.models.ghostnet import GhostModule as TimmGhost
@@ -47,7 +46,6 @@ features = partial(forms.features, apart=True)
 
 strides = pytest.mark.parametrize("stride, channels", [(1, 64), (2, 128)])
 all_of_them = pytest.mark.parametrize("name", [*ROWS, "fuse_conv_bn"])
-networks = pytest.mark.parametrize("name", ROWS)
 
 
 def half(size: int, stride: int) -> int:
@@ -810,7 +808,3 @@ def test_the_docstring_fits_the_page(name):
     assert sentence.endswith(".") and "\n" not in sentence
     assert formula.startswith("$$") and formula.endswith("$$")
     assert [p.split("**")[1] for p in paragraphs[-2:]] == ["What to look for.", "Shapes."]
-
-
-def test_every_network_has_its_row():
-    assert all(isinstance(row, Row) for row in ROWS.values()) and set(ROWS) <= set(models.CATALOGUE)

@@ -558,7 +558,6 @@ def test_context_gating_starts_with_variance_one_over_n():
 # All of them.
 
 entries = pytest.mark.parametrize("name", ROWS)
-OUTPUTS = {f"{block}.output" for block in BLOCKS}
 # a softmax over cells and a LayerNorm over channels do not see what is added to all of them
 NO_EFFECT = {"global_context": {"score.bias"}, "dca_se": {"connect.bias"}}
 

@@ -57,7 +57,7 @@ def server(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 
 @pytest.fixture(scope="module")
-def static(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def whole(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     site = tmp_path_factory.mktemp("static") / "site"
     build_site(tree, site, TRAINED)
     with given_out(site) as address:

@@ -200,7 +200,7 @@ def test_records_have_the_expected_paths_and_true_axes(row, built):
 def test_the_gradient_reaches_every_parameter_and_record(name, built):
     built.train().requires_grad_(True)  # as in training: batch statistics
     with recording(built) as records:
-        logits = built(pictures(4))
+        logits = built(pictures(4)[:, :, ::2, ::2])  # small ones, as the recipe for CPUs begins with
     wanted = dict(built.named_parameters())
     wanted |= {path: entry.tensor for path, entry in records.items() if not entry.static}
     loss = nn.functional.cross_entropy(logits, torch.arange(4))
@@ -218,9 +218,8 @@ def test_a_recorded_forward_gives_the_same_logits(name, built):
         expected = built(images)
         with recording(built) as records:
             logits = built(images)
-        alone = built(images[1:])  # a batch of one
         with recording(built) as others:
-            built(images[1:])
+            alone = built(images[1:])  # a batch of one
     assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert (alone - expected[1:]).abs().max() <= 1e-4 * expected.abs().max()
     assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()  # it looks at its picture
@@ -336,7 +335,7 @@ def test_stored_and_restored(name, built, tmp_path):
     checkpoint.save(built, name, {}, tmp_path)
     restored = checkpoint.restore(name, tmp_path)
     assert not restored.training and not any(p.requires_grad for p in restored.parameters())
-    images = pictures(2)
+    images = pictures(1)
     with torch.inference_mode():
         logits, expected = restored(images), built(images)
     assert not torch.equal(logits, expected)

@@ -33,7 +33,7 @@ def commands() -> list[str]:
 
 def test_the_readme_has_one_command_to_run_and_one_to_test():
     run, test = commands()
-    assert run.endswith("python app.py") and test.endswith("python -m pytest -n 2 --dist loadfile")
+    assert run.endswith("python app.py") and test.endswith("python -m pytest -n 2 --dist loadgroup")
 
 
 def test_ci_runs_the_readmes_test_command():
@@ -146,6 +146,7 @@ def test_the_readmes_lines_for_the_package_grad_cam_give_our_map():
     assert not any(module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.slow
 def test_models_need_no_web_page():
     """`models` imports neither matplotlib nor gradio, nor does what inspects, and `visualize` no gradio."""
     code = """

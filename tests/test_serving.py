@@ -461,7 +461,7 @@ def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
     file = {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}, "orig_name": url}
     sound = {"image": PIXELS, "mechanisms": ["plain"], "target": "predicted", "cam": "GradCAM"}
     for route in {re.sub(r"\{[^}]*\}", url, route) for route in routes()} | {f"/gradio_api/file/{url}"}:
-        for spelling in (route, route.replace("=", "%3D"), route.upper() if "file" in route else route):
+        for spelling in {route, route.replace("=", "%3D"), route.upper() if "file" in route else route}:
             web.get(server.rstrip("/") + spelling, timeout=30)
             web.post(
                 server.rstrip("/") + spelling, json={"data": [file], "url": url, "path": url}, timeout=30

@@ -323,6 +323,7 @@ def test_a_dry_run_leaves_nothing(runs, folder, monkeypatch, capsys, tmp_path):
 # A cluster: submitit's own processes on this machine stand in for it.
 
 
+@pytest.mark.slow
 def test_a_cluster_trains_by_the_same_function(folder, tiny_cifar, monkeypatch, capsys):
     pytest.importorskip("submitit", reason="submitit is not installed")
     from models.train.cluster import Training, run_jobs
@@ -470,6 +471,7 @@ def test_detached_it_runs_in_a_session_of_its_own(folder, tmp_path, monkeypatch,
     assert str(tmp_path / "home" / "logs" / "sweep.log") in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_real_run_is_started_and_its_sentence_reported(tmp_path, monkeypatch):
     """The training command itself, in a process of its own; it ends early, for there is no data."""
     monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path))

@@ -307,6 +307,7 @@ def test_no_entry_is_lost_when_many_store_at_once(folder):
         assert len(archive.files) == 2 * 3 * 8 + 1
 
 
+@pytest.mark.slow
 def test_a_system_without_fcntl_and_without_utf8_loses_nothing(tmp_path):
     code = """
 import sys

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,8 @@ def chunks(text: str, said: str) -> int:
     """From how few pieces of what is said a text can be put together, each as long as it can be."""
     words, count = plain(text).split(), 0
     while words:
-        fits = [n for n in range(1, len(words) + 1) if " ".join(words[:n]) in said]
-        words, count = words[max(fits, default=1) :], count + (1 if fits else len(text))
+        fits = [*takewhile(lambda n: " ".join(words[:n]) in said, range(1, len(words) + 1))]  # noqa: B023
+        words, count = words[len(fits) or 1 :], count + (1 if fits else len(text))
     return count
 
 
