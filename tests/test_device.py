@@ -118,12 +118,12 @@ def test_both_engines_say_the_same_and_say_who_answered(visit):
 
 @pytest.mark.browser
 def test_this_device_takes_over_where_the_server_is_gone(visit, tmp_path: Path):
-    seen = visit()
+    seen = visit("se")
     seen.page.route("**/look", lambda route: route.abort())
     seen.page.route("**/row", lambda route: route.abort())
     photograph(tmp_path / "photograph.jpg")
     seen.choose_file(tmp_path / "photograph.jpg")
-    assert seen.said.startswith("2 networks have answered, on this device.")
+    assert seen.said.startswith("1 network has answered, on this device.")
     assert seen.asked("look") == 1
     seen.page.locator("#open-chooser").click()
     seen.page.locator('#chooser [data-key="cbam"]').check()  # it has no graph of this one
@@ -134,7 +134,7 @@ def test_this_device_takes_over_where_the_server_is_gone(visit, tmp_path: Path):
 
 @pytest.mark.browser
 def test_this_device_takes_over_where_the_server_is_busy(visit):
-    seen = visit()
+    seen = visit("se")
 
     def busy(route: Route) -> None:  # with the line of the moment
         route.fulfill(content_type="application/x-ndjson", body=json.dumps(answer) + "\n")
@@ -148,11 +148,11 @@ def test_this_device_takes_over_where_the_server_is_busy(visit):
         answer = line
         seen.page.locator(f'#examples [data-name="{example}"]').click()
         seen.rest()
-        assert seen.said.startswith("2 networks have answered, on this device."), example
+        assert seen.said.startswith("1 network has answered, on this device."), example
     seen.page.unroute("**/look")
     seen.page.locator('#examples [data-name="deer"]').click()
     seen.rest()
-    assert seen.said.startswith("2 networks have answered.")  # by the server, which is there again
+    assert seen.said.startswith("1 network has answered.")  # by the server, which is there again
 
 
 @pytest.mark.browser
@@ -170,9 +170,9 @@ def test_a_refusal_is_the_servers_own(visit, tmp_path: Path):
 def test_the_server_answers_where_this_device_cannot(visit, browser: Browser):
     page = browser.new_page()
     page.add_init_script("delete globalThis.WebAssembly")
-    seen = visit(page=page)
+    seen = visit("se", page=page)
     seen.on_device()
-    assert seen.said.startswith("2 networks have answered.") and seen.asked("look") == 1
+    assert seen.said.startswith("1 network has answered.") and seen.asked("look") == 1
     page.close()
 
 

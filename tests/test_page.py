@@ -256,7 +256,7 @@ def test_a_part_that_cannot_be_fetched_is_named(visit: callable):
 
 
 @pytest.mark.browser
-@both
+@both_at_length
 def test_block_and_looks_need_no_computation(visit: callable):
     seen = visit()
     before = seen.canvases("cam")
@@ -411,7 +411,7 @@ SAMPLED = """(canvas, count) => { // the middle of each cell
 
 
 @pytest.mark.browser
-@both
+@both_at_length
 def test_hover_reads_the_same_place_everywhere(visit: callable):
     seen = visit(1280, 1500)  # all kinds of maps are in view
     seen.block("layer3.1")
@@ -549,17 +549,18 @@ DROP = """([selector, bytes, name]) => {
 
 @pytest.mark.browser
 @both_at_length
-@pytest.mark.parametrize(
-    "selector", ["#seen canvas", '#maps [data-kind="cam"] canvas', "#glance .thumb", "body"]
-)
-def test_a_file_is_taken_wherever_it_is_dropped(visit: callable, selector: str, edition: str, server: str):
-    seen = visit()
-    seen.page.evaluate(DROP, [selector, list(SHIP.read_bytes()), "no_extension"])
-    seen.rest()
-    assert seen.pixel(0, 0) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
-    assert "6 networks have answered" in seen.texts("#status")[0]
-    assert seen.asked() == (edition == server)
-    assert not seen.page.locator("#drop").is_visible()
+def test_a_file_is_taken_wherever_it_is_dropped(visit: callable, edition: str, server: str):
+    seen = visit(link="#view=2&picture=deer&networks=plain,cbam&end")
+    asked = seen.asked()
+    places = ("#seen canvas", '#maps [data-kind="cam"] canvas', "#glance .thumb", "body")
+    for count, (place, name) in enumerate(zip(places, ("ship", "dog", "frog", "bird")), 1):
+        file = CAT.parent / f"{name}.png"
+        seen.page.evaluate(DROP, [place, list(file.read_bytes()), "no_extension"])
+        seen.rest()
+        assert seen.pixel(0, 0) == list(Image.open(file).convert("RGB").getpixel((0, 0))), place
+        assert "2 networks have answered" in seen.texts("#status")[0]
+        assert seen.asked() == asked + count * (edition == server)
+        assert not seen.page.locator("#drop").is_visible()
 
 
 PASTE = """(bytes) => {
@@ -955,7 +956,7 @@ SAME = re.compile(  # in every language: names of networks, slots, tensors, meth
 
 
 @pytest.mark.browser
-@both
+@both_at_length
 def test_the_page_speaks_chinese_too(visit: callable):
     seen = visit(link="?lang=zh#view=2&picture=dog&networks=se,cbam,danet&query=14,20&end")
     page, left = seen.page, set()
@@ -1043,14 +1044,21 @@ def test_where_the_words_do_not_come_the_page_is_in_english(edition: str, browse
 # ---- links and files
 
 
+def copied(seen: Visit) -> str:
+    """The link to the view: what follows the address."""
+    seen.page.evaluate("history.replaceState(null, '', location.pathname)")
+    seen.page.evaluate("document.querySelector('#copy').click()")
+    seen.page.wait_for_function("() => location.hash.startsWith('#view=2')")
+    return seen.page.evaluate("location.hash")
+
+
 @pytest.mark.browser
 @both_at_length
-@pytest.mark.parametrize("own_picture", [False, True])
-def test_link_restores_the_view(visit: callable, tmp_path: Path, own_picture: bool):
+def test_link_restores_the_view(visit: callable, tmp_path: Path):
     seen = visit()
-    if own_picture:
-        photograph(tmp_path / "photograph.jpg")
-        seen.choose_file(tmp_path / "photograph.jpg")
+    assert len(copied(seen)) < 300  # a QR code holds it
+    photograph(tmp_path / "photograph.jpg")
+    seen.choose_file(tmp_path / "photograph.jpg")
     seen.page.locator("#crop-choice select").select_option("own")
     seen.page.locator("#crop").get_by_role("button", name="Done").click()
     seen.page.locator('#maps [data-section="cam"] select').first.select_option("dog")
@@ -1061,19 +1069,16 @@ def test_link_restores_the_view(visit: callable, tmp_path: Path, own_picture: bo
     seen.page.locator("#seen canvas").click(position={"x": 10, "y": 70})
     seen.page.locator("#glance .name", has_text="CBAM").click()
     seen.rest()
-    seen.page.evaluate("document.querySelector('#copy').click()")
-    seen.page.wait_for_function("() => location.hash.startsWith('#view=2')")
-    link = seen.page.evaluate("location.hash")
-    assert len(link) < (2953 if own_picture else 300)  # a QR code holds it
+    link = copied(seen)
+    assert len(link) < 2953  # the largest QR code
     cell = 32 / seen.page.locator("#seen canvas").bounding_box()["width"]
     x, y = (int(query) for query in re.search(r"query=(\d+),(\d+)", link).groups())
     assert (
         abs(x - 10 * cell) <= 1 and abs(y - 70 * cell) <= 1
     )  # the mark stands where the picture was clicked
-    if own_picture:
-        assert "pixels:" in link
-        cropped = visit(link=link.replace("&networks=", "&crop=squeeze&networks="))
-        assert "damaged or was cut off" in cropped.texts("#status p")[0]  # such pixels are cropped already
+    assert "pixels:" in link
+    cropped = visit(link=link.replace("&networks=", "&crop=squeeze&networks="))
+    assert "damaged or was cut off" in cropped.texts("#status p")[0]  # such pixels are cropped already
     seen.page.mouse.move(0, 0)
     seen.rest()
 
@@ -1104,31 +1109,41 @@ def test_a_link_that_paints_beyond_a_tensor_is_refused_in_a_sentence(visit: call
 CUT = "#view=2&picture=cat&networks=plain,se&class=predicted&cam=GradCAM&block=layer2.1&query=14,20"
 
 
+DAMAGED = [
+    CUT,  # it lost its end
+    "#view=2&end",
+    "#view=1&picture=cat&networks=plain&end",
+    "#view=2&picture=cat&networks=plain,nonsense&end",
+    "#view=2&picture=pixels:eJwDAAAAAAE&networks=plain&end",
+    "#view=2&picture=/etc/passwd&networks=plain&end",
+    "#view=2&picture=cat&networks=plain&class=goat&end",
+    "#view=2&picture=cat&networks=plain&crop=1,2,nan&end",
+    "#view=2&picture=cat&networks=plain&query=14,40&end",
+    "#view=2&picture=cat&networks=plain&block=%3Cb%3E&end",
+    "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:007*0.5&end",
+]
+
+
 @pytest.mark.browser
 @both_at_length
-@pytest.mark.parametrize(
-    "link",
-    [
-        CUT,  # it lost its end
-        "#view=2&end",
-        "#view=1&picture=cat&networks=plain&end",
-        "#view=2&picture=cat&networks=plain,nonsense&end",
-        "#view=2&picture=pixels:eJwDAAAAAAE&networks=plain&end",
-        "#view=2&picture=/etc/passwd&networks=plain&end",
-        "#view=2&picture=cat&networks=plain&class=goat&end",
-        "#view=2&picture=cat&networks=plain&crop=1,2,nan&end",
-        "#view=2&picture=cat&networks=plain&query=14,40&end",
-        "#view=2&picture=cat&networks=plain&block=%3Cb%3E&end",
-        "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:007*0.5&end",
-    ],
-)
-def test_damaged_link_says_so(visit: callable, link: str):
-    seen = visit(link=link)
-    said = seen.texts("#status p")[0]
-    assert "damaged or was cut off" in said and "<" not in said
-    assert len(seen.texts("#glance .row .name")) == len(TRAINED)  # the first view stays
-    assert seen.page.locator('#bar input[value="layer2.1"]').is_checked()
-    assert seen.page.evaluate("location.hash") == "" and seen.asked() == 0
+def test_damaged_link_says_so(visit: callable):
+    """Whether the page comes with it, or it is opened where the page is."""
+    seen = visit(link=CUT)
+    for link in DAMAGED:
+        if link != CUT:
+            seen.page.evaluate(
+                "(link) => { $line.textContent = ''; location.hash = link; }".replace("$line", LINE), link
+            )
+            seen.page.wait_for_function(f"{LINE}.textContent && !location.hash")
+        seen.rest()
+        said = seen.texts("#status p")[0]
+        assert "damaged or was cut off" in said and "<" not in said, link
+        assert len(seen.texts("#glance .row .name")) == len(TRAINED)  # the first view stays
+        assert seen.page.locator('#bar input[value="layer2.1"]').is_checked()
+        assert seen.page.evaluate("location.hash") == "" and seen.asked() == 0
+
+
+LINE = "document.querySelector('#status p')"
 
 
 @pytest.mark.browser
@@ -1161,29 +1176,31 @@ def test_files_to_take_along(visit: callable, tmp_path: Path, edition: str, serv
 
 @pytest.mark.browser
 @both_at_length
-@pytest.mark.parametrize("scale", ["fixed", "shared", "own"])
-def test_scale_is_fixed_or_shared_or_own(visit: callable, scale: str):
+def test_scale_is_fixed_or_shared_or_own(visit: callable):
     seen = visit()
     seen.block("layer3.1")
     cams = seen.canvases("cam")
-    seen.set("scale", scale)
-    ends = [
-        tuple(re.findall(r"[\d.]+×|¹⁄₁₆×", text))
-        for text in seen.texts('#maps [data-kind="pairwise"] .legend')
-    ]
-    ranges = [re.findall(r"[\d.]+", text)[:2] for text in seen.texts('#maps [data-kind="pairwise"] .range')]
-    assert len(ends) == len(ranges) == PAIRWISE
-    if scale == "fixed":
-        assert {*ends} == {("¹⁄₁₆×", "16×")}
-    elif scale == "shared":
-        least, most = min(float(low) for low, _ in ranges), max(float(high) for _, high in ranges)
-        assert len({*ends}) == 1
-        low, high = (float(end[:-1]) for end in ends[0])
-        assert low == max(least, 0.004) and high == most  # 1/256 of an equal share
-    else:
-        for (low, high), (least, most) in zip(ends, ranges):
-            assert float(low[:-1]) == max(float(least), 0.004) and float(high[:-1]) == float(most)
-    assert seen.canvases("cam") == cams  # always its own
+    for scale in ("shared", "own", "fixed"):
+        seen.set("scale", scale)
+        ends = [
+            tuple(re.findall(r"[\d.]+×|¹⁄₁₆×", text))
+            for text in seen.texts('#maps [data-kind="pairwise"] .legend')
+        ]
+        ranges = [
+            re.findall(r"[\d.]+", text)[:2] for text in seen.texts('#maps [data-kind="pairwise"] .range')
+        ]
+        assert len(ends) == len(ranges) == PAIRWISE
+        if scale == "fixed":
+            assert {*ends} == {("¹⁄₁₆×", "16×")}
+        elif scale == "shared":
+            least, most = min(float(low) for low, _ in ranges), max(float(high) for _, high in ranges)
+            assert len({*ends}) == 1
+            low, high = (float(end[:-1]) for end in ends[0])
+            assert low == max(least, 0.004) and high == most  # 1/256 of an equal share
+        else:
+            for (low, high), (least, most) in zip(ends, ranges):
+                assert float(low[:-1]) == max(float(least), 0.004) and float(high[:-1]) == float(most)
+        assert seen.canvases("cam") == cams  # always its own
 
 
 @pytest.mark.browser
@@ -1277,7 +1294,7 @@ def moves(seen: Visit) -> list:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1024, 1280, 1440, 1920])
-@both
+@both_at_length
 def test_nothing_jumps(visit: callable, width: int):
     """On arrival, and while another picture is computed."""
     seen = visit(width)
@@ -1296,7 +1313,7 @@ def test_no_what_if_moves_the_answers(visit: callable, width: int):
 
     A phone makes that room when the first what-if is chosen: its screen is too small to keep it free.
     """
-    seen = visit(width, link=f"#view=2&picture=cat&networks={','.join(SHOWN)}&end")
+    seen = visit(width, link="#view=2&picture=cat&networks=plain,cbam,non_local&end")  # none, gates, shares
     box = seen.page.locator("#whatif select").first
     values = box.locator("option").evaluate_all("(options) => options.map(({ value }) => value)")
     replacements = [name for name in values if name]
@@ -1386,7 +1403,7 @@ def test_every_text_can_be_read(visit: callable):
 
 
 @pytest.mark.browser
-@both
+@both_at_length
 def test_light_and_dark(visit: callable):
     def brightness(seen: Visit, selector: str, what: str) -> float:
         colour = seen.page.locator(selector).first.evaluate(f"(node) => getComputedStyle(node).{what}")
