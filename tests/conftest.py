@@ -22,11 +22,17 @@ PER_FILE = 64  # images in each file of the tiny CIFAR-10
 
 # Files that start servers, other processes, a browser, or work with whole networks throughout.
 SLOW = {
-    *("test_checkpoint", "test_description", "test_figure", "test_networks", "test_page", "test_record"),
-    *("test_recording", "test_serving", "test_site", "test_turns", "test_what_if"),
+    *("test_checkpoint", "test_description", "test_device", "test_figure", "test_lab", "test_networks"),
+    *("test_page", "test_record", "test_recording", "test_results", "test_serving", "test_site"),
+    *("test_turns", "test_webgpu", "test_what_if"),
 }
 # The longest first, so that two processes end together.
 FIRST = ("test_page", "test_networks", "test_device", "test_serving", "test_lab", "test_site")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where the slow ones are left out, what they import is not needed either."""
+    return True if config.option.markexpr == "not slow" and collection_path.stem in SLOW else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before the expression of -m chooses
