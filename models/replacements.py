@@ -29,7 +29,7 @@ REPLACEMENTS = {  # name -> the question that it answers
     "query ignored": "Does it matter who asks?",
     "best constant": "Could any constant do?",
     "by hand": "What if it were like this?",
-    # Gates centre on one half, so a factor of 1 doubles every residual: a loss says little about attention.
+    # Many gates centre on one half, and 1 then doubles every residual: a loss says little about attention.
     "factor 1": "A warning: what if every gate were open, at a size that the network never met?",
 }
 EVERYWHERE = "all"  # the scope of all blocks
@@ -90,9 +90,10 @@ class Attention:
 
     @property
     def shuffled_dims(self) -> list[tuple[int, ...]]:
-        """Groups of axes that are shuffled each as one: of shares what they are dealt out to."""
+        """Groups of axes that are shuffled each as one: places, channels; of shares what they are dealt out
+        to, but of branch weights the channels, for two branches could only change places."""
         if self.role == "share":
-            return [self.over_dims]
+            return [dims_of(self.axes, "c" if self.over == "branch" else self.over)]
         letters = self.axes.split()
         long = [at - len(letters) for at in range(1, len(letters)) if self.shape[at - 1] > 1]
         places = tuple(dim for dim in long if letters[dim] in ONE_GROUP)

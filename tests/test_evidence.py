@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import pictures, randomise
+from filelock import FileLock
 from scipy.stats import binomtest, entropy
 from torch import nn
 
@@ -152,7 +153,8 @@ def test_what_comes_before_an_edit_is_computed_once_and_changes_no_bit(name):
     with torch.inference_mode(), recording(model), outputs(model) as computed:
         model(images)
     carries = name == "dca_se"
-    assert list(computed)[:2] == ([] if carries else ["layer1.0", "layer1.1"])
+    blocks = [path for path in computed if path.count(".") == 1]
+    assert blocks[:2] == ([] if carries else ["layer1.0", "layer1.1"])
     ran = []
     hooks = [
         part.register_forward_hook(lambda *_, path=path: ran.append(path))
@@ -398,6 +400,24 @@ def test_constants_start_at_the_average(kind):
 # Files that cannot be.
 
 
+def test_only_what_an_edit_reaches_is_computed(monkeypatch):
+    """A gate of the last block changes nothing that a convolution sees."""
+    model, convolved = randomise(models.build("se")), []
+    images, attention = pictures(2), attention_of(model)
+    with torch.inference_mode(), recording(model), outputs(model) as computed:
+        model(images)
+    forward = nn.Conv2d._conv_forward
+    monkeypatch.setattr(
+        nn.Conv2d, "_conv_forward", lambda self, x, *rest: convolved.append(self) or forward(self, x, *rest)
+    )
+    for scope, count in {"layer4.1": 0, "layer4.0": 2, "layer3.1": 5}.items():
+        edits = replace("shuffled", scope, attention)
+        with torch.inference_mode(), recording(model, edits), starting_from(model, computed, edits):
+            model(images)
+        assert sum(conv.weight.shape[0] > 100 and conv.weight.shape[1] > 100 for conv in convolved) == count
+        convolved.clear()
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_a_broken_file_of_averages(tmp_path, content):
     with pytest.raises(CheckpointError, match="were not measured"):
@@ -447,8 +467,28 @@ def test_the_command(tiny_cifar, tmp_path, monkeypatch, capsys):
     readme.write_text("a\n<!-- evidence -->\n<!-- /evidence -->\n")
     run("--write", str(readme))
     assert readme.read_text() == f"a\n<!-- evidence -->\n{printed}<!-- /evidence -->\n"
-    with pytest.raises(SystemExit, match="plain is not trained yet"):
-        run("plain")
     with pytest.raises(SystemExit, match="2"):
         run("danet", "--images", "1")
     assert "at least 2" in capsys.readouterr().err
+
+
+def test_a_network_that_cannot_be_measured_does_not_keep_the_others_waiting(tmp_path, monkeypatch):
+    begun = []
+
+    def measure(name, *rest):
+        begun.append(name)
+        if name == "se":
+            raise CheckpointError("se is not trained yet.")
+
+    monkeypatch.setattr(evidence, "measure", measure)
+    with pytest.raises(KeyError, match="no mechanism 'see'"):
+        evidence.measure_all(["cbam", "see"], tmp_path, None)
+    assert begun == []  # a name is wrong: said before hours are spent
+    with (
+        FileLock(tmp_path / ".sk.evidence.lock.tmp"),
+        pytest.raises(CheckpointError, match=r"^se is not trained yet\. Another process measures sk\.$"),
+    ):
+        evidence.measure_all(["se", "sk", "cbam"], tmp_path, None)
+    assert begun == ["se", "cbam"]
+    evidence.measure_all(["sk"], tmp_path, None)
+    assert begun == ["se", "cbam", "sk"]

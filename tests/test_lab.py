@@ -208,7 +208,8 @@ def test_two_networks_beside_each_other(visit: callable, record: callable):
     first, second = f"{wide}’s channel weights span {extent(one)}", f"{narrow}’s {extent(other)}"
     assert said == f"At layer2.1 {first} on this picture, {second}."
     lacks = seen.texts('#maps [data-section="spatial"] .lacks')
-    assert lacks == [f"{names['se']} has no spatial gate: every place is treated alike."]
+    means = "there is no number per place that all channels share"
+    assert lacks == [f"{names['se']} has no spatial gate: {means}."]
     left, right = (seen.page.locator('#maps [data-kind="cam"]').nth(at).bounding_box() for at in (0, 1))
     assert left["y"] == right["y"] and left["width"] > 300
     cams = [

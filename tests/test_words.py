@@ -9,9 +9,8 @@ import pytest
 
 from models import CATALOGUE, CLASSES
 from models.replacements import REPLACEMENTS
-from visualize.answers import FAMILIES
 from visualize.record.display import description
-from visualize.texts.cards import PLACES, ROWS
+from visualize.texts.cards import FAMILIES, PLACES, ROWS
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = sorted(ROOT.glob("visualize/page/language/words.*.json"))

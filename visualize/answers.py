@@ -39,7 +39,7 @@ from .record.display import description
 from .record.encoding import picture_of
 from .record.requests import RequestError, check_request, replacement_of
 from .record.view import View, view_of
-from .texts.cards import card, languages, measured
+from .texts.cards import FAMILIES, card, languages, measured
 from .texts.evidence import evidence
 from .texts.markup import to_html
 from .texts.placement import placement
@@ -50,14 +50,6 @@ READING = PAGE.parent / "texts" / "reading"  # a file for each language
 START = '<script type="application/json" id="start">'  # of index.html, which the value follows
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
 FIRST_EXAMPLE = "cat"
-FAMILIES = {  # family: what its mechanisms weigh
-    "module": "Control and modules",
-    "channel": "Channels",
-    "spatial": "Places",
-    "pairwise": "Pairs of places",
-    "hybrid": "Channels and places",
-    "kernel": "Windows",
-}
 MOST_NETWORKS = 32  # in one request
 REFUSALS = (RequestError, ImageError, CheckpointError, ReplacementError, NotFiniteError)
 TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip", "json": "application/json"}

@@ -14,12 +14,12 @@ from ..recording import record
     paper="Chen et al., A^2-Nets: Double Attention Networks, NeurIPS 2018, https://arxiv.org/abs/1810.11579",
 )
 class DoubleAttention(nn.Module):
-    r"""Gathers the features of a few regions of the picture and hands each cell its own mixture of them.
+    r"""Gathers the features of regions of the picture and hands each cell its own mixture of them.
 
     $$G = W_v x\; \mathrm{softmax}_{hw}(W_g x)^\top, \quad Z = G\; \mathrm{softmax}_n(W_d x), \quad
     y = x + \mathrm{bn}(W Z)$$
 
-    Rather than comparing all pairs of cells, the network writes a few notice boards, each a summary of a
+    Rather than comparing all pairs of cells, the network writes notice boards, each a summary of a
     region it found useful; then every cell reads the boards it cares about. Two thin tables take the
     place of the large one.
 

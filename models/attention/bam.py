@@ -22,7 +22,7 @@ class BottleneckAttention(nn.Module):
     \mathrm{relu} \circ \mathrm{bn} \circ \mathrm{conv}_{1\times1}(x), \quad
     D = \mathrm{relu} \circ \mathrm{bn} \circ \mathrm{conv}_{3\times3}^{\text{dilation } 4}$$
 
-    Three checkpoints, one wherever the map is about to shrink. One branch marks the *what*, a score for
+    Three stations, one wherever the map is about to shrink. One branch marks the *what*, a score for
     each channel; the other marks the *where*, a score for each cell, from a wide window of dilated
     convolutions. The sum of both scores decides how much every single value is raised; nothing is ever
     turned down.

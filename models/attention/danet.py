@@ -24,8 +24,8 @@ class DualAttention(nn.Module):
     the same between detectors, without any weights of its own.
 
     **What to look for.** Click a place for the position branch. In the channel matrix find the columns that
-    most rows point at. By the authors' sign (`max - E`) a channel attends to the channels *least* like
-    itself, and the diagonal stays dark.
+    most rows point at. By the authors' sign (`max - E`) a channel attends to the channels whose product
+    with it is smallest, unlike it or weak, and the diagonal stays dark.
 
     **Shapes.** (B, C, H, W) to the same; `position` (B, N, H, W), for each of the N = HW queries a map that
     sums to one; `channel` (B, C, C), rows sum to one. As in the authors' code the scores are not scaled and

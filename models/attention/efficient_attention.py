@@ -15,7 +15,7 @@ from ..recording import record
     "https://arxiv.org/abs/1812.01243",
 )
 class EfficientAttention(nn.Module):
-    r"""Summarises the picture by a few templates, and lets each cell read the templates it asks for.
+    r"""Summarises the picture by templates, and lets each cell read the templates it asks for.
 
     $$\rho_k = \mathrm{softmax}_{hw}(W_k x), \quad \rho_q = \mathrm{softmax}_n(W_q x), \quad
     y = x + W\,\big(\rho_k\, (W_v x)^\top\big)^\top \rho_q$$
@@ -25,8 +25,8 @@ class EfficientAttention(nn.Module):
     template. The large table of pairs is never built, for it would be the product of two thin ones.
 
     **What to look for.** The key maps are the templates: where does each one collect? The query weights
-    say who reads it. The sum of all templates, weighted by what the clicked cell asks for, is its map of
-    where it reads: compare it with `non_local`.
+    say who reads it. Together they would give each cell a map of where it reads, as in `non_local`; it
+    is never formed, so there is none to click.
 
     **Shapes.** (B, C, H, W) to the same; `key_maps` (B, n, H, W), each sums to one over the picture, and
     `query_weights` (B, n, H, W), which sums to one over the templates of a head at each cell; the heads

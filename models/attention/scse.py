@@ -81,8 +81,8 @@ class ConcurrentSE(ChannelSE):
     negative the stricter one's.
 
     **What to look for.** Set both gates side by side. For positive values the place wins where the
-    spatial gate lies above the channel's gate, elsewhere the channel wins; a gate that never wins is not
-    in use.
+    spatial gate lies above the channel's gate, elsewhere the channel wins; for negative values it is the
+    other way round, so a gate that is always the smaller one still has a say.
 
     **Shapes.** (B, C, H, W) to the same; `channel_gate` (B, C, 1, 1) and `spatial_gate` (B, 1, H, W),
     between 0 and 1. The maximum is the authors' code and journal paper; the conference paper adds the

@@ -25,7 +25,7 @@ class SelfAttention(nn.Module):
     ask different questions at once.
 
     **What to look for.** Click the object, then the background: which heads change their map, and which
-    ignore the click? A value of 1 means "as much as every other cell"; 5 means five times as much.
+    ignore the click? A value of 1 is an equal share; 5 is five times that.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, heads, N, H, W): for each head and each of the N =
     HW queries a map over the keys that sums to one; a head has d = C/4 channels. No positional code: the

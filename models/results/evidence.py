@@ -13,16 +13,18 @@ an interrupted run goes on where it stopped. The averages go to a file of their 
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 from tqdm import tqdm
 
 from ..checkpoint import CHECKPOINTS, CheckpointError, add_facts, restore_with_facts
 from ..data import DataError, hold_out, load
-from ..networks import CATALOGUE
+from ..networks import CATALOGUE, find
 from ..preprocessing import normalise
 from ..recording import recording
 from ..replacements import EVERYWHERE, REPLACEMENTS, Attention, applies, attention_of, derangement, replace
@@ -50,7 +52,7 @@ COUNTS = ("right", "right_only_intact", "right_only_replaced", "changed")
 
 
 def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quiet: bool = False) -> dict:
-    """Measures what is not measured yet, and stores it as it comes.
+    """Measures what is not measured yet, and stores it as it comes; one process at a time (see `alone`).
 
     Args:
         most: images at most, of each kind.
@@ -82,16 +84,16 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
     evidence = begin(facts, len(labels), len(classes), most)
     starts = {int(part[0]) for part in batches(len(labels))}
     begun = {str(what(row)): row for row in evidence["replacements"] if row.get("counted", 0) in starts}
-    rows = [
-        begun.get(str(row), row | dict.fromkeys(("counted", *COUNTS), 0)) for row in plan(attention, evidence)
-    ]
-    evidence["replacements"] = rows
     try:
         found = averages.read(name, facts["sha256"], folder)
     except CheckpointError:
         found = None
     if found is None or found.images != evidence["training_images"] or "tensors" not in evidence:
-        found = None
+        found, begun = None, {}  # what was counted with other averages does not count
+    rows = [
+        begun.get(str(row), row | dict.fromkeys(("counted", *COUNTS), 0)) for row in plan(attention, evidence)
+    ]
+    evidence["replacements"] = rows
     unfitted = found is None or not found.best
 
     work = sum(row["images"] - row["counted"] for row in rows if "counted" in row)
@@ -280,8 +282,8 @@ def at_once(facts: dict) -> dict | None:
     """What the replacements in all blocks at once do to a network, None where that was not measured.
 
     Returns:
-        `key`, `title`, `images`, `right` (percent, as trained), `rows`, replacement -> see `shown` (of full
-        strength), and `line`, the whole in a few words.
+        `key`, `title`, `images`, `replacements`, how many were tried, `right` (percent, as trained), `rows`,
+        replacement -> see `shown` (of full strength), and `line`, the whole in a few words.
     """
     if (evidence := evidence_of(facts)) is None:
         return None
@@ -296,6 +298,7 @@ def at_once(facts: dict) -> dict | None:
         "key": facts["name"],
         "title": CATALOGUE[facts["name"]].title,
         "images": first["images"],
+        "replacements": len(evidence["replacements"]),
         "right": round(100 * right / first["images"], 2),
         "rows": {replacement: shown(row) for replacement, row in rows.items()},
     }
@@ -343,12 +346,51 @@ def markdown(folder: Path = CHECKPOINTS) -> str:
 
 def caption(networks: list[dict]) -> str:
     """How the table is to be read."""
+    tried = sorted({network["replacements"] for network in networks})
     counts = " or ".join(f"{count:,}" for count in sorted({network["images"] for network in networks}))
     return (
         "Percent right with the attention as trained, and points more or less with a replacement in all "
         f"blocks at once, on {counts} test images. Bold: a difference by McNemar's exact test on the same "
-        "images, at 5 % after Holm's correction for all replacements of a network."
+        "images, at 5 % after Holm's correction for all replacements of a network, in all blocks and in one, "
+        + (f"{tried[0]} to {tried[-1]} of them." if len(tried) > 1 else f"{tried[0]} of them.")
     )
+
+
+@contextmanager
+def alone(name: str, folder: Path) -> Iterator[None]:
+    """Within it no other process measures this network, and it computes as when its accuracy was measured.
+
+    Raises:
+        CheckpointError: another process does.
+    """
+    lock = FileLock(folder / f".{name}.evidence.lock.tmp", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise CheckpointError(f"Another process measures {name}.") from error
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        lock.release()
+
+
+def measure_all(names: Iterable[str], folder: Path, most: int | None) -> None:
+    """Measures one after the other; a network that cannot be measured does not keep the next ones waiting.
+
+    Raises:
+        KeyError: a name is not known, said before hours are spent on the others.
+        CheckpointError: some could not be measured, in one sentence each.
+    """
+    names, failed = [find(name).name for name in names], []
+    for name in names:
+        try:
+            with alone(name, folder):
+                measure(name, folder, most)
+        except (CheckpointError, ValueError) as error:
+            failed.append(str(error))
+    if failed:
+        raise CheckpointError(" ".join(failed))
 
 
 def main() -> None:
@@ -373,8 +415,8 @@ def main() -> None:
             text = arguments.write.read_text("utf-8")
             arguments.write.write_text(write_into(text, markdown(folder), "evidence"), "utf-8")
         else:
-            for name in arguments.names or [facts["name"] for facts in trained(folder)]:
-                measure(name, folder, arguments.images)
+            names = arguments.names or [facts["name"] for facts in trained(folder)]
+            measure_all(names, folder, arguments.images)
     except (CheckpointError, DataError, KeyError, ValueError) as error:
         sys.exit(str(error.args[0]))
     except OSError as error:

@@ -176,7 +176,13 @@ def caption(block: dict) -> str:
             + (f" after Holm's correction for the {count} comparisons of this table" if count > 1 else "")
             + "; + counts the images right that plain gets wrong, - the other way round."
         )
-    said += " Milliseconds are for one picture."
+    said += (
+        " The test compares these networks, not the mechanisms: another seed may change it."
+        " With mirror: the logits of the picture and of its mirror image, added."
+        " FLOPs count two for a multiplication and its addition."
+        " Milliseconds are for one picture, on one thread of a CPU."
+        " Training seconds are of machines that had other work as well: they do not compare."
+    )
     if not all(row["ships"] for row in block["rows"]):
         said += " \\* Its weights do not ship."
     return said + (f" Trained on {'; '.join(block['devices'])}." if block["devices"] else "")

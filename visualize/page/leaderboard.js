@@ -7,7 +7,6 @@ const COSTS = [ // key in a row, name, number as text
   ["flops", "FLOPs", (value) => `${(value / 1e9).toFixed(2)} G`],
   ["latency_ms", "Milliseconds, CPU", (value) => `${value.toFixed(1)} ms`],
   ["latency_gpu_ms", "Milliseconds, GPU", (value) => `${value.toFixed(2)} ms`],
-  ["train_seconds", "Training", minutes],
 ];
 const COLUMNS = [ // `key` to sort by, header, text of a cell; `most`: a first click puts the largest on top
   { key: "title", head: "Network", text: true },

@@ -17,6 +17,14 @@ from models.statistics import in_words
 
 from ..inspection.untrained import untrained
 
+FAMILIES = {  # family: what its mechanisms weigh
+    "module": "Control and modules",
+    "channel": "Channels",
+    "spatial": "Places",
+    "pairwise": "Pairs of places",
+    "hybrid": "Channels and places",
+    "kernel": "Windows",
+}
 PLACES = {  # what an entry fills, by its slot
     None: "",
     "refine": "at the end of the residual path, before the addition",
@@ -86,7 +94,7 @@ def measured(name: str, folder: Path = CHECKPOINTS) -> str:
 def place(name: str) -> str:
     """Family, slot and sites in one sentence."""
     entry = CATALOGUE[name]
-    family = f"Family {entry.family}"
+    family = f"Family: {FAMILIES[entry.family]}"
     if name == "plain":
         return f"{family}; the network that all the others are built on."
     if entry.slot is None:

@@ -9,7 +9,7 @@ import { about } from "./used.js";
 
 const SCORES = [ // of faithfulness: key, name, what it asks, whether more is better
   ["road", "ROAD", "Without the pixels that the map names first, less those it names last: how much of the answer is lost. More is better.", 1],
-  ["deletion", "Deletion", "How much of the answer is left while the first pixels go. Less is better.", -1],
+  ["deletion", "Deletion", "How much of the answer is left while the first pixels go. Less is better. But no network has seen pictures with scattered holes: even a random map does well here, so trust ROAD first.", -1],
   ["insertion", "Insertion", "How much of the answer is there while the first pixels come back. More is better.", 1],
 ];
 const CONTROLS = { random: "random map", centre: "centre of the picture", Sobel: "edges (Sobel)" };
@@ -50,9 +50,9 @@ export class Evidence {
     const all = rows.filter(({ scope }) => scope === "all"), name = ({ replacement, strength }) => (replacement === "strength" ? `strength ${strength}` : replacement);
     const fair = all.filter(({ replacement }) => replacement !== "factor 1"), one = all.find(({ replacement }) => replacement === "factor 1");
     const shown = fair.map((row) => ({ label: name(row), ...row.lost, strong: row.verdict !== "same", title: about(row) }));
-    return this.part("use", "Is it used?", make("p", "note", `Points lost with something else in its place in all blocks, on ${images.test.toLocaleString("en")} test images; a filled dot is more than chance.`),
+    return this.part("use", "Is it used?", make("p", "note", `Points lost with something else in its place in all blocks, on ${images.test.toLocaleString("en")} test images; a filled dot is more than chance, after Holm's correction for all replacements of the network.`),
       forest(shown, endsOf(shown, 0), { zero: 0, text: (value) => minus(value.toFixed(1)) }),
-      one && make("p", "note", `With factor 1 it changes by ${points(0 - one.lost.value)} points. That is a warning, not a measure: gates of 1 double what each block adds.`));
+      one && make("p", "note", `With factor 1 it changes by ${points(0 - one.lost.value)} points. That is a warning, not a measure: it takes away the gates’ usual size.`));
   }
 
   // ---- does it follow the picture

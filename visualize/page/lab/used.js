@@ -2,6 +2,7 @@
 // block alone, as a picture. The numbers come from the files beside the checkpoints and are only written out here.
 
 import { button, hold, make } from "../elements.js";
+import { scopeName } from "../maps/record.js";
 import { endsOf, forest, minus, points, within } from "./forest.js";
 
 const NAMES = { "another picture's": "another’s" }; // where a column is narrow
@@ -44,8 +45,8 @@ export class Used {
     if (!measured.length) return "";
     const apart = ({ rows }) => rows["factor 1"].lost.value - rows.average.lost.value; // where the two questions differ most
     const { right, title, rows: { "factor 1": one, average } } = measured.reduce((a, b) => (apart(b) > apart(a) ? b : a));
-    return make("p", "warning", make("b", {}, "Factor 1 is no fair question."), " To switch gates off, one may set them all to 1. But gates centre on one half, "
-      + "so 1 doubles what every block adds, and the network meets sizes that it never saw. "
+    return make("p", "warning", make("b", {}, "Factor 1 is no fair question."), " To switch gates off, one may set them all to 1. But the network has learnt to live with their usual size, "
+      + "about one half in many, and meets sizes that it never saw. "
       + `${title} then falls from ${right.toFixed(1)} to ${one.right.toFixed(1)} %, and the loss says nothing about its attention: with its average it keeps ${average.right.toFixed(1)} %.`);
   }
 
@@ -81,7 +82,7 @@ export class Used {
     if (!some) return this.panels.replaceChildren(make("p", "note", "Of no network on the page it is measured yet: choose another one above."));
     const ends = endsOf(shown.flatMap(([, rows]) => rows.map((row) => row.lost)), 0);
     this.panels.replaceChildren(...shown.map(([{ key, title }, rows]) => make("figure", { "data-key": key }, make("figcaption", {}, title),
-      rows.length ? forest(rows.map((row) => ({ label: row.scope, ...row.lost, strong: row.verdict !== "same", title: about(row) })),
+      rows.length ? forest(rows.map((row) => ({ label: scopeName(row.scope), ...row.lost, strong: row.verdict !== "same", title: about(row) })),
         ends, { zero: 0, text: (value) => minus(value.toFixed(1)) })
         : make("p", "note", "It has no meaning here."))));
   }

@@ -3,7 +3,7 @@
 
 import { button, make, select } from "../elements.js";
 import { open, toBase64, rgba, toNetwork } from "../picture.js";
-import { drawnAs, percent } from "../maps/record.js";
+import { drawnAs, percent, scopeName } from "../maps/record.js";
 
 const AS_TRAINED = { name: "", words: "as trained", question: "Put something else in the place of their attention, and see what they answer then." };
 const EVERYWHERE = "all", HAND = "by hand", STRENGTH = "strength", OTHER = "another picture's", WARNING = "factor 1";
@@ -78,7 +78,7 @@ export class WhatIf {
     const found = new Set(record.mechanisms.flatMap((column) => column.maps.filter(isAttention).map(({ tensor }) => placeOf(tensor))));
     const { scope = EVERYWHERE } = this.state.replace || {}, ordered = [...this.description.blocks.filter((block) => found.delete(block)), ...[...found].sort()];
     if (scope !== EVERYWHERE && !ordered.includes(scope)) ordered.push(scope);
-    const options = [[EVERYWHERE, "all blocks"], ...ordered.map((one) => [one, one])], box = this.where.lastChild;
+    const options = [[EVERYWHERE, "all blocks"], ...ordered.map((one) => [one, scopeName(one)])], box = this.where.lastChild;
     if (box.dataset.all !== ordered.join()) box.replaceChildren(...options.map(([value, text]) => new Option(text, value))), box.dataset.all = ordered.join();
     box.value = scope;
   }
@@ -86,7 +86,7 @@ export class WhatIf {
     const { question } = this.replacements.find((one) => one.name === name), ready = record.mechanisms.filter((column) => !column.pending && column.before && !column.replace_note);
     if (!name) return question;
     if (name === HAND && !this.state.replace.by_hand) return "Click a channel in a curve to switch it, or paint on a map of gates below. A second click takes it back.";
-    return [name === WARNING ? "Gates centre on one half, so 1 doubles what every block adds: a loss says nothing about attention." : question, found(ready, this.columns.classes)].filter(Boolean).join(" ");
+    return [name === WARNING ? "A factor of 1 takes away the usual size of the gates, on which the network relies: a loss says little about attention." : question, found(ready, this.columns.classes)].filter(Boolean).join(" ");
   }
 
   // ---- by hand

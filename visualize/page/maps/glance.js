@@ -203,7 +203,8 @@ export class Glance {
   legend(record) { // what the small pictures are, said once
     const own = record.mechanisms.flatMap((column) => this.own(column)), has = (test) => own.some(test);
     const words = [];
-    if (has((map) => ["0-1", "1-2"].includes(map.scale) && map.kind !== "channel")) words.push("gates from 0 (dark) to 1 (light)");
+    if (has((map) => map.scale === "0-1" && map.kind !== "channel")) words.push("gates from 0 (dark) to 1 (light)");
+    if (has((map) => map.scale === "1-2")) words.push("gates from 1 (dark, unchanged) to 2 (light, doubled)");
     if (has((map) => map.scale === "uniform=1" && FIRST.includes(map.kind))) words.push("what the marked place reads, ¹⁄₁₆ to 16 times an equal share");
     if (has((map) => map.kind === "channel")) words.push("channel gates as a curve, the largest first");
     if (has((map) => map.kind === "branch")) words.push("branch weights, stacked");

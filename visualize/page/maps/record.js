@@ -93,6 +93,7 @@ export function place(tensor, block) { // where in the network a tensor is, as a
   const first = /^(layer|stage|head|input)/.exec(tensor)?.[1] || "stem";
   return fill(D.places[first], { block, layer: `layer${tensor[5]}` });
 }
+export const scopeName = (scope) => (/^stage\d$/.test(scope) ? place(scope) : scope); // a part of the network as other texts call it
 
 // ---- which maps
 
