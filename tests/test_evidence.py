@@ -472,6 +472,10 @@ def test_the_command(tiny_cifar, tmp_path, monkeypatch, capsys):
     assert "at least 2" in capsys.readouterr().err
 
 
+def test_nothing_measured_is_nothing_to_read(tmp_path):
+    assert evidence.markdown(tmp_path) == "" == evidence.used(tmp_path)["caption"]
+
+
 def test_a_network_that_cannot_be_measured_does_not_keep_the_others_waiting(tmp_path, monkeypatch):
     begun = []
 

@@ -345,7 +345,9 @@ def markdown(folder: Path = CHECKPOINTS) -> str:
 
 
 def caption(networks: list[dict]) -> str:
-    """How the table is to be read."""
+    """How the table is to be read; "" where it has no row."""
+    if not networks:
+        return ""
     tried = sorted({network["replacements"] for network in networks})
     counts = " or ".join(f"{count:,}" for count in sorted({network["images"] for network in networks}))
     return (
