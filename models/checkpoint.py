@@ -23,6 +23,7 @@ from torch import nn
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 PATIENCE = 60  # seconds; another process that writes needs less than one
+HELD = "Another process holds {}: when it has ended, "
 LEVELS = 127  # on each side of zero
 SCALE = ".scale"
 MOST_FACTS = 2**20  # bytes of a JSON file that are read
@@ -105,7 +106,7 @@ def add_facts(name: str, measured: dict, sha256: str, folder: Path = CHECKPOINTS
     Raises:
         CheckpointError: the weights are others by now, or another process does not let go of the file.
     """
-    with locked(folder / f"{name}.json", "try again"):
+    with locked(folder / f"{name}.json", HELD + "try again."):
         facts = read_facts(name, folder)
         if facts["sha256"] != sha256:
             raise CheckpointError(f"The weights of {name} changed while they were measured.")
@@ -114,28 +115,23 @@ def add_facts(name: str, measured: dict, sha256: str, folder: Path = CHECKPOINTS
 
 
 @contextmanager
-def locked(file: Path, then: str) -> Iterator[None]:
+def locked(file: Path, refusal: str, patience: float | None = None) -> Iterator[None]:
     """Within it no other process changes the file: of two that read and then wrote, one would lose its entry.
 
     Args:
-        then: what the user is to do when another process has ended.
+        refusal: what is said where another process does not let go; `{}` in it is the lock.
+        patience: seconds to wait for that; by default `PATIENCE`.
 
     Raises:
         CheckpointError: another process does not let go of the file.
     """
-    lock = FileLock(
-        file.with_name(f".{file.name}.lock.tmp"), timeout=PATIENCE
-    )  # git ignores it by its ending
+    lock = file.with_name(f".{file.name}.lock.tmp")  # git ignores it by its ending
     try:
-        lock.acquire()
+        held = FileLock(lock).acquire(PATIENCE if patience is None else patience)
     except Timeout as error:
-        raise CheckpointError(
-            f"Another process holds {lock.lock_file}: when it has ended, {then}."
-        ) from error
-    try:
+        raise CheckpointError(refusal.format(lock)) from error
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def read_facts(name: str, folder: Path = CHECKPOINTS) -> dict:
@@ -226,18 +222,16 @@ def read_weights(name: str, sha256: str, folder: Path = CHECKPOINTS) -> dict[str
     return state
 
 
-def restore(name: str, folder: Path = CHECKPOINTS) -> nn.Module:
+def restore_with_facts(name: str, folder: Path = CHECKPOINTS) -> tuple[nn.Module, dict]:
     """Builds a network and gives it its stored weights: on the CPU, in eval mode, parameters frozen.
+
+    Returns:
+        the network, and the facts of these very weights.
 
     Raises:
         KeyError: unknown name.
         CheckpointError: on any fault of the files, shapes included.
     """
-    return restore_with_facts(name, folder)[0]
-
-
-def restore_with_facts(name: str, folder: Path = CHECKPOINTS) -> tuple[nn.Module, dict]:
-    """Like `restore`, with the facts of these very weights."""
     from . import build, find  # here: to read facts and weights, no catalogue is needed
 
     find(name)

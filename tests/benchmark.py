@@ -21,7 +21,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 import models
-from models.checkpoint import restore
+from models.checkpoint import restore_with_facts
 from models.preprocessing import normalise
 from visualize.inspection.cam import METHODS
 from visualize.inspection.network import explain, inspect, observe
@@ -151,7 +151,7 @@ def main() -> None:
         ),
         (
             "cold load / one forward",
-            ratio(lambda: restore(first), lambda: bare_forward(model, next(turn))),
+            ratio(lambda: restore_with_facts(first)[0], lambda: bare_forward(model, next(turn))),
             "<=",
             3.0,
         ),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Error, sync_playwright
 
-from models.checkpoint import CHECKPOINTS, restore, save
+from models.checkpoint import CHECKPOINTS, restore_with_facts, save
 from models.metadata import networks
 from tests.health import linked_tree
 from tests.screenshots import AT_REST, launched
@@ -59,7 +59,8 @@ def main() -> None:
                 except (Error, AssertionError) as error:  # the engine fails, or says that it cannot
                     print(f"| {name} | | | {size:.0f} | {str(error).partition(chr(10))[0]} |", flush=True)
                     continue
-                apart, cams = differences(column, inspect(restore(name, checkpoints), moved("cat")))
+                model, _ = restore_with_facts(name, checkpoints)
+                apart, cams = differences(column, inspect(model, moved("cat")))
                 print(f"| {name} | {apart:.1e} | {max(cams):.1e} | {size:.0f} | |", flush=True)
 
 

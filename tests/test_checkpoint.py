@@ -118,7 +118,7 @@ def test_rounding_twice_changes_nothing_more(network):
 
 
 def test_restored_to_the_right_types(network, original):
-    restored = checkpoint.restore("se", original)
+    restored = checkpoint.restore_with_facts("se", original)[0]
     for key, value in network.state_dict().items():
         assert restored.state_dict()[key].dtype == value.dtype, key
     assert restored.bn1.num_batches_tracked.dtype == torch.int64
@@ -127,7 +127,7 @@ def test_restored_to_the_right_types(network, original):
 
 def test_the_number_of_classes_comes_from_the_file(tmp_path):
     checkpoint.save(models.build("plain", 100), "plain", {}, tmp_path)
-    assert checkpoint.restore("plain", tmp_path).fc.out_features == 100
+    assert checkpoint.restore_with_facts("plain", tmp_path)[0].fc.out_features == 100
 
 
 # Faults.
@@ -255,7 +255,7 @@ def test_a_fault_is_one_sentence(folder, fault):
     spoil, expected = FAULTS[fault]
     spoil(folder)
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.restore("se", folder)
+        checkpoint.restore_with_facts("se", folder)[0]
     message = str(caught.value)
     assert is_one_sentence(message) and expected in message and "se" in message.split(), message
 
@@ -326,12 +326,12 @@ def test_nan_parameters_are_found_although_they_were_rounded(tmp_path):
         network.conv1.weight[0, 0, 0, 0] = float("nan")
     checkpoint.save(network, "plain", {}, tmp_path)
     with pytest.raises(CheckpointError, match="not finite"):
-        checkpoint.restore("plain", tmp_path)
+        checkpoint.restore_with_facts("plain", tmp_path)[0]
 
 
 def test_an_unknown_name_is_a_key_error(original):
     with pytest.raises(KeyError, match="no mechanism"):
-        checkpoint.restore("squeeze", original)
+        checkpoint.restore_with_facts("squeeze", original)[0]
 
 
 # Writing.
@@ -374,9 +374,9 @@ def test_interrupted_between_the_two_files(network, folder, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(other, "se", {}, folder)
     with pytest.raises(CheckpointError, match="damaged"):
-        checkpoint.restore("se", folder)
+        checkpoint.restore_with_facts("se", folder)[0]
     checkpoint.save(other, "se", {}, folder)
-    checkpoint.restore("se", folder)
+    checkpoint.restore_with_facts("se", folder)[0]
 
 
 def test_what_two_processes_measure_at_once_is_all_kept(network, folder, monkeypatch):

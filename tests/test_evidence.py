@@ -244,8 +244,7 @@ def test_other_weights_are_measured_afresh(wired):
     facts = read_facts("se", wired) | {"sha256": "of others"}
     write_facts("se", facts, wired)
     assert evidence.evidence_of(facts) is None
-    with pytest.raises(CheckpointError, match="belong to other weights"):
-        averages.read("se", facts["sha256"], wired)
+    assert averages.read("se", facts["sha256"], wired) is None
     second = evidence.measure("se", wired, quiet=True)
     assert second == first | {"sha256": "of others"}
     assert averages.read("se", "of others", wired).images == second["training_images"]
@@ -420,11 +419,9 @@ def test_only_what_an_edit_reaches_is_computed(monkeypatch):
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_a_broken_file_of_averages(tmp_path, content):
-    with pytest.raises(CheckpointError, match="were not measured"):
-        averages.read("se", SHA, tmp_path)
+    assert averages.read("se", SHA, tmp_path) is averages.load("se", SHA, tmp_path) is None
     averages.file_of("se", tmp_path).write_bytes(content)
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        averages.read("se", SHA, tmp_path)
+    assert averages.read("se", SHA, tmp_path) is averages.load("se", SHA, tmp_path) is None
 
 
 # A real network, by the command.

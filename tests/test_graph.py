@@ -78,5 +78,5 @@ def test_records_of_whole_numbers_leave_as_floats():
     """PSConv's pattern says how far each channel's taps are spread."""
     network = untrained("psconv")
     state = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
-    inputs, function = joint(network, state, {})
+    inputs, function = joint(network, state, {}, torch.zeros(1, 10))
     assert {found.dtype for found in function(*inputs.values())} == {torch.float32}

@@ -333,7 +333,7 @@ SCALES = {  # of the values that need a second look
 
 def test_stored_and_restored(name, built, tmp_path):
     checkpoint.save(built, name, {}, tmp_path)
-    restored = checkpoint.restore(name, tmp_path)
+    restored = checkpoint.restore_with_facts(name, tmp_path)[0]
     assert not restored.training and not any(p.requires_grad for p in restored.parameters())
     images = pictures(1)
     with torch.inference_mode():

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route
 
 from models import CLASSES, load
-from models.checkpoint import CHECKPOINTS, read_facts, restore
+from models.checkpoint import CHECKPOINTS, read_facts, restore_with_facts
 from models.replacements import EVERYWHERE, REPLACEMENTS, attention_of, replace
 from models.results import averages
 from tests.screenshots import AT_REST, ROOT, photograph
@@ -62,7 +62,7 @@ def checkpoints(site: Path) -> Path:
 
 @cache
 def network(name: str, checkpoints: Path):
-    return restore(name, checkpoints)
+    return restore_with_facts(name, checkpoints)[0]
 
 
 def moved(example: str) -> Image.Image:

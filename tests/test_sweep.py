@@ -493,5 +493,13 @@ def test_a_real_run_ends_in_a_checkpoint(tmp_path, monkeypatch):
     assert status(["plain"], "smoke", 0, tmp_path / "out")[0].startswith("plain: finished, ")
 
 
+def test_who_names_a_network_twice_trains_it_once(monkeypatch, tmp_path):
+    """Two processes would write the same files."""
+    asked = []
+    monkeypatch.setattr(sweep, "sweep", lambda names, *rest, **more: asked.extend(names) or {})
+    command(monkeypatch, "se", "cbam", "se", "--recipe", "smoke", "--folder", str(tmp_path))
+    assert asked == ["se", "cbam"]
+
+
 def test_the_wanted_order_names_no_entry_twice():
     assert len(set(sweep.FIRST)) == len(sweep.FIRST) and sweep.FIRST[0] == "plain"

@@ -475,3 +475,15 @@ def test_a_place_that_cannot_be_written_to_is_named(module, tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", [module, "--write" if module == "table" else "--page", place])
     with pytest.raises(SystemExit, match="cannot be used \\(No such file or directory\\)"):
         {"table": table, "disagreement": disagreement}[module].main()
+
+
+def test_a_full_disk_has_no_name(tmp_path, monkeypatch):
+    """Python names no file where a write fails, but the sentence must have a subject."""
+
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(table, "markdown", full)
+    monkeypatch.setattr(sys, "argv", ["table", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"^The disk cannot be used \(No space left on device\)\.$"):
+        table.main()

@@ -201,7 +201,7 @@ def test_a_real_network_from_training_to_checkpoint(tiny_cifar, tmp_path, monkey
     assert facts["parameters"] == 11_263_842 and facts["test_images"] == 16
     assert facts["command"] == "python -m models.train cbam --recipe toy --seed 3"
     with torch.inference_mode():
-        logits = checkpoint.restore("cbam", tmp_path / "out")(evaluate.synthetic_picture())
+        logits = checkpoint.restore_with_facts("cbam", tmp_path / "out")[0](evaluate.synthetic_picture())
     assert torch.equal(logits[0], torch.tensor(facts["logits_check"]))
     assert 1.1e9 < facts["flops"] < 1.3e9  # two per multiply-add
 
@@ -531,7 +531,7 @@ def test_without_an_average_the_last_weights_are_shipped(toy, monkeypatch):
 def test_the_stored_file_is_what_is_measured(toy, tmp_path):
     facts = train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
     images, labels = data.load(train=False)
-    stored = checkpoint.restore("plain", tmp_path / "out")
+    stored = checkpoint.restore_with_facts("plain", tmp_path / "out")[0]
     with torch.no_grad():
         single, mirrored = (stored(preprocessing.normalise(view)) for view in (images, images.flip(3)))
     assert facts["accuracy"] == pytest.approx(100 * (single.argmax(1) == labels).float().mean().item())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
-from models.checkpoint import restore
+from models.checkpoint import restore_with_facts
 from tests.conftest import chromium_or_skip
 from tests.screenshots import AT_REST, FLAGS, launched
 from tests.static import given_out
@@ -137,7 +137,7 @@ def test_a_card_computes_what_pytorch_computes(browser: Browser, page: Page, sit
     hardware.goto(page.url)
     hardware.wait_for_function(AT_REST)
     column = look(hardware, moved("cat"), ("se",))["se"]
-    seen = inspect(restore("se", site.parent / "tree" / "checkpoints"), moved("cat"))
+    seen = inspect(restore_with_facts("se", site.parent / "tree" / "checkpoints")[0], moved("cat"))
     records, cams = differences(column, seen)
     assert hardware.evaluate("pool.providers") == {"se": "webgpu"}
     assert records < CLOSE and max(cams) < 0.005

@@ -50,10 +50,8 @@ def checkpoints(monkeypatch):
     monkeypatch.setattr(replaced, "_trained", Cache())
     monkeypatch.setattr(compare, "_held", Cache())
 
-    def load(name: str, sha256: str) -> Averages:
-        if name != "se":
-            raise replaced.CheckpointError(f"The averages of {name} were not measured.")
-        return Averages(100, constants_of(name, 1), {}, constants_of(name, 2))
+    def load(name: str, sha256: str) -> Averages | None:
+        return Averages(100, constants_of(name, 1), {}, constants_of(name, 2)) if name == "se" else None
 
     monkeypatch.setattr(averages, "load", load)
     stand_in(

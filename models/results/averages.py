@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, write_atomically
+from ..checkpoint import CHECKPOINTS, write_atomically
 from ..preprocessing import normalise
 from ..recording import recording
 from ..replacements import EVERYWHERE, Attention, replace
@@ -69,14 +69,11 @@ def write(name: str, found: Averages, sha256: str, folder: Path = CHECKPOINTS) -
     write_atomically(file_of(name, folder), content)
 
 
-def read(name: str, sha256: str, folder: Path = CHECKPOINTS) -> Averages:
-    """What the file says.
+def read(name: str, sha256: str, folder: Path = CHECKPOINTS) -> Averages | None:
+    """What the file says; None where there is none, it cannot be read, or it belongs to other weights.
 
     Args:
         sha256: of the weights that it must belong to.
-
-    Raises:
-        CheckpointError: there is none, it cannot be read, or it belongs to other weights.
     """
     groups = {"average": {}, "class": {}, "best": {}}
     try:
@@ -86,33 +83,27 @@ def read(name: str, sha256: str, folder: Path = CHECKPOINTS) -> Averages:
                 part, path = key.split("/")
                 groups[part][path] = stream.get_tensor(key).clone()  # not the file, which may be cut
         images, averaged_over = int(metadata["images"]), json.loads(metadata["averaged_over"])
-    except FileNotFoundError as error:
-        raise CheckpointError(f"The averages of {name} were not measured.") from error
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"The averages of {name} cannot be read.") from error
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None
     if metadata.get("sha256") != sha256:
-        raise CheckpointError(f"The averages of {name} belong to other weights.")
+        return None
     return Averages(images, groups["average"], groups["class"], groups["best"], averaged_over)
 
 
-def load(name: str, sha256: str, folder: Path = CHECKPOINTS) -> Averages:
-    """Like `read`, but kept until the file is another one: shared by all callers, and nobody writes to it.
-
-    Raises:
-        CheckpointError: as for `read`.
-    """
+def load(name: str, sha256: str, folder: Path = CHECKPOINTS) -> Averages | None:
+    """Like `read`, but kept until the file is another one: shared by all callers, and nobody writes to it."""
     file = file_of(name, folder)
     try:
         found = file.stat()
     except OSError:
-        return read(name, sha256, folder)  # says what is wrong
+        return None
     stamp = sha256, found.st_mtime_ns, found.st_size
     if _kept.get(file, (None,))[0] != stamp:
         _kept[file] = stamp, read(name, sha256, folder)
     return _kept[file][1]
 
 
-_kept: dict[Path, tuple[tuple, Averages]] = {}  # bounded by the catalogue, and by `MOST` for each file
+_kept: dict[Path, tuple[tuple, Averages | None]] = {}  # bounded by the catalogue, and by `MOST` for each file
 
 
 def file_of(name: str, folder: Path) -> Path:

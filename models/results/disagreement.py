@@ -101,7 +101,7 @@ def main() -> None:
     except (CheckpointError, DataError) as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(f"{error.filename} cannot be used ({error.strerror}).")
+        sys.exit(f"{error.filename or 'The disk'} cannot be used ({error.strerror}).")
     print(f"{len(found['pictures'])} pictures on which {len(found['networks'])} networks differ")
 
 

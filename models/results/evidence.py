@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 from tqdm import tqdm
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, add_facts, restore_with_facts
+from ..checkpoint import CHECKPOINTS, CheckpointError, add_facts, locked, restore_with_facts
 from ..data import DataError, hold_out, load
 from ..networks import CATALOGUE, find
 from ..preprocessing import normalise
@@ -84,10 +83,7 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
     evidence = begin(facts, len(labels), len(classes), most)
     starts = {int(part[0]) for part in batches(len(labels))}
     begun = {str(what(row)): row for row in evidence["replacements"] if row.get("counted", 0) in starts}
-    try:
-        found = averages.read(name, facts["sha256"], folder)
-    except CheckpointError:
-        found = None
+    found = averages.read(name, facts["sha256"], folder)
     if found is None or found.images != evidence["training_images"] or "tensors" not in evidence:
         found, begun = None, {}  # what was counted with other averages does not count
     rows = [
@@ -365,16 +361,12 @@ def alone(name: str, folder: Path) -> Iterator[None]:
     Raises:
         CheckpointError: another process does.
     """
-    lock = FileLock(folder / f".{name}.evidence.lock.tmp", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise CheckpointError(f"Another process measures {name}.") from error
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        lock.release()
+    refusal = f"Another process measures {name}."
+    with (
+        locked(folder / f"{name}.evidence", refusal, 0),
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+    ):
+        yield
 
 
 def measure_all(names: Iterable[str], folder: Path, most: int | None) -> None:
@@ -422,7 +414,7 @@ def main() -> None:
     except (CheckpointError, DataError, KeyError, ValueError) as error:
         sys.exit(str(error.args[0]))
     except OSError as error:
-        sys.exit(f"{error.filename} cannot be used ({error.strerror}).")
+        sys.exit(f"{error.filename or 'The disk'} cannot be used ({error.strerror}).")
     except KeyboardInterrupt:
         sys.exit("Interrupted: the same command goes on from here.")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, locked, write_atomically
+from ..checkpoint import CHECKPOINTS, HELD, CheckpointError, locked, write_atomically
 
 FILE = "predictions.npz"
 
@@ -33,7 +33,7 @@ def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder
     """
     dataset = facts.get("dataset", "cifar10")
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / FILE, f"run `python -m models.results.evaluate {key} --predictions`"):
+    with locked(folder / FILE, f"{HELD}run `python -m models.results.evaluate {key} --predictions`."):
         arrays = _read_all(folder)
         arrays[key], arrays[f"{key}.sha256"] = np.asarray(predicted, np.uint8), np.array(facts["sha256"])
         if len(labels) >= len(arrays.get(dataset, ())):

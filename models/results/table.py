@@ -301,7 +301,7 @@ def main() -> None:
     except (CheckpointError, DataError, KeyError, ValueError) as error:
         sys.exit(str(error.args[0]))
     except OSError as error:
-        sys.exit(f"{error.filename} cannot be used ({error.strerror}).")
+        sys.exit(f"{error.filename or 'The disk'} cannot be used ({error.strerror}).")
 
 
 if __name__ == "__main__":

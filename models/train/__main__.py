@@ -57,7 +57,7 @@ def main() -> None:
     except (TrainingError, CheckpointError, DataError, KeyError, ValueError) as error:
         sys.exit(str(error.args[0]))
     except OSError as error:
-        sys.exit(f"{error.filename} cannot be used ({error.strerror}).")
+        sys.exit(f"{error.filename or 'The disk'} cannot be used ({error.strerror}).")
     print(json.dumps({key: value for key, value in facts.items() if key not in ("settings", "logits_check")}))
 
 

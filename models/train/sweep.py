@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from unittest.mock import patch
 
 import torch
 
@@ -271,18 +272,12 @@ def dry_run(names: list[str], workers: int, deadline: float = float("inf")) -> d
 @contextmanager
 def scratch_home() -> Iterator[Path]:
     """A temporary `$ATTNSCOPE_HOME` with the same data: runs in it touch no others', and leave nothing."""
-    before = os.environ.get("ATTNSCOPE_HOME")
-    with tempfile.TemporaryDirectory(prefix="attnscope-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="attnscope-") as scratch, patch.dict(os.environ):
         for dataset in ("cifar10", "cifar100"):
             if (home() / dataset).exists():
                 (Path(scratch) / dataset).symlink_to((home() / dataset).absolute())
         os.environ["ATTNSCOPE_HOME"] = scratch
-        try:
-            yield Path(scratch)
-        finally:
-            os.environ.pop("ATTNSCOPE_HOME")
-            if before is not None:
-                os.environ["ATTNSCOPE_HOME"] = before
+        yield Path(scratch)
 
 
 def seconds(text: str) -> float:
@@ -327,7 +322,7 @@ def main() -> None:
     trainable = [name for name, entry in CATALOGUE.items() if entry.is_network]
     if unknown := sorted(set(arguments.names) - set(trainable)):
         parser.error(f"no network is called {', '.join(unknown)}")
-    names = arguments.names or sorted(trainable, key=(FIRST + trainable).index)
+    names = [*dict.fromkeys(arguments.names)] or sorted(trainable, key=(FIRST + trainable).index)
     run = (arguments.recipe, arguments.seed)
     folder = arguments.folder or CHECKPOINTS
     if arguments.status:

@@ -9,7 +9,6 @@ What can be put there, and what that asks, is said in `models.replacements`.
 
 import dataclasses
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from models import CATALOGUE, CheckpointError
+from models import CATALOGUE
 from models.preprocessing import normalise
 from models.recording import Edit, Record, recording
 from models.replacements import EVERYWHERE, Attention, applies, in_scope, replace
@@ -124,10 +123,7 @@ def inspect_replaced(
         ValueError, NotFiniteError: as for `inspect`.
     """
     own, *others = as_trained(model, facts, name, image.tobytes(), *filter(None, [replacement.other]))
-    found = None
-    if facts:
-        with suppress(CheckpointError):  # they are not measured for every network
-            found = averages.load(name, facts["sha256"])
+    found = averages.load(name, facts["sha256"]) if facts else None
     if note := why_not(CATALOGUE[name].title, own.attention, found, replacement):
         seen = inspect(model, image, target, cam, stage)
         return dataclasses.replace(seen, before=seen.probabilities, replace_note=note)

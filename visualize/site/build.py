@@ -147,7 +147,10 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
             row["reason"] = failed.get(row["key"]) or (row["trained"] and row["reason"]) or why
     alone = {  # what computing takes
         "networks": site.put("networks.json", engines | {"networks": networks}),
-        "unlike": {"one": sentence([True]), "many": counted(sentence([True] * 3))},
+        "unlike": {
+            "one": sentence([True]),
+            "many": sentence([True] * 3).replace("3 of 3", "{count} of {known}"),
+        },
         "versions": versions,
     }
     start["site"] = alone | {
@@ -165,11 +168,6 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
 def steps() -> int:
     """How often `build` tells of a step."""
     return sum(row["trained"] and row["available"] for row in mechanisms_table()) + len(CLASSES) + 2
-
-
-def counted(text: str) -> str:
-    """The sentence of three networks, with places for the numbers."""
-    return text.replace("3 of 3", "{count} of {known}")
 
 
 def packed(content: bytes) -> bytes:
@@ -220,7 +218,7 @@ def network(site: Site, name: str) -> dict:
     """
     facts, model = read_facts(name), load(name)
     weights = (CHECKPOINTS / f"{name}.safetensors").read_bytes()
-    attention, averages = attention_of(model), averages_of(name, facts)
+    attention, averages = attention_of(model), read(name, facts["sha256"])
     return {
         "graph": site.sized(f"{name}.onnx.gz", packed(export(model, weights, f"{name}.safetensors"))),
         "weights": site.sized(f"{name}.safetensors", weights) | {"name": f"{name}.safetensors"},
@@ -259,13 +257,6 @@ def shown(model: torch.nn.Module) -> dict:
             if f"stage{i}.output" in records
         ],
     }
-
-
-def averages_of(name: str, facts: dict):
-    try:
-        return read(name, facts["sha256"])
-    except CheckpointError:  # not measured yet
-        return None
 
 
 def flat(attention: dict[str, Attention], averages) -> bytes:

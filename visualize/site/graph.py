@@ -40,7 +40,7 @@ from models.catalogue import BLOCKS
 from models.checkpoint import SCALE
 from models.preprocessing import normalise
 from models.recording import recording
-from models.replacements import Attention, applies, attention_of, replace
+from models.replacements import Attention, applies, attention_in, replace
 
 aten = torch.ops.aten
 OPSET = 18
@@ -65,10 +65,10 @@ def export(model: nn.Module, weights: bytes, location: str) -> bytes:
         ExportError: something in the network has no counterpart in ONNX.
     """
     with torch.no_grad(), recording(model) as records:
-        model(torch.zeros(1, 3, 32, 32))
-    attention = attention_of(model)
+        logits = model(torch.zeros(1, 3, 32, 32))
+    attention = attention_in(records)
     state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
-    inputs, function = joint(model, state, attention)
+    inputs, function = joint(model, state, attention, logits)
     outputs = ["logits", *(f"{b}.output" for b in BLOCKS), *(f"{b}.gradient" for b in BLOCKS)]
     outputs += [path for path in records if path not in outputs]
     try:
@@ -99,14 +99,14 @@ def reason_of(error: Exception) -> str:
 
 
 def joint(
-    model: nn.Module, state: dict[str, torch.Tensor], attention: dict[str, Attention]
+    model: nn.Module, state: dict[str, torch.Tensor], attention: dict[str, Attention], logits: torch.Tensor
 ) -> tuple[dict[str, torch.Tensor], Callable]:
     """One function of plain tensors that gives all outputs, and an example of each of its inputs by name."""
     found = list(attention.values())
     changes = [changes_of(each) for each in found]
     inputs = {
         "pixels": torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
-        "target": torch.zeros(1, classes(model)),
+        "target": torch.zeros_like(logits),
     }
     if found:
         inputs |= {"shuffled": torch.zeros(len(found)), "ignored": torch.zeros(len(found))}
@@ -132,11 +132,6 @@ def joint(
         return logits.detach(), *(one.detach() for one in outputs), *gradients, *rest
 
     return inputs | {f"weight.{i}": value for i, value in enumerate(state.values())}, function
-
-
-def classes(model: nn.Module) -> int:
-    with torch.no_grad():
-        return model(torch.zeros(1, 3, 32, 32)).shape[1]
 
 
 def is_block(path: str) -> bool:

@@ -44,10 +44,8 @@ def evidence(name: str, folder: Path = CHECKPOINTS) -> dict | None:
         return None
     if (found := evidence_of(facts)) is None:
         return None
-    try:
-        by_class = averages.read(name, facts["sha256"], folder).by_class
-    except CheckpointError:
-        by_class = {}
+    measured = averages.read(name, facts["sha256"], folder)
+    by_class = measured.by_class if measured else {}
     kinds = ("test", "block", "training", "map", "twin")
     return {
         "at_once": at_once(facts),
