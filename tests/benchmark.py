@@ -24,8 +24,9 @@ import models
 from models.checkpoint import restore_with_facts
 from models.preprocessing import normalise
 from visualize.inspection.cam import METHODS
+from visualize.inspection.engine import Question
 from visualize.inspection.network import explain, inspect, observe
-from visualize.record.compare import compare_record
+from visualize.record.compare import answer, record_of
 
 ROUNDS = 15
 
@@ -109,6 +110,10 @@ def main() -> None:
         for network in networks.values():
             inspect(network, picture, stage=stage)
 
+    def record(picture: Image.Image) -> None:
+        asked = Question(picture)
+        record_of(asked, [answer(name, asked) for name in networks])
+
     unfrozen = [copy.deepcopy(network).requires_grad_() for network in networks.values()]
     first = next(iter(networks))
     model = networks[first]
@@ -133,7 +138,7 @@ def main() -> None:
         ),
         (
             "the page's record, packed / bare forwards",
-            ratio(lambda: compare_record(next(turn), list(networks)), forwards),
+            ratio(lambda: record(next(turn)), forwards),
             "<=",
             None,
         ),

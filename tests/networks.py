@@ -13,7 +13,11 @@ from torch import nn
 from models import CATALOGUE, CheckpointError, build
 from visualize.export.column import Column
 from visualize.inspection import engine
+from visualize.inspection.engine import Question
 from visualize.inspection.network import inspect
+from visualize.inspection.replaced import Replacement
+from visualize.record.compare import answer, record_of
+from visualize.record.requests import check_request
 
 EVERY_KIND = (
     "ms_cam",
@@ -76,6 +80,20 @@ def stand_in(
     monkeypatch.setattr(engine, "is_trained", lambda name: name in facts)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return loaded
+
+
+def compare_record(
+    image: Image.Image,
+    mechanisms: list[str],
+    target: str = "predicted",
+    cam: str = "GradCAM",
+    random_weights: bool = False,
+    replacement: Replacement | None = None,
+) -> dict:
+    """The record of some networks on one picture, as the server makes it."""
+    check_request(image, mechanisms, target, cam)
+    asked = Question(image, target, cam, random_weights, replacement)
+    return record_of(asked, [answer(name, asked) for name in mechanisms])
 
 
 @cache

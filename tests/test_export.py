@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 
 from models import CLASSES, metadata
-from tests.networks import network, picture, stand_in
+from tests.networks import compare_record, network, picture, stand_in
 from visualize.export.files import FORMS, MOST_IN_FIGURE, export
 from visualize.inspection.network import inspect
-from visualize.record.compare import compare_record
 from visualize.record.requests import RequestError
 from visualize.record.view import View, view_of
 

@@ -12,14 +12,14 @@ from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError, metadata
 from models.recording import recording
-from tests.networks import network, picture, randomised, stand_in
+from tests.networks import compare_record, network, picture, randomised, stand_in
 from visualize.inspection import engine, untrained
 from visualize.inspection.cache import Cache
 from visualize.inspection.cam import METHODS
 from visualize.inspection.network import Map, NotFiniteError
 from visualize.inspection.network import inspect as inspect_network
 from visualize.record import compare as record
-from visualize.record.compare import affinity_row, compare_record
+from visualize.record.compare import affinity_row
 from visualize.record.display import description
 from visualize.record.encoding import decode, pack, pack_map, picture_of
 from visualize.record.kinds import KINDS, kind_of, scale_of, sharers, stays

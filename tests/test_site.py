@@ -136,7 +136,7 @@ def test_a_column_is_as_the_server_sends_it(page: Page, checkpoints: Path, monke
     monkeypatch.setattr(engine, "load_with_facts", given)
     picture, numbers = moved("deer"), ("data", "lo", "hi", "raw")
     for name, column in look(page, picture, COMPUTED).items():
-        wanted = compare.column(name, picture, on_gpu=False)
+        wanted = compare.column(name, engine.Question(picture), on_gpu=False)
         for one in (column, wanted):
             one["maps"] = [
                 {key: value for key, value in entry.items() if key not in numbers} for entry in one["maps"]

@@ -10,10 +10,9 @@ from PIL import Image
 from models import metadata
 from models.checkpoint import read_facts
 from models.results.evaluate import logits_of
-from tests.networks import network, picture, stand_in
+from tests.networks import compare_record, network, picture, stand_in
 from visualize.inspection.network import inspect
 from visualize.inspection.unfamiliar import is_unusual, sentence
-from visualize.record.compare import compare_record
 
 ROOT = Path(__file__).parent.parent
 

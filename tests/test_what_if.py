@@ -17,15 +17,16 @@ from models.recording import recording
 from models.replacements import REPLACEMENTS, attention_of, derangement
 from models.results import averages
 from models.results.averages import Averages
-from tests.networks import network, picture, randomised, stand_in
+from tests.networks import compare_record, network, picture, randomised, stand_in
 from visualize.answers import other_example, replacement_in_call
 from visualize.export import figure as drawing
 from visualize.export.files import export
 from visualize.inspection import replaced
 from visualize.inspection.cache import Cache
+from visualize.inspection.engine import Question
 from visualize.inspection.replaced import Replacement, ReplacementError
 from visualize.record import compare
-from visualize.record.compare import affinity_row, compare_record
+from visualize.record.compare import affinity_row
 from visualize.record.encoding import decode
 from visualize.record.requests import RequestError, replacement_of
 from visualize.record.view import View
@@ -60,7 +61,7 @@ def checkpoints(monkeypatch):
 
 
 def column_of(name: str, replacement: Replacement | None) -> dict:
-    return compare.column(name, picture(), replacement=replacement)
+    return compare.column(name, Question(picture(), replacement=replacement))
 
 
 def answer_of(model: nn.Module, image=None, edits: dict | None = None) -> tuple[np.ndarray, dict]:
@@ -140,7 +141,7 @@ def test_before_is_what_the_plain_column_answers(monkeypatch, looked_at_before):
 def test_what_is_kept_is_of_these_very_weights_and_of_this_picture(monkeypatch):
     asked = Replacement("shuffled")
     first = column_of("se", asked)["before"]
-    assert compare.column("se", picture(1), replacement=asked)["before"] != first
+    assert compare.column("se", Question(picture(1), replacement=asked))["before"] != first
     other = randomised("se")
     other.fc.bias.data[3] += 5
     stand_in(monkeypatch, lambda name: other, {"se": {"accuracy": 93.0, "recipe": "cpu", "sha256": "new"}})

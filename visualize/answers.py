@@ -27,9 +27,9 @@ from models.replacements import EVERYWHERE, REPLACEMENTS
 from models.results.evidence import used
 from models.results.table import results
 
-from .export.column import Question
 from .export.files import check_file, column_or_reason, write
 from .gate import check_room, log, uploaded
+from .inspection.engine import Question
 from .inspection.network import NotFiniteError
 from .inspection.replaced import Replacement, ReplacementError
 from .inspection.untrained import example_picture
@@ -58,12 +58,12 @@ TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip",
 def start_value() -> dict:
     """What is in the page before any request: networks, the first picture and what they make of it, texts."""
     picture = example_picture(FIRST_EXAMPLE)
-    asked = picture, "predicted", "GradCAM"
-    shown = [answer(name, *asked, on_gpu=False) for name in first_networks(mechanisms_table())]
+    asked = Question(picture)
+    shown = [answer(name, asked, on_gpu=False) for name in first_networks(mechanisms_table())]
     return {
         "mechanisms": mechanisms_table(),  # some faults show when a network is loaded
         "families": FAMILIES,
-        "record": record_of(*asked, shown) | {"example": FIRST_EXAMPLE},
+        "record": record_of(asked, shown) | {"example": FIRST_EXAMPLE},
         "examples": {name: data_url(PAGE / "examples" / f"{name}.png") for name in CLASSES},
         "most": MOST_NETWORKS,
         "replacements": [
@@ -164,11 +164,11 @@ class Answers:
         file = uploaded(image)
         picture = await self.line.run(lambda: to_network(load_image(file)), quick=True)
         check_comparison(picture, mechanisms, target, cam)
-        asked, replacement = (picture, target, cam), replacement_in_call(picture, *instead)
-        jobs = [partial(answer, name, *asked, replacement=replacement) for name in mechanisms]
+        asked = Question(picture, target, cam, replacement=replacement_in_call(picture, *instead))
+        jobs = [partial(answer, name, asked) for name in mechanisms]
         async with aclosing(self.line.ask(jobs)) as news:
             found = [one async for one in news if not isinstance(one, Waiting)]
-        return record_of(*asked, found, replacement=replacement)
+        return record_of(asked, found)
 
     def gone(self, session: str) -> None:
         """Nobody listens any more to a session of Gradio."""
@@ -188,9 +188,9 @@ class Answers:
         target, cam = asked.get("target", "predicted"), asked.get("cam", "GradCAM")
         check_comparison(picture, names, target, cam)
         random, replacement = asked.get("random") is True, replacement_of(asked.get("replace"))
-        settings = {"random_weights": random, "replacement": replacement}
-        jobs = [partial(answer, name, picture, target, cam, **settings) for name in names]
-        return Lines(self._look(jobs, partial(record_of, picture, target, cam)))
+        question = Question(picture, target, cam, random, replacement)
+        jobs = [partial(answer, name, question) for name in names]
+        return Lines(self._look(jobs, partial(record_of, question)))
 
     async def _look(self, jobs: list[Callable], record: Callable[[list], dict]) -> AsyncGenerator[str, None]:
         found = []

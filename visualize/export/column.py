@@ -2,25 +2,11 @@
 
 from dataclasses import dataclass
 
-from PIL import Image
-
 from models import CATALOGUE
 from models.metadata import accuracy, parameters
 
-from ..inspection.engine import inspect_by_name
+from ..inspection.engine import Question, inspect_by_name
 from ..inspection.network import Inspection, Map
-from ..inspection.replaced import Replacement
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the networks are asked, one after the other; see `record.compare_record`."""
-
-    picture: Image.Image
-    target: str
-    cam: str
-    random_weights: bool = False
-    replacement: Replacement | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +28,7 @@ def inspect_column(name: str, asked: Question) -> Column:
     Raises:
         CheckpointError, ReplacementError, NotFiniteError: as for `inspect_by_name`.
     """
-    inspection, facts, _ = inspect_by_name(
-        name,
-        asked.picture,
-        asked.target,
-        asked.cam,
-        random_weights=asked.random_weights,
-        replacement=asked.replacement,
-    )
+    inspection, facts, _ = inspect_by_name(name, asked)
     title, digest = CATALOGUE[name].title, facts.get("sha256")
     return Column(name, title, not facts, accuracy(facts), parameters(name), digest, inspection)
 

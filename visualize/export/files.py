@@ -21,12 +21,13 @@ from PIL import Image
 
 from models import CLASSES, CheckpointError
 
+from ..inspection.engine import Question
 from ..inspection.network import Map, NotFiniteError
 from ..inspection.replaced import Replacement
 from ..record.kinds import kind_of
 from ..record.requests import RequestError, check_choice, check_request
 from ..record.view import View
-from .column import Column, Question, all_maps, inspect_column
+from .column import Column, all_maps, inspect_column
 
 FORMS = ("png", "pdf", "npz", "json")
 MOST_IN_FIGURE = 24  # networks: three bands of eight; more would be too small to read
@@ -48,7 +49,8 @@ def export(
 
     Args:
         form: one of `FORMS`.
-        picture, mechanisms, target, cam, random_weights, replacement: as for `record.compare_record`.
+        mechanisms: ids in `CATALOGUE` that make networks.
+        picture, target, cam, random_weights, replacement: see `Question`.
         view: how the page shows it. NPZ and JSON hold all maps of all blocks whatever the view.
         folder: of this request alone: the names of two visitors' files may be the same.
 

@@ -1,5 +1,7 @@
 """Runs a trained network on one picture, on the GPU if there is one."""
 
+from dataclasses import dataclass
+
 import torch
 from PIL import Image
 from torch import nn
@@ -20,15 +22,26 @@ except ImportError:
         return function
 
 
+@dataclass(frozen=True)
+class Question:
+    """What networks are asked about a picture.
+
+    picture: 32x32, RGB.
+    target: `"predicted"`, for each network's own first choice, or one of `CLASSES`.
+    cam: one of `cam.METHODS`.
+    random_weights: whether a network without a checkpoint is shown as it starts, labelled so, or left out.
+    replacement: what the networks get in the place of their attention.
+    """
+
+    picture: Image.Image
+    target: str = "predicted"
+    cam: str = "GradCAM"
+    random_weights: bool = False
+    replacement: Replacement | None = None
+
+
 def inspect_by_name(
-    name: str,
-    image: Image.Image,
-    target: str = "predicted",
-    cam: str = "GradCAM",
-    stage: str = "layer1.0",
-    random_weights: bool = False,
-    on_gpu: bool = True,
-    replacement: Replacement | None = None,
+    name: str, asked: Question, stage: str = "layer1.0", on_gpu: bool = True
 ) -> tuple[Inspection, dict, str | None]:
     """Inspects a network on the GPU if there is one, and else, or when its memory is full, on the CPU.
 
@@ -41,51 +54,37 @@ def inspect_by_name(
         ReplacementError: the replacement does not fit.
         NotFiniteError: the network gives no finite numbers.
     """
-    index = None if target == "predicted" else CLASSES.index(target)
-    if replacement and replacement.only not in (None, name):
-        replacement = None
-    if random_weights and not is_trained(name):  # a broken checkpoint is no reason for random weights
-        return look(untrained(name), {}, name, image, replacement, index, cam, stage), {}, None
+    if asked.random_weights and not is_trained(name):  # a broken checkpoint is no reason for random weights
+        return look(untrained(name), {}, name, asked, stage), {}, None
     found, note = None, None
     if on_gpu and torch.cuda.is_available():
         try:
-            found = inspect_on_gpu(name, image, replacement, index, cam, stage)
+            found = inspect_on_gpu(name, asked, stage)
         except torch.cuda.OutOfMemoryError:
             note = "The GPU's memory was full, so this one was computed on the CPU."
-    seen, facts = found or inspect_loaded(name, "cpu", image, replacement, index, cam, stage)
+    seen, facts = found or inspect_loaded(name, "cpu", asked, stage)
     if len(seen.probabilities) != len(CLASSES):
         raise CheckpointError(f"The weights of {name} were trained for other classes.")
     return seen, facts, note
 
 
 @GPU
-def inspect_on_gpu(
-    name: str, image: Image.Image, replacement: Replacement | None, *settings
-) -> tuple[Inspection, dict]:
-    return inspect_loaded(name, "cuda", image, replacement, *settings)
+def inspect_on_gpu(name: str, asked: Question, stage: str) -> tuple[Inspection, dict]:
+    return inspect_loaded(name, "cuda", asked, stage)
 
 
-def inspect_loaded(
-    name: str, device: str, image: Image.Image, replacement: Replacement | None, *settings
-) -> tuple[Inspection, dict]:
+def inspect_loaded(name: str, device: str, asked: Question, stage: str) -> tuple[Inspection, dict]:
     """An inspection, and the facts of the very weights that it is of."""
     network, facts = load_with_facts(name, device)
-    return look(network, facts, name, image, replacement, *settings), facts
+    return look(network, facts, name, asked, stage), facts
 
 
-def look(
-    network: nn.Module,
-    facts: dict,
-    name: str,
-    image: Image.Image,
-    replacement: Replacement | None,
-    target: int | None,
-    cam: str,
-    stage: str,
-) -> Inspection:
+def look(network: nn.Module, facts: dict, name: str, asked: Question, stage: str) -> Inspection:
     """As trained, or with a replacement."""
-    if replacement is None:
-        seen = inspect(network, image, target, cam, stage)
-        remember(seen, facts, name)
-        return seen
-    return inspect_replaced(network, facts, name, image, replacement, target, cam, stage)
+    target = None if asked.target == "predicted" else CLASSES.index(asked.target)
+    settings, replacement = (target, asked.cam, stage), asked.replacement
+    if replacement and replacement.only in (None, name):
+        return inspect_replaced(network, facts, name, asked.picture, replacement, *settings)
+    seen = inspect(network, asked.picture, *settings)
+    remember(seen, facts, name)
+    return seen

@@ -1,6 +1,7 @@
 """The page's record: everything that one comparison shows, as one dictionary that JSON can hold.
 
-    record = compare_record(picture, ["plain", "se"], target="predicted", cam="GradCAM")
+    asked = Question(picture, target="predicted", cam="GradCAM")
+    record = record_of(asked, [answer(name, asked) for name in ("plain", "se")])
     decode(record["mechanisms"][1]["maps"][0])               # the numbers again
 
     {"version": 1, "classes": [10 names], "image": base64 of 32x32 RGB, "target": "predicted" or a class,
@@ -34,102 +35,47 @@ from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import accuracy, parameters
 
 from ..inspection.cache import Cache
-from ..inspection.engine import inspect_by_name
+from ..inspection.engine import Question, inspect_by_name
 from ..inspection.network import Inspection, Map, NotFiniteError
 from ..inspection.replaced import Replacement
 from ..inspection.unfamiliar import is_unusual, sentence
 from .encoding import pack, pack_cam, pack_map
 from .kinds import stays
-from .requests import RequestError, check_image, check_mechanisms, check_request
+from .requests import RequestError, check_image, check_mechanisms
 
 
-def compare_record(
-    image: Image.Image,
-    mechanisms: list[str],
-    target: str = "predicted",
-    cam: str = "GradCAM",
-    random_weights: bool = False,
-    replacement: Replacement | None = None,
-) -> dict:
-    """The record of some networks on one picture.
-
-    Args:
-        image: 32x32, RGB.
-        mechanisms: ids in `CATALOGUE` that make networks; the columns keep their order.
-        target: `"predicted"`, for each network's own first choice, or one of `CLASSES`.
-        cam: one of `cam.METHODS`.
-        random_weights: whether a network without a checkpoint is shown as it starts, and labelled so, or left
-            out as unavailable.
-        replacement: what the networks get in the place of their attention (`requests.replacement_of`).
-
-    Raises:
-        RequestError: any other argument.
-        ReplacementError: the replacement does not fit into one of the networks.
-    """
-    check_request(image, mechanisms, target, cam)
-    asked = image, target, cam
-    answers = [
-        answer(name, *asked, random_weights=random_weights, replacement=replacement) for name in mechanisms
-    ]
-    return record_of(*asked, answers, replacement=replacement)
-
-
-def record_of(
-    image: Image.Image,
-    target: str,
-    cam: str,
-    answers: list[dict],
-    replacement: Replacement | None = None,
-) -> dict:
+def record_of(asked: Question, answers: list[dict]) -> dict:
     """The record of what some networks answered (`answer`)."""
     columns = [found for found in answers if "maps" in found]
     return {
         "version": 1,
         "classes": list(CLASSES),
-        "image": base64.b64encode(image.tobytes()).decode(),
-        "target": target,
-        "cam": cam,
-        "replace": replacement.facts if replacement else None,
+        "image": base64.b64encode(asked.picture.tobytes()).decode(),
+        "target": asked.target,
+        "cam": asked.cam,
+        "replace": asked.replacement.facts if asked.replacement else None,
         "mechanisms": columns,
         "unavailable": [found for found in answers if "maps" not in found],
         "unlike": sentence([shown["unusual"] for shown in columns]),
     }
 
 
-def answer(
-    name: str,
-    image: Image.Image,
-    target: str = "predicted",
-    cam: str = "GradCAM",
-    random_weights: bool = False,
-    on_gpu: bool = True,
-    replacement: Replacement | None = None,
-) -> dict:
+def answer(name: str, asked: Question, on_gpu: bool = True) -> dict:
     """The network's `column`, or {"key", "name", "reason"} where it cannot be shown."""
     try:
-        return column(name, image, target, cam, random_weights, on_gpu, replacement)
+        return column(name, asked, on_gpu)
     except (CheckpointError, NotFiniteError) as error:
         return {"key": name, "name": CATALOGUE[name].title, "reason": str(error)}
 
 
-def column(
-    name: str,
-    image: Image.Image,
-    target: str = "predicted",
-    cam: str = "GradCAM",
-    random_weights: bool = False,
-    on_gpu: bool = True,
-    replacement: Replacement | None = None,
-) -> dict:
+def column(name: str, asked: Question, on_gpu: bool = True) -> dict:
     """What the record says of one network; `random` says that nobody trained it.
 
     Raises:
         CheckpointError, ReplacementError, NotFiniteError: as for `inspect_by_name`.
     """
-    seen, facts, note = inspect_by_name(
-        name, image, target, cam, random_weights=random_weights, on_gpu=on_gpu, replacement=replacement
-    )
-    hold(seen, name, replacement)
+    seen, facts, note = inspect_by_name(name, asked, on_gpu=on_gpu)
+    hold(seen, name, asked.replacement)
     replaced = (
         {} if seen.before is None else {"before": rounded(seen.before), "replace_note": seen.replace_note}
     )
@@ -186,9 +132,8 @@ def affinity_row(
     check_mechanisms([name])
     maps = _held.get(key_of(image.tobytes(), name, replacement))
     if maps is None:
-        seen, *_ = inspect_by_name(
-            name, image, stage="layer4.1", random_weights=True, replacement=replacement
-        )
+        asked = Question(image, random_weights=True, replacement=replacement)
+        seen, *_ = inspect_by_name(name, asked, stage="layer4.1")
         maps = hold(seen, name, replacement)
     if not isinstance(path, str) or path not in maps:
         raise RequestError("The server holds no such map of this mechanism.")

@@ -39,6 +39,7 @@ from models.results.averages import read
 
 from ..answers import PAGE, page_with, start_value, whole_card
 from ..device import PARTS
+from ..inspection.engine import Question
 from ..inspection.network import observe
 from ..inspection.unfamiliar import sentence
 from ..inspection.untrained import example_picture
@@ -290,8 +291,8 @@ def replaceable(each: Attention, averages) -> dict:
 def stored(site: Site, example: str, names: list[str]) -> dict:
     """An example's record as the page first asks for it, and the parts of large maps that it then shows."""
     picture = example_picture(example)
-    asked = picture, "predicted", "GradCAM"
-    record = record_of(*asked, [answer(name, *asked, on_gpu=False) for name in names])
+    asked = Question(picture)
+    record = record_of(asked, [answer(name, asked, on_gpu=False) for name in names])
     rows = {}
     for column in record["mechanisms"]:
         for entry in column["maps"]:
