@@ -34,6 +34,7 @@ from PIL import Image
 from torchvision import datasets
 from tqdm import tqdm
 
+from .checkpoint import write_atomically
 from .preprocessing import normalise
 
 MD5 = {
@@ -186,7 +187,7 @@ def download(dataset: str = "cifar10") -> Path:
                 f"put {datasets.CIFAR100.filename} into {folder} and give the command again."
             ) from error
         return folder
-    if all((folder / name).is_file() and _digest(folder / name) == MD5[name] for name in MD5):
+    if all((folder / name).is_file() and _is_right(name, (folder / name).read_bytes()) for name in MD5):
         return folder
     reasons = []
     for place, source in _sources(folder):
@@ -196,7 +197,7 @@ def download(dataset: str = "cifar10") -> Path:
                 for name, content in tqdm(
                     source(Path(scratch)), total=6, desc="writing", unit="file", delay=1
                 ):
-                    _write(folder / name, _check(name, content))
+                    write_atomically(folder / name, _check(name, content))
             return folder
         except Exception as error:  # no network, no npm, other pictures: the next source may still work
             reasons.append(f"{place}: {error}")
@@ -282,7 +283,7 @@ def unpack(folder: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(TRAIN_FILES):
         part = content[index * PER_FILE * RECORD : (index + 1) * PER_FILE * RECORD]
-        _write(target / name, _check(name, part))
+        write_atomically(target / name, _check(name, part))
 
 
 def _from_archive(file: Path, scratch: Path) -> Iterator[tuple[str, bytes]]:
@@ -344,23 +345,16 @@ def _parse(content: bytes) -> tuple[torch.Tensor, torch.Tensor]:
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].long()
 
 
+def _is_right(name: str, content: bytes) -> bool:
+    return hashlib.md5(content).hexdigest() == MD5[name]
+
+
 def _check(name: str, content: bytes) -> bytes:
-    if hashlib.md5(content).hexdigest() != MD5[name]:
+    if not _is_right(name, content):
         raise DataError(
             f"{name} is not the official CIFAR-10 file (md5 differs): delete it and download again"
         )
     return content
-
-
-def _digest(file: Path) -> str:
-    return hashlib.md5(file.read_bytes()).hexdigest()
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Writes beside the target and renames, so that no half-written file is ever found."""
-    scratch = file.with_suffix(".tmp")
-    scratch.write_bytes(content)
-    os.replace(scratch, file)
 
 
 def main() -> None:

@@ -109,12 +109,9 @@ def compare_maps(
             if shown is not None and cam is not None and shown.shape == cam.shape:
                 found["agreement"].setdefault(path, []).append(rank_correlation(shown, cam))
         advance(4 * len(part))
-    summaries = {
-        kind: {path: summary(np.concatenate(parts)) for path, parts in group.items()}
-        for kind, group in found.items()
-    }
     return {
-        kind: {path: value for path, value in group.items() if value} for kind, group in summaries.items()
+        kind: {path: value for path, parts in group.items() if (value := summary(np.concatenate(parts)))}
+        for kind, group in found.items()
     }
 
 
