@@ -156,6 +156,24 @@ def test_this_device_takes_over_where_the_server_is_busy(visit):
 
 
 @pytest.mark.browser
+def test_the_wish_counts_at_once_and_for_files_and_the_next_visit(visit):
+    """A picture that is not sent is not sent by a file, by another language, or by a request on its way."""
+    seen = visit("se")
+    seen.page.route("**/look", lambda route: None)  # never answered
+    with seen.page.expect_request("**/look"):
+        seen.page.locator('#examples [data-name="ship"]').click()
+    seen.on_device()
+    assert seen.said.startswith("1 network has answered, on this device.")
+    seen.page.locator("#take").click()
+    with seen.page.expect_download():
+        seen.page.locator('#files [data-form="json"]').click()
+    seen.page.locator("#language").click()
+    seen.page.wait_for_function("() => document.documentElement.lang === 'zh'")
+    seen.rest()
+    assert seen.asked("look") == 1 and seen.asked("file") == 0
+
+
+@pytest.mark.browser
 def test_a_refusal_is_the_servers_own(visit, tmp_path: Path):
     """What is wrong with a request is no reason to load networks."""
     seen = visit()

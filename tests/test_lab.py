@@ -109,6 +109,9 @@ def test_use_is_said_under_each_name_and_by_the_results(visit: callable, tree):
     seen.page.locator("#used .panels figure").nth(2).wait_for()
     seen.page.locator('#used [data-replacement="shuffled"]').click()
     rows = [row for row in evidence("cbam", tree / "checkpoints")["rows"] if row["replacement"] == "shuffled"]
+    seen.choose("plain")
+    assert "Of no network on the page" in seen.page.locator("#used .panels").inner_text()
+    seen.choose(*TRAINED)
     lines = seen.page.locator('#used figure[data-key="cbam"] .line')
     assert [float(text) for text in lines.locator("data").all_inner_texts()] == pytest.approx(
         [row["lost"]["value"] for row in rows], abs=0.05
@@ -191,6 +194,16 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     seen.page.wait_for_function("() => location.hash.includes('pinned')")
     again = visit(link=seen.page.url.removeprefix(edition))
     assert again.texts(f"{triple} .range") == ranges
+    put(again, "by hand")
+    curve = again.page.locator('#maps [data-mechanism="se"][data-kind="channel"] canvas').last
+    curve.click(position={"x": 2, "y": 20})
+    again.rest()
+    by_hand = "() => document.querySelectorAll('#glance .row:has(.changed)').length"
+    assert again.page.evaluate(by_hand) == 1
+    difference = '#pair .triple[data-mechanism="se"][data-section="channel"] canvas'
+    again.page.locator(difference).nth(2).click(position={"x": 9, "y": 9})  # no gate of any network
+    again.rest()
+    assert again.page.evaluate(by_hand) == 1
     again.page.get_by_role("button", name="Let A go").first.click()
     again.rest()
     assert again.page.locator("#pair").is_hidden()
@@ -231,10 +244,17 @@ def test_two_networks_beside_each_other(visit: callable, record: callable):
 def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable, edition: str, server: str):
     found = json.loads((PAGE / "examples" / "disagreement.json").read_text())
     mosaic = np.asarray(Image.open(PAGE / "examples" / "disagreement.png"))
-    seen = visit(1024, 768)
+    seen, slow = visit(1024, 768), []
+    seen.page.route("**/disagreement.json", lambda route: slow.append(route))
     assert not any("disagreement" in url for url in seen.requests)  # fetched when it is opened
-    seen.page.get_by_role("button", name="they differ").click()
+    with seen.page.expect_request("**/disagreement.json"):
+        seen.page.get_by_role("button", name="they differ").click()
+    for _ in range(2):  # closed and opened again while they are on their way
+        seen.page.locator("#disagree summary").click()
+    for route in slow:
+        route.continue_()
     seen.rest()
+    assert len(slow) == 1
     pictures = seen.page.locator("#disagree .pictures button")
     assert pictures.count() == len(found["pictures"])
     chosen = found["pictures"][23]
@@ -244,6 +264,9 @@ def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable, ed
     assert re.search(rf": {most} says? ", said)
     violations = Axe().run(seen.page).response["violations"]
     assert [one["id"] for one in violations if one["impact"] in ("serious", "critical")] == []
+    pictures.first.focus()
+    seen.page.keyboard.press("ArrowRight")
+    assert pictures.nth(1).evaluate("(node) => node === document.activeElement")
     pictures.nth(23).click()
     seen.rest()
     assert said in seen.texts("#status p")[0] and seen.asked() == (edition == server)

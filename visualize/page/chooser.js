@@ -1,6 +1,6 @@
 // Which networks are compared: a search box, families, and quick ways to take all, none or only one.
 
-import { button, make } from "./elements.js";
+import { button, kept, make } from "./elements.js";
 
 const PAIRS = [["se", "cbam"], ["cbam", "danet"], ["non_local", "self_attention"], ["plain", "se"]];
 
@@ -36,8 +36,8 @@ export function chooser(state, table, groups, first, device) {
   if (faults.length) panel.append(make("p", { class: "note" }, faults.join(" ")));
 
   function here({ megabytes: [engine, network] }) {
-    const box = make("input", { type: "checkbox", id: "here" });
-    box.addEventListener("change", () => state.change("device", box.checked));
+    const box = make("input", { type: "checkbox", id: "here", checked: state.device });
+    box.addEventListener("change", () => { kept.set("device", box.checked ? "yes" : "no"), state.change("device", box.checked); });
     const words = `The picture is not sent. Loads ${engine} MB once and up to ${network} MB a network, for those that are trained.`;
     return make("p", { class: "here" }, make("label", {}, box, "Compute on this device"), " ", make("span", { class: "note" }, words));
   }
@@ -69,7 +69,7 @@ export function chooser(state, table, groups, first, device) {
     nothing.hidden = found > 0;
   });
   search.addEventListener("keydown", (event) => { // Enter takes the first that is left
-    const box = event.key === "Enter" && panel.querySelector(".line:not([hidden]) input");
+    const box = event.key === "Enter" && !event.isComposing && search.value.trim() && panel.querySelector(".line:not([hidden]) input");
     if (box) box.click();
   });
   panel.addEventListener("toggle", (event) => { if (event.newState === "open" && matchMedia("(pointer: fine)").matches) search.focus(); });

@@ -20,6 +20,15 @@ export function select(label, options, value, chosen, given = {}) { // options: 
   node.addEventListener("change", () => chosen(node.value));
   return make("label", "choice", make("span", {}, label), node);
 }
+export function closeBeside(dialog) { // by a click beside it, not on its own margin, nor where a selection ends
+  const beside = ({ clientX, clientY }) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    return clientX < left || clientX > right || clientY < top || clientY > bottom;
+  };
+  let pressed = false;
+  dialog.addEventListener("pointerdown", (event) => { pressed = beside(event); });
+  dialog.addEventListener("click", (event) => { if (pressed && event.target === dialog && beside(event)) dialog.close(); });
+}
 
 export function keep(root, nodes) { // these children, in this order; nothing is moved where that is so already
   if (nodes.length !== root.children.length || nodes.some((node, i) => root.children[i] !== node)) root.replaceChildren(...nodes);

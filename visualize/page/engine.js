@@ -106,8 +106,9 @@ export const server = {
 };
 
 async function chosen() {
-  if (start().site) return (await import("./browser/engine.js")).browser;
-  return start().device ? (await import("./browser/beside.js")).beside : server;
+  const { site, device } = start(), later = () => { throw away(GONE); };
+  if (site) return (await import("./browser/engine.js").catch(later)).browser;
+  return device ? (await import("./browser/beside.js").catch(later)).beside : server;
 }
 export const engine = Object.fromEntries(Object.keys(server).map((act) => [act, async (...given) => (await chosen())[act](...given)]));
 

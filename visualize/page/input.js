@@ -8,7 +8,7 @@ const $ = (selector) => document.querySelector(selector);
 const WHOLE = 300; // longest side of the whole picture in the crop box, in CSS pixels
 
 export function input(state, engine, examples, say) {
-  let newest = 0; // of quick wishes the last one counts
+  let newest = 0, last = state.picture.source; // of quick wishes the last one counts
 
   // ---- where pictures come from
 
@@ -174,11 +174,12 @@ export function input(state, engine, examples, say) {
   state.addEventListener("change", ({ detail }) => {
     if (detail !== "picture") return;
     if (!state.picture.source) state.picture.source = rgba(state.picture.pixels); // it came in a link
+    if (state.picture.source !== last) last = state.picture.source, newest++; // what is still being opened comes too late
     $("#remove").hidden = Boolean(state.picture.example);
     for (const part of strip.querySelectorAll("[data-name]")) part.setAttribute("aria-pressed", part.dataset.name === state.picture.example);
     crops();
   });
-  return { example, take };
+  return { example };
 }
 
 // The camera of a computer: what it sees, until it is taken.
@@ -193,6 +194,7 @@ async function shoot(take, say) {
   video.srcObject = stream;
   dialog.replaceChildren(video, make("p", { class: "buttons" },
     button("Take the picture", "main", async () => {
+      if (!video.videoWidth) return; // it shows nothing yet
       const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
       canvas.getContext("2d").drawImage(video, 0, 0);
       const file = await canvas.convertToBlob();

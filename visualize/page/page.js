@@ -2,7 +2,7 @@
 
 import { engine, start } from "./engine.js";
 import * as language from "./language/language.js";
-import { atRest, button, finishNow, hold, kept, later, make, select } from "./elements.js";
+import { atRest, button, closeBeside, finishNow, hold, kept, later, make, select } from "./elements.js";
 import { State, fromHash, linkOf } from "./state.js";
 import { fromBase64, rgba } from "./picture.js";
 import { configure } from "./maps/record.js";
@@ -24,7 +24,7 @@ const inOrder = table.map(({ key }) => key).filter((key) => names.includes(key))
 const pixels = fromBase64(first.image);
 const state = new State({
   picture: { example: first.example, pixels, source: rgba(pixels), crop: "centre", notes: [] }, mechanisms: inOrder,
-  target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null, replace: null, device: false,
+  target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null, replace: null, device: Boolean(given.device) && kept.get("device") === "yes",
 });
 
 // ---- light and dark
@@ -90,7 +90,11 @@ const detail = onDemand(() => state.detail, async () => {
   const { Detail } = await import("./maps/detail.js");
   return new Detail(state, description, columns, figures, engine, cards);
 });
-$("#cards .pick").append(select("Mechanism", [["", "choose one …"], ...cards.map(({ key, name }) => [key, name])], "", (key) => { if (key) open(key); }));
+const pick = select("Mechanism", [["", "choose one …"], ...cards.map(({ key, name }) => [key, name])], "", (key) => {
+  if (key) open(key);
+  pick.lastChild.value = ""; // the same one may be chosen again
+});
+$("#cards .pick").append(pick);
 const disagree = $("#disagree");
 const gallery = onDemand(() => disagree.open, async () => {
   const { gallery: made } = await import("./lab/gallery.js");
@@ -204,7 +208,7 @@ async function take(form) {
   const about = columns.about(), mechanisms = columns.names();
   try {
     const { replace } = await columns.options(about, mechanisms), { image, target, cam } = about;
-    const { blob, name } = await engine.file(form, { image, mechanisms, target, cam, replace, view: state.view });
+    const { blob, name } = await engine.file(form, { image, mechanisms, target, cam, replace, view: state.view, device: state.device });
     const url = URL.createObjectURL(blob);
     make("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
@@ -222,7 +226,7 @@ const reading = $("#reading");
 reading.append(make("header", {}, make("h2", {}, "How to read this"), button("Close", "main", () => reading.close())),
   make("div", { class: "inside words", innerHTML: language.chosen(given.reading) }));
 for (const node of [$("#read"), ...document.querySelectorAll("button.read")]) node.addEventListener("click", () => reading.showModal());
-reading.addEventListener("click", (event) => { if (event.target === reading) reading.close(); });
+closeBeside(reading);
 
 // ---- what happens when
 

@@ -114,7 +114,9 @@ async function frames(file) { // of an animation; 1 where the browser cannot tel
   try {
     const decoder = new ImageDecoder({ data: await file.arrayBuffer(), type: "image/gif" });
     await Promise.all([decoder.completed, decoder.tracks.ready]);
-    return decoder.tracks.selectedTrack.frameCount;
+    const { frameCount } = decoder.tracks.selectedTrack;
+    decoder.close();
+    return frameCount;
   } catch {
     return 1;
   }
@@ -143,7 +145,11 @@ export function orientation(head) {
 
 // ---- pixels as text: as they travel to the engine, and as short as they can be in a link
 
-export const toBase64 = (bytes) => btoa(String.fromCharCode(...bytes));
+export function toBase64(bytes) { // in parts, for no engine takes 100,000 arguments
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
+  return btoa(text);
+}
 export const fromBase64 = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 const toUrl = (text) => text.replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 const fromUrl = (text) => text.replace(/-/g, "+").replace(/_/g, "/");

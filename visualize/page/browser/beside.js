@@ -15,8 +15,8 @@ export const beside = {
   ...server,
 
   async look(pixels, names, options = {}, listeners = {}, signal) {
-    const { device = false, random = false, replace = null } = options, heard = new Set(), free = random ? () => false : able;
-    const mine = names.filter((name) => free(name) && (device || (replace && browser?.holds(name))));
+    const { device = false, replace = null } = options, heard = new Set();
+    const mine = names.filter((name) => able(name) && (device || (replace && browser?.holds(name))));
     const telling = (device) => ({ ...listeners,
       onColumn(column) { heard.add(column.key), listeners.onColumn?.({ ...column, device }); },
       onUnavailable(entry) { heard.add(entry.key), listeners.onUnavailable?.(entry); },
@@ -27,7 +27,7 @@ export const beside = {
       if (signal?.aborted) throw error;
       return other(some.filter((name) => !heard.has(name))).catch((own) => { throw signal?.aborted ? own : error; });
     };
-    const rest = names.filter((name) => !mine.includes(name)), replaceable = rest.every(free);
+    const rest = names.filter((name) => !mine.includes(name)), replaceable = rest.every(able);
     const found = await Promise.all([
       mine.length ? onDevice(mine).catch((error) => otherwise(error, mine, onServer)) : null,
       rest.length ? onServer(rest, replaceable).catch((error) => {
@@ -44,7 +44,8 @@ export const beside = {
   },
 
   async file(form, about) {
-    const ask = (engine) => engine.file(form, about);
+    const ask = (engine) => engine.file(form, about), numbers = form === "npz" || form === "json";
+    if (about.device && numbers && about.mechanisms.every(able)) return ask(await here()).catch(() => ask(server));
     return ask(server).catch((error) => insteadOf(error, about.mechanisms, ask));
   },
 };
@@ -69,6 +70,8 @@ async function impatiently(pixels, names, options, listeners, signal) { // asks 
   sign()();
   try {
     return await server.look(pixels, names, options, heard, control.signal);
+  } catch (error) {
+    throw control.signal.aborted ? control.signal.reason : error; // not every browser throws the reason
   } finally {
     clearTimeout(silent);
     signal?.removeEventListener("abort", leave);

@@ -43,6 +43,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
 
   async fetch() { // of the next network that needs them
     await null; // until all that is asked for at once is known
+    if (this.jobs.length) for (const name of [...this.files.keys()]) if (!this.waitsFor(name)) this.files.delete(name); // nobody opens it any more
     if (this.coming || this.files.size >= AHEAD) return;
     const name = this.jobs.map((job) => job.name).find((one) => !this.files.has(one) && !this.holds(one));
     if (!name) return;

@@ -20,7 +20,7 @@ export function differenceOf(a, b, words) {
   const branches = b.kind === "branch", [from, to] = [judged(a), judged(b)]; // of branches, the last one's shares
   const values = to.map((x, i) => x - from[i]), { least, most } = statistics(values);
   const end = Math.max(-least, most, LEAST[b.scale] || 1e-6);
-  const panel = { ...b, key: `${a.key} to ${b.key}`, values, scale: "signed", ends: [-end, end], base: 0, flat: false, others: [],
+  const panel = { ...b, key: `${a.key} to ${b.key}`, values, role: "difference", scale: "signed", ends: [-end, end], base: 0, flat: false, others: [],
     ...(branches ? { kind: "channel", shape: [values.length, 1, 1] } : {}) };
   return Object.assign(panel, { endWords: panel.ends.map(number), said: [`${extent(panel)}, mean ${number(statistics(values).mean)}`, words], name: words });
 }

@@ -8,12 +8,14 @@ const say = (count) => `${count} ${count === 1 ? "says" : "say"}`;
 export function gallery(state, engine, columns, titles) {
   const root = document.querySelector("#disagree"), list = make("div", { class: "pictures", role: "group", "aria-label": "Pictures on which networks differ" });
   const readout = make("p", { class: "readout note", role: "status" }), rest = "Point at a picture, or walk through them with the arrow keys; a click shows it to the networks.";
-  let found = null;
+  let found = null, loading = false;
+  roving(list, () => [...list.children]);
   root.querySelector(".inside").append(list, readout);
-  return { show: () => { if (root.open && !found) load(); } };
+  return { show: () => { if (root.open && !found && !loading) load(); } };
 
   async function load() {
     const release = hold();
+    loading = true;
     readout.textContent = "Fetching the pictures …";
     try {
       found = await engine.disagreement();
@@ -23,6 +25,7 @@ export function gallery(state, engine, columns, titles) {
       found = null;
       readout.replaceChildren(error.message, " ", button("Try again", "link", load));
     } finally {
+      loading = false;
       release();
     }
   }
@@ -33,11 +36,10 @@ export function gallery(state, engine, columns, titles) {
     list.replaceChildren(...found.pictures.map((picture, i) => {
       const [x, y] = [i % across, Math.floor(i / across)], words = sentence(picture);
       const place = `background: url("${found.picture}") ${(100 * x) / (across - 1)}% ${(100 * y) / Math.max(1, rows - 1)}% / ${100 * across}% ${100 * rows}%`;
-      const node = button("", { style: place, "data-index": picture.index, "aria-label": words, title: words }, () => take(image, x, y, picture));
+      const node = button("", { style: place, "aria-label": words, title: words }, () => take(image, x, y, picture));
       for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.textContent = words; });
       return node;
     }));
-    roving(list, () => [...list.children]);
     oneStop([...list.children]);
   }
   function sentence({ index, label, answers }) { // "Test picture 12, a bird: 5 say cat (Plain, SE, ...); 3 say bird (...)"

@@ -8,7 +8,7 @@ import { differenceOf, onOneScale } from "./difference.js";
 
 export class Pictures {
   constructor(state, description, columns, figures, engine) {
-    Object.assign(this, { state, description, columns, figures, engine, asked: null, triples: new Map(), missing: new Map() }); // why A is not there, by network
+    Object.assign(this, { state, description, columns, figures, engine, asked: null, near: null, triples: new Map(), missing: new Map() }); // why A is not there, by network
     this.pin = document.querySelector("#pin");
     this.node = document.querySelector("#pair");
     [this.a, this.b] = ["A", "B"].map((name) => make("canvas", { width: 32, height: 32, role: "img", "aria-label": `Picture ${name}` }));
@@ -22,7 +22,7 @@ export class Pictures {
     this.pin.textContent = pinned ? "Let A go" : "Pin as A";
     this.pin.nextElementSibling.textContent = pinned ? "A is pinned: see below." : "keeps this picture; the next one is B, and both are shown beside each other.";
     this.node.hidden = !pinned;
-    if (!pinned) return this.clear();
+    if (!pinned) return this.stop(), this.clear();
     for (const [canvas, pixels] of [[this.a, pinned], [this.b, picture.pixels]])
       canvas.getContext("2d").putImageData(new ImageData(rgba(pixels).data, 32), 0, 0);
     this.b.classList.toggle("same", same);
@@ -45,12 +45,17 @@ export class Pictures {
     for (const [key, figure] of this.figures.all) if (key.startsWith("pair ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
     for (const [name, triple] of this.triples) if (!kept.has(name)) triple.remove(), this.triples.delete(name);
   }
+  stop() {
+    this.controller?.abort();
+    Object.assign(this, { asked: null, near: null });
+  }
   async ask(about, names) { // the columns of A that are not there yet
     const key = `${about.key} ${names}`;
-    if (this.asked === key) return;
+    if (this.asked === key || this.near === about.near) return; // what runs for a slider a moment ago comes to its end
     this.controller?.abort();
-    this.asked = key;
+    Object.assign(this, { asked: key, near: null });
     if (!names.length) return;
+    this.near = about.near;
     const { signal } = (this.controller = new AbortController()), release = hold();
     const onColumn = (column) => this.columns.keep(column, about), onUnavailable = ({ key: name, reason }) => this.missing.set(name, reason);
     this.missing.clear();
@@ -62,7 +67,7 @@ export class Pictures {
       if (!signal.aborted) this.say(error.message, () => { this.asked = null; this.columns.changed(); });
     } finally {
       release();
-      if (!signal.aborted) this.columns.changed();
+      if (!signal.aborted) this.near = null, this.columns.changed();
     }
   }
 

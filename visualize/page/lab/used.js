@@ -75,10 +75,10 @@ export class Used {
     const shown = this.columns.names().map((key) => [this.networks.find((network) => network.key === key), this.known.get(key)])
       .filter(([network, evidence]) => network && evidence)
       .map(([network, { rows }]) => [network, rows.filter((row) => row.replacement === this.chosen)]);
-    const look = [this.chosen, ...shown.map(([{ key }]) => key)].join();
+    const some = this.columns.names().some((key) => this.networks.some((network) => network.key === key));
+    const look = [this.chosen, some, ...shown.map(([{ key }]) => key)].join();
     if (look === this.look) return; // what was measured does not change
     this.look = look;
-    const some = this.columns.names().some((key) => this.networks.some((network) => network.key === key));
     if (!some) return this.panels.replaceChildren(make("p", "note", "Of no network on the page it is measured yet: choose another one above."));
     const ends = endsOf(shown.flatMap(([, rows]) => rows.map((row) => row.lost)), 0);
     this.panels.replaceChildren(...shown.map(([{ key, title }, rows]) => make("figure", { "data-key": key }, make("figcaption", {}, title),

@@ -103,7 +103,7 @@ export class WhatIf {
     if (!places) return event.type === "click" ? this.set(panel, at.index, true) : undefined;
     const [height, width] = panel.shape, cell = Math.floor((at.y * height) / 32) * width + Math.floor((at.x * width) / 32);
     const stroke = event.type === "pointermove" && event.buttons & 1;
-    if (event.type === "pointerdown" || stroke || key) this.set(panel, cell, !stroke);
+    if ((event.type === "pointerdown" && !event.button) || stroke || key) this.set(panel, cell, !stroke);
   }
   set({ key, tensor }, index, back) { // to the chosen value; `back`: or as computed, where it is changed already
     const { replace } = this.state, mine = replace.only === key ? structuredClone(replace.by_hand || {}) : {};

@@ -112,7 +112,8 @@ export function offer(button, link) { // `link`: gives the fragment that holds w
     kept.set("language", other);
     here.searchParams.set("lang", other);
     here.hash = await link();
-    location.assign(here);
+    history.replaceState(null, "", here);
+    location.reload(); // also where the address says that language already, and its words did not come
   });
 }
 export const chosen = (texts) => texts[language] ?? texts.en; // of one text in several languages

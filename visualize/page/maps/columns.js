@@ -20,7 +20,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     Object.assign(this, { classes: [], images: new Map(), unlikes: new Map(), rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [] });
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
-      if (detail === "device") this.forget();
+      if (detail === "device") this.forget(), this.stop(); // also what is on its way
       if (detail in MOMENT) this.wish(MOMENT[detail]);
     });
   }
@@ -72,11 +72,11 @@ export class Columns extends EventTarget { // "change": the record is another on
     const about = this.about(), { image, pixels, target, cam, near } = about, names = this.names(), columns = [];
     for (const name of names) {
       const fresh = this.kept.get(this.known(about, name)), old = this.shown.get(name);
-      if (fresh) this.shown.set(name, fresh);
-      if (fresh || old) columns.push(fresh || (old.pending || old.about.near === near ? old : this.wait(old)));
+      if (fresh) this.shown.set(name, fresh), this.missing.delete(name);
+      if (fresh || (old && !this.refused.has(name))) columns.push(fresh || (old.pending || old.about.near === near ? old : this.wait(old)));
     }
     for (const name of this.shown.keys()) if (!names.includes(name)) this.shown.delete(name);
-    return { version: 1, classes: this.classes, image, pixels, target, cam, mechanisms: columns };
+    return { classes: this.classes, image, pixels, target, cam, mechanisms: columns };
   }
   wait(column) {
     const waiting = { ...column, pending: true };

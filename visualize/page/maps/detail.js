@@ -1,6 +1,6 @@
 // One mechanism by itself: all its maps in all blocks, its text, its place in the network, what was measured of it.
 
-import { button, hold, make, select } from "../elements.js";
+import { button, closeBeside, hold, make, select } from "../elements.js";
 import { Evidence } from "../lab/evidence.js";
 import { chosen, language, translated } from "../language/language.js";
 import { localName, panelsOf, place, sections } from "./record.js";
@@ -17,7 +17,7 @@ export class Detail {
     this.node.append(make("header", {}, this.title, this.choice, button("Close", { class: "main" }, () => this.node.close())),
       make("div", "inside", this.maps, this.evidence.node, this.text));
     this.node.addEventListener("close", () => this.state.change("detail", null));
-    this.node.addEventListener("click", (event) => { if (event.target === this.node) this.node.close(); }); // beside it
+    closeBeside(this.node);
   }
 
   show(record) {

@@ -131,7 +131,7 @@ export class Maps {
     }
     if (heads > 1) {
       const options = [["mean", "mean"], ...Array.from({ length: heads }, (_, i) => [String(i), `head ${i + 1}`])];
-      known.controls.append(select("Heads", options, view.head, (value) => this.state.merge("view", { head: value === "mean" ? value : +value })));
+      known.controls.append(select("Heads", options, view.head === "mean" ? "mean" : Math.min(view.head, heads - 1), (value) => this.state.merge("view", { head: value === "mean" ? value : +value })));
     }
     if (focused !== false) known.controls.querySelectorAll("select")[focused]?.focus({ preventScroll: true });
   }
