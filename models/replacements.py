@@ -90,10 +90,9 @@ class Attention:
 
     @property
     def shuffled_dims(self) -> list[tuple[int, ...]]:
-        """Groups of axes that are shuffled each as one: places, channels; of shares what they are dealt out
-        to, but of branch weights the channels, for two branches could only change places."""
+        """Groups of axes that are shuffled each as one: of shares what they are dealt out to."""
         if self.role == "share":
-            return [dims_of(self.axes, "c" if self.over == "branch" else self.over)]
+            return [self.over_dims]
         letters = self.axes.split()
         long = [at - len(letters) for at in range(1, len(letters)) if self.shape[at - 1] > 1]
         places = tuple(dim for dim in long if letters[dim] in ONE_GROUP)

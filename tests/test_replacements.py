@@ -112,15 +112,6 @@ def test_shuffled_moves_every_value_and_loses_none(kind):
     assert torch.equal(found, edited(each, t, "shuffled"))
 
 
-def test_shuffled_branch_weights_are_those_of_another_channel():
-    """Two branches could only change places, and the question is which channel is which."""
-    each, t = made_up(("b branch c 1 1", "share", "branch", (0, 1), (2, 5, 1, 1)))
-    found = edited(each, t, "shuffled")
-    for seen, own in zip(found, t):  # (branch, c, 1, 1)
-        pairs, own = ({tuple(pair) for pair in x[..., 0, 0].T.tolist()} for x in (seen, own))
-        assert pairs == own and len(own) == 5
-
-
 def test_places_are_shuffled_alike_for_all_queries():
     each, t = made_up(("b q h w", "share", "h w", (0, 1), (12, 3, 4)))
     one_map = t[:, :1].expand_as(t)
