@@ -69,17 +69,19 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     """
     generator = torch.Generator().manual_seed(seed)
 
-    for key, value in module.state_dict().items():
-        if not value.is_floating_point():
-            continue
-        if value.ndim >= 2:
-            high = (3 / value[0].numel()) ** 0.5
-            low = -high
-        elif value.ndim == 0:
-            low, high = 0.4, 0.8  # gamma and its like
-        else:
-            low, high = (0.5, 1.5) if key.endswith(("running_var", "weight")) else (-0.3, 0.3)
-        value.uniform_(low, high, generator=generator)
+    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(like.shape, generator=generator, dtype=torch.float64)
+
+    with torch.no_grad():
+        for key, value in module.state_dict().items():
+            if value.ndim >= 2:
+                value.copy_(uniform(value, -1, 1) * (3 / value[0].numel()) ** 0.5)
+            elif value.ndim == 0 and value.is_floating_point():
+                value.copy_(uniform(value, 0.4, 0.8))  # gamma and its like
+            elif key.endswith("running_var") or key.endswith("weight"):
+                value.copy_(uniform(value, 0.5, 1.5))
+            elif value.is_floating_point():
+                value.copy_(uniform(value, -0.3, 0.3))
     return module.eval()
 
 
