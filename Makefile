@@ -13,7 +13,7 @@ site: .venv/site
 	.venv/bin/python -m visualize.site $(or $(OUT),site)
 
 test: .venv/tests
-	.venv/bin/python -m pytest -n 2 --dist loadgroup
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/tests
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

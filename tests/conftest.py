@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -39,7 +40,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     has_gpu = torch.cuda.is_available()
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if item.path.stem in SLOW or any(map(item.get_closest_marker, ("browser", "gpu", "long"))):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("gpu") and not has_gpu:
@@ -47,12 +47,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (*(item.path.stem != stem for stem in FIRST), item.path.stem not in SLOW))
 
 
-def group_of(item: pytest.Item) -> str:
-    """The tests that one process runs: those of a file, but for those of the static edition, which takes long
-    to build."""
-    parameters = getattr(item, "callspec", None)
-    static = parameters and parameters.params.get("edition") in ("static", "whole")
-    return f"{item.path.stem}, static" if static else item.path.stem
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """With `--dist loadfile` one process runs a file's tests, but those of the page on the static edition,
+    which takes long to build, are another's."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            static = re.search(r"test_(page|lab)\.py::.*[\[-](static|whole)[]-]", nodeid)
+            return super()._split_scope(nodeid) + (", static" if static else "")
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ def commands() -> list[str]:
 
 def test_the_readme_has_one_command_to_run_and_one_to_test():
     run, test = commands()
-    assert run.endswith("python app.py") and test.endswith("python -m pytest -n 2 --dist loadgroup")
+    assert run.endswith("python app.py") and test.endswith("python -m pytest -n 2 --dist loadfile")
 
 
 def test_ci_runs_the_readmes_test_command():
