@@ -90,9 +90,12 @@ class Attention:
 
     @property
     def shuffled_dims(self) -> list[tuple[int, ...]]:
-        """Groups of axes that are shuffled each as one: of shares what they are dealt out to."""
+        """Groups of axes that are shuffled each as one: of shares what they are dealt out to.
+
+        Two branches could only change places; channels that each have shares of branches exchange those.
+        """
         if self.role == "share":
-            return [self.over_dims]
+            return [dims_of(self.axes, "c") if self.over == "branch" else self.over_dims]
         letters = self.axes.split()
         long = [at - len(letters) for at in range(1, len(letters)) if self.shape[at - 1] > 1]
         places = tuple(dim for dim in long if letters[dim] in ONE_GROUP)

@@ -119,6 +119,14 @@ def test_places_are_shuffled_alike_for_all_queries():
     assert torch.equal(found, found[:, :1].expand_as(found))
 
 
+def test_shares_of_branches_are_shuffled_among_the_channels():
+    each, t = made_up(("b branch c 1 1", "share", "branch", (0, 1), (2, 16, 1, 1)))
+    found = edited(each, t, "shuffled")
+    torch.testing.assert_close(found.sum(1), torch.ones(len(t), 16, 1, 1))  # those of a channel stay together
+    torch.testing.assert_close(found.mean(2), t.mean(2))  # and each branch counts as much as before
+    assert (found != t).all()
+
+
 def test_level_is_one_number_or_equal_shares():
     each, t = made_up(("b c 1 1", "gate", "", (0, 1), (6, 1, 1)))
     torch.testing.assert_close(

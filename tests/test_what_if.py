@@ -177,7 +177,8 @@ def test_the_averages_are_read_once_and_again_when_their_file_is_another_one(tmp
             Replacement("query ignored"),
             "has no attention there for which this replacement has a meaning",
         ),
-        ("non_local", Replacement("average"), "is not measured yet"),
+        ("non_local", Replacement("average"), "The average attention of Non-local is not measured yet"),
+        ("non_local", Replacement("best constant"), "The best constants of Non-local are not measured yet"),
         ("se", Replacement("by hand"), "has nothing that was changed by hand"),
     ],
 )

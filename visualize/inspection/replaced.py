@@ -191,6 +191,8 @@ def why_not(
         )
     needed = {"average": "average", "strength": "average", "level": "average", "best constant": "best"}
     if wanted.name in needed and not (found and getattr(found, needed[wanted.name])):
+        if wanted.name == "best constant":
+            return f"The best constants of {title} are not measured yet: it answers as trained."
         return f"The average attention of {title} is not measured yet: it answers as trained."
     return None
 

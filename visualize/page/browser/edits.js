@@ -20,7 +20,8 @@ export function reason({ name, scope, by_hand = {} }, { about, attention }, { av
     return `${about.name} has no attention there for which this replacement has a meaning: it answers as trained.`;
   const needed = { average: averages, strength: averages, level: averages, "best constant": best };
   if (name in needed && !needed[name]?.size)
-    return `The average attention of ${about.name} is not measured yet: it answers as trained.`;
+    return name === "best constant" ? `The best constants of ${about.name} are not measured yet: it answers as trained.`
+      : `The average attention of ${about.name} is not measured yet: it answers as trained.`;
   return null;
 }
 
