@@ -230,6 +230,19 @@ def test_an_interrupted_run_goes_on_and_ends_alike(wired, monkeypatch):
     assert len(counted) == 4 and (wired / "se.json").read_bytes() == whole
 
 
+def test_the_averages_alone_and_the_rest_later(wired, monkeypatch):
+    with monkeypatch.context() as here:
+        here.setattr(evidence, "count", None)
+        here.setattr(evidence, "judge", None)
+        evidence.measure_all(["se"], wired, None, only_averages=True)
+    facts, found = read_facts("se", wired), averages.read("se", SHA, wired)
+    assert found.average.keys() == found.best.keys() == facts["evidence"]["tensors"].keys()
+    assert evidence.evidence_of(facts) is None
+    first = averages.file_of("se", wired).read_bytes()
+    assert evidence.evidence_of({**facts, "evidence": evidence.measure("se", wired, quiet=True)})
+    assert averages.file_of("se", wired).read_bytes() == first
+
+
 def test_an_end_between_the_last_row_and_the_verdicts(wired, monkeypatch):
     whole = evidence.measure("se", wired, quiet=True)
     facts = read_facts("se", wired)

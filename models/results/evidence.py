@@ -1,5 +1,6 @@
 """Does a network use its attention? python -m models.results.evidence se cbam
 
+    --averages         the averages and the best constants alone, which the page's "what if" asks with
     --images N         the first N test images at most, and N training images: for tests
     --table            print what was measured, as a table
     --write README.md  the same between `<!-- evidence -->` and `<!-- /evidence -->`
@@ -50,11 +51,18 @@ MAP_IMAGES, TWIN_IMAGES = 500, 100
 COUNTS = ("right", "right_only_intact", "right_only_replaced", "changed")
 
 
-def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quiet: bool = False) -> dict:
+def measure(
+    name: str,
+    folder: Path = CHECKPOINTS,
+    most: int | None = None,
+    only_averages: bool = False,
+    quiet: bool = False,
+) -> dict:
     """Measures what is not measured yet, and stores it as it comes; one process at a time (see `alone`).
 
     Args:
         most: images at most, of each kind.
+        only_averages: no test image is asked about; the rest is for another call.
         quiet: without a progress bar.
 
     Returns:
@@ -92,7 +100,8 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
     evidence["replacements"] = rows
     unfitted = found is None or not found.best
 
-    work = sum(row["images"] - row["counted"] for row in rows if "counted" in row)
+    parts = [] if only_averages else batches(len(labels))
+    work = sum(row["images"] - row["counted"] for row in rows if "counted" in row and parts)
     work += (found is None) * len(classes) + unfitted * 4 * len(classes)
     with tqdm(total=work, desc=name, unit="image", unit_scale=True, disable=quiet) as bar:
         if found is None:
@@ -105,10 +114,12 @@ def measure(name: str, folder: Path = CHECKPOINTS, most: int | None = None, quie
                 model, attention, found.average, pictures, classes, bar.update
             )
             averages.write(name, found, facts["sha256"], folder)
-        for part in batches(len(labels)):
+        for part in parts:
             if due := [row for row in rows if row.get("counted") == int(part[0])]:
                 count(model, attention, found, due, part, images, labels, bar.update)
                 store(name, evidence, folder)
+    if only_averages:
+        return evidence
     judge(rows)
     store(name, evidence, folder)
     measure_maps(name, folder, model, attention, evidence, images, facts.get("seed", 0), quiet)
@@ -369,7 +380,7 @@ def alone(name: str, folder: Path) -> Iterator[None]:
         yield
 
 
-def measure_all(names: Iterable[str], folder: Path, most: int | None) -> None:
+def measure_all(names: Iterable[str], folder: Path, most: int | None, only_averages: bool = False) -> None:
     """Measures one after the other; a network that cannot be measured does not keep the next ones waiting.
 
     Raises:
@@ -380,7 +391,7 @@ def measure_all(names: Iterable[str], folder: Path, most: int | None) -> None:
     for name in names:
         try:
             with alone(name, folder):
-                measure(name, folder, most)
+                measure(name, folder, most, only_averages)
         except (CheckpointError, ValueError) as error:
             failed.append(str(error))
     if failed:
@@ -392,6 +403,7 @@ def main() -> None:
         prog="python -m models.results.evidence", description="Measure whether networks use their attention."
     )
     parser.add_argument("names", nargs="*", help="ids of trained entries (default: all)")
+    parser.add_argument("--averages", action="store_true", help="averages and best constants alone")
     parser.add_argument("--images", type=int, metavar="N", help="at most so many, for tests")
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="of the checkpoints")
     parser.add_argument("--table", action="store_true", help="print what was measured")
@@ -410,7 +422,7 @@ def main() -> None:
             arguments.write.write_text(write_into(text, markdown(folder), "evidence"), "utf-8")
         else:
             names = arguments.names or [facts["name"] for facts in trained(folder)]
-            measure_all(names, folder, arguments.images)
+            measure_all(names, folder, arguments.images, arguments.averages)
     except (CheckpointError, DataError, KeyError, ValueError) as error:
         sys.exit(str(error.args[0]))
     except OSError as error:
