@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from urllib.request import urlopen
 
 import httpx
@@ -191,23 +192,52 @@ def fifty_at_once(count: int = 50) -> dict:
         "answers": answers,
         "refused": sum("error" in found for found in heard),
         "saw_their_place": sum("waiting" in found for found in heard),
-        "longest_wait_s": max(found["seconds"] for found in heard),
+        "longest_wait_s": round(max(found["seconds"] for found in heard), 1),
         "slowest_page_s": round(max(slowest), 2),
         "bar": "50 answers, a place for each who waits, the page within 1 s",
         "holds": answers == count >= 50 and max(slowest) <= 1 and any("waiting" in found for found in heard),
     }
 
 
-def look(address: str, picture: Image.Image, names: list[str]) -> dict:
+def what_if(pictures: int = 20) -> dict:
+    """What if, for seven networks with attention, after the comparison as trained, and with none before it"""
+    names = [name for name in available() if name != "plain"][:7]
+    seconds = {"plain": [], "after it": [], "alone": []}
+    with server() as (_, address, _):
+        look(address, random_picture(0), names, "shuffled")  # loads the networks
+        for seed in range(1, pictures + 1):
+            for key, picture, replacement in (
+                ("plain", random_picture(seed), None),
+                ("after it", random_picture(seed), "shuffled"),
+                ("alone", random_picture(1000 + seed), "shuffled"),
+            ):
+                found = look(address, picture, names, replacement)
+                if found.get("column") != names:
+                    raise RuntimeError(f"{key}: {found}")
+                seconds[key].append(found["seconds"])
+    plain, after, alone = (median(column) for column in seconds.values())
+    return {
+        "networks": len(names),
+        "as_trained_s": round(plain, 2),
+        "after_it_s": round(after, 2),
+        "with_none_before_it_s": round(alone, 2),
+        "bar": "after it at most 1.5 times as long as the comparison",
+        "holds": after <= 1.5 * plain and len(names) == 7,
+    }
+
+
+def look(address: str, picture: Image.Image, names: list[str], replacement: str | None = None) -> dict:
     """A comparison as the page asks for it: its lines by kind, of a column the key; and seconds."""
     started, found = time.perf_counter(), {}
     wanted = {"image": base64.b64encode(picture.tobytes()).decode(), "mechanisms": names}
+    if replacement:
+        wanted["replace"] = {"name": replacement, "scope": "all"}
     with httpx.stream("POST", f"{address}look", json=wanted, timeout=120) as answer:
         for line in answer.iter_lines():
             ((kind, value),) = json.loads(line).items()
             short = {"column": "key", "waiting": "place"}.get(kind)
             found.setdefault(kind, []).append(value[short] if short else value)
-    return found | {"seconds": round(time.perf_counter() - started, 1)}
+    return found | {"seconds": time.perf_counter() - started}
 
 
 def five_hundred() -> dict:
@@ -370,6 +400,7 @@ MEASURED: dict[str, Callable[[], dict]] = {
         wrong_maps,
         twenty_clients,
         fifty_at_once,
+        what_if,
         five_hundred,
         start_of_forty,
         sigterm,
