@@ -241,6 +241,11 @@ def test_two_networks_beside_each_other(visit: callable, record: callable):
     )
 
 
+BLACK = """() => {
+    CanvasRenderingContext2D.prototype.getImageData = (x, y, width, height) => new ImageData(width, height);
+}"""
+
+
 def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable, edition: str, server: str):
     found = json.loads((PAGE / "examples" / "disagreement.json").read_text())
     mosaic = np.asarray(Image.open(PAGE / "examples" / "disagreement.png"))
@@ -274,6 +279,10 @@ def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable, ed
     assert [seen.pixel(x, y) for x, y in ((0, 0), (31, 5), (16, 30))] == [
         tile[y, x].tolist() for x, y in ((0, 0), (31, 5), (16, 30))
     ]
+    seen.page.evaluate(BLACK)
+    pictures.nth(2).click()
+    seen.page.locator("#disagree .readout", has_text="This browser hides the pixels").wait_for()
+    assert said in seen.texts("#status p")[0]
 
 
 # ---- what if

@@ -64,7 +64,7 @@ def start_value() -> dict:
         "mechanisms": mechanisms_table(),  # some faults show when a network is loaded
         "families": FAMILIES,
         "record": record_of(asked, shown) | {"example": FIRST_EXAMPLE},
-        "examples": {name: data_url(PAGE / "examples" / f"{name}.png") for name in CLASSES},
+        "examples": {name: base64.b64encode(example_picture(name).tobytes()).decode() for name in CLASSES},
         "most": MOST_NETWORKS,
         "replacements": [
             {"name": name, "question": question}
@@ -78,11 +78,6 @@ def start_value() -> dict:
         "disagreement": (PAGE / "examples" / "disagreement.json").is_file(),
         "reading": {file.stem: to_html(file.read_text(encoding="utf-8")) for file in READING.glob("*.md")},
     }
-
-
-def data_url(picture: Path) -> str:
-    """A PNG as an address that needs no request."""
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
 
 
 def first_networks(table: list[dict]) -> list[str]:

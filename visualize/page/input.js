@@ -2,7 +2,7 @@
 // square of it the networks see. Everything ends in `state.change("picture", ...)`.
 
 import { button, hold, make, oneStop, roving } from "./elements.js";
-import { open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
+import { Disguised, checkCanvas, fromBase64, open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
 
 const $ = (selector) => document.querySelector(selector);
 const WHOLE = 300; // longest side of the whole picture in the crop box, in CSS pixels
@@ -19,7 +19,8 @@ export function input(state, engine, examples, say) {
       let opened;
       try {
         opened = await open(file);
-      } catch { // this browser cannot; the server knows more formats, or says what is wrong
+      } catch (error) { // this browser cannot; the server knows more formats, or says what is wrong
+        if (error instanceof Disguised) throw error; // it could, and a whole photograph is not sent for that
         const { picture, notes } = await engine.decode(file);
         opened = { ...(await open(picture)), notes };
       }
@@ -37,14 +38,9 @@ export function input(state, engine, examples, say) {
   function set(picture) {
     state.change("picture", { ...picture, pixels: picture.source ? toNetwork(picture.source, picture.crop) : picture.pixels });
   }
-  async function example(name, crop = typeof state.picture.crop === "string" ? state.picture.crop : "centre", notes = []) {
-    const mine = ++newest, release = hold();
-    try {
-      const { picture } = await open(await (await fetch(examples[name])).blob()); // it came with the page
-      if (mine === newest) set({ example: name, source: picture, crop, notes });
-    } finally {
-      release();
-    }
+  function example(name, crop = typeof state.picture.crop === "string" ? state.picture.crop : "centre", notes = []) {
+    newest++;
+    set({ example: name, source: rgba(fromBase64(examples[name])), crop, notes });
   }
 
   const first = (list) => [...(list || [])].find((file) => file.type.startsWith("image/")) || list?.[0];
@@ -100,8 +96,9 @@ export function input(state, engine, examples, say) {
   shooting.addEventListener("click", () => (byHand ? $("#shot").click() : shoot(take, say)));
 
   const strip = $("#examples");
-  for (const [name, file] of Object.entries(examples)) {
-    const picture = make("img", { src: file, alt: "", width: 32, height: 32, draggable: false });
+  for (const [name, pixels] of Object.entries(examples)) {
+    const picture = make("canvas", { width: 32, height: 32 });
+    picture.getContext("2d").putImageData(new ImageData(rgba(fromBase64(pixels)).data, 32), 0, 0);
     strip.append(button("", { "data-name": name, title: name }, () => example(name)));
     strip.lastChild.append(picture, make("span", {}, name));
   }
@@ -184,6 +181,11 @@ export function input(state, engine, examples, say) {
 
 // The camera of a computer: what it sees, until it is taken.
 async function shoot(take, say) {
+  try {
+    checkCanvas();
+  } catch (error) {
+    return say(error.message);
+  }
   const dialog = $("#shoot"), video = make("video", { autoplay: true, muted: true, playsInline: true });
   let stream;
   try {

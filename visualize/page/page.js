@@ -207,7 +207,7 @@ async function take(form) {
   say("Making the file …");
   const about = columns.about(), mechanisms = columns.names();
   try {
-    const { replace } = await columns.options(about, mechanisms), { image, target, cam } = about;
+    const { replace } = columns.options(about, mechanisms), { image, target, cam } = about;
     const { blob, name } = await engine.file(form, { image, mechanisms, target, cam, replace, view: state.view, device: state.device });
     const url = URL.createObjectURL(blob);
     make("a", { href: url, download: name }).click();
@@ -272,7 +272,7 @@ async function opened() {
       const { picture, view, ...rest } = link;
       for (const [part, value] of Object.entries(rest)) state.change(part, value);
       state.change("view", { ...description.view, ...view });
-      if (picture.example) await taken.example(picture.example, picture.crop);
+      if (picture.example) taken.example(picture.example, picture.crop);
       else state.change("picture", picture);
     }
   } catch (error) {

@@ -78,9 +78,26 @@ export function rgba(rgb, side = SIDE) { // RGB bytes of a square as a picture
 // ---- a file that a visitor gives
 
 const EXIF_UPRIGHT = 1;
+const SLIGHT = 8; // of 255: some browsers change pixels by one or two, which no network minds
 
-// Returns {picture, notes}; throws where the browser cannot decode the file.
+// A browser that gives out other pixels than were drawn, so that no page knows its visitor again by them, as Tor's does.
+export class Disguised extends Error {
+  constructor() {
+    super("This browser hides the pixels of pictures from pages: allow this page to read its canvas, or take one of the ten examples.");
+  }
+}
+function surface(width, height) { // to draw on and to read from: an element, for only of these a browser asks its visitor
+  return Object.assign(document.createElement("canvas"), { width, height }).getContext("2d", { willReadFrequently: true });
+}
+export function checkCanvas() { // throws where what is read is not what was drawn
+  const marks = Uint8ClampedArray.from({ length: 4 * 64 }, (_, i) => (i % 4 === 3 ? 255 : (37 * i) % 256)), context = surface(8, 8);
+  context.putImageData(new ImageData(marks, 8), 0, 0);
+  if (context.getImageData(0, 0, 8, 8).data.some((value, i) => Math.abs(value - marks[i]) > SLIGHT)) throw new Disguised();
+}
+
+// Returns {picture, notes}; throws where the browser cannot decode the file, or hides what is in it.
 export async function open(file) {
+  checkCanvas();
   let bitmap = await createImageBitmap(file); // colours managed, turned upright
   const notes = [], shrink = KEPT_SIDE / Math.max(bitmap.width, bitmap.height);
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * Math.min(1, shrink))));
@@ -89,7 +106,7 @@ export async function open(file) {
     bitmap.close();
     bitmap = small;
   }
-  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true });
+  const context = surface(width, height);
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const head = new Uint8Array(await file.slice(0, 2 ** 16).arrayBuffer());

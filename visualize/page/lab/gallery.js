@@ -1,7 +1,7 @@
 // Test pictures on which trained networks differ: small, opened on demand, each one click from the grid.
 
 import { button, hold, make, oneStop, roving } from "../elements.js";
-import { SIDE, rgba } from "../picture.js";
+import { SIDE, checkCanvas, rgba } from "../picture.js";
 
 const say = (count) => `${count} ${count === 1 ? "says" : "say"}`;
 
@@ -49,6 +49,12 @@ export function gallery(state, engine, columns, titles) {
     return `Test picture ${index.toLocaleString("en")}, ${/^[aeiou]/.test(columns.classes[label]) ? "an" : "a"} ${columns.classes[label]}: ${said.join("; ")}.`;
   }
   function take(image, x, y, picture) {
+    try {
+      checkCanvas();
+    } catch (error) {
+      readout.textContent = error.message;
+      return;
+    }
     const context = new OffscreenCanvas(SIDE, SIDE).getContext("2d");
     context.drawImage(image, x * SIDE, y * SIDE, SIDE, SIDE, 0, 0, SIDE, SIDE);
     const pixels = context.getImageData(0, 0, SIDE, SIDE).data.filter((_, i) => i % 4 < 3);

@@ -61,7 +61,7 @@ export class Pictures {
     this.missing.clear();
     try {
       for (let at = 0; at < names.length; at += this.columns.most)
-        await this.engine.look(about.image, names.slice(at, at + this.columns.most), await this.columns.options(about, names), { onColumn, onUnavailable }, signal);
+        await this.engine.look(about.image, names.slice(at, at + this.columns.most), this.columns.options(about, names), { onColumn, onUnavailable }, signal);
       this.say("");
     } catch (error) {
       if (!signal.aborted) this.say(error.message, () => { this.asked = null; this.columns.changed(); });

@@ -2,7 +2,7 @@
 // answers says what and where; "by hand", channels are switched in a curve and gates are painted in a map.
 
 import { button, make, select } from "../elements.js";
-import { open, toBase64, rgba, toNetwork } from "../picture.js";
+import { fromBase64, rgba, toBase64 } from "../picture.js";
 import { drawnAs, percent, scopeName } from "../maps/record.js";
 
 const AS_TRAINED = { name: "", words: "as trained", question: "Put something else in the place of their attention, and see what they answer then." };
@@ -11,7 +11,7 @@ const SMALL = 0.005; // of a share: not worth a word
 
 export class WhatIf {
   constructor(state, description, replacements, examples) {
-    Object.assign(this, { state, description, examples, replacements: [AS_TRAINED, ...replacements], brush: 0, images: new Map() });
+    Object.assign(this, { state, description, examples, replacements: [AS_TRAINED, ...replacements], brush: 0 });
     this.node = document.querySelector("#whatif");
     this.choice = select("What if the attention were", this.replacements.map(({ name, words = name }) => [name, words]), "", (name) => this.choose(name));
     this.where = select("in", [], "", (scope) => state.merge("replace", { scope }));
@@ -35,23 +35,15 @@ export class WhatIf {
 
   // ---- the other picture: A where one is pinned, else the next example
 
-  other() { // {name, image: () => promise of its pixels in base64}
+  other() { // {name, image: its pixels in base64}
     const { pinned, picture } = this.state, names = Object.keys(this.examples);
-    if (pinned) return { name: toBase64(pinned), image: async () => toBase64(pinned) };
+    if (pinned) return { name: toBase64(pinned), image: toBase64(pinned) };
     const name = names[(names.indexOf(picture.example) + 1) % names.length];
-    return { name, image: async () => toBase64(await this.example(name)) };
+    return { name, image: this.examples[name] };
   }
-  example(name) {
-    if (!this.images.has(name)) this.images.set(name, this.fetch(name).catch((error) => { this.images.delete(name); throw error; }));
-    return this.images.get(name);
-  }
-  async fetch(name) {
-    const { picture } = await open(await (await fetch(this.examples[name])).blob());
-    return toNetwork(picture, "centre");
-  }
-  async draw() {
-    const { pinned } = this.state, { name } = this.other(), pixels = pinned || (await this.example(name).catch(() => null));
-    if (pixels && name === this.other().name) this.picture.getContext("2d").putImageData(new ImageData(rgba(pixels).data, 32), 0, 0);
+  draw() {
+    const { pinned } = this.state, { name, image } = this.other();
+    this.picture.getContext("2d").putImageData(new ImageData(rgba(fromBase64(image)).data, 32), 0, 0);
     this.picture.title = pinned ? "What they give to picture A" : `What they give to the ${name}`;
   }
 

@@ -43,9 +43,9 @@ export class Columns extends EventTarget { // "change": the record is another on
     return { image, target, cam, pixels: this.images.get(image) || pixels, replace: put, other, what, key: plain + what, near: plain + near, plain };
   }
   known = ({ key, plain, replace }, name) => `${replace?.only && replace.only !== name ? plain : key} ${name}`;
-  async options(about, names) { // for the engine
+  options(about, names) { // for the engine
     const { target, cam, replace, other } = about, { device } = this.state;
-    return { target, cam, device, random: names.some(this.isRandom), replace: replace && { ...replace, other: other && (await other.image()) } };
+    return { target, cam, device, random: names.some(this.isRandom), replace: replace && { ...replace, other: other && other.image } };
   }
   keep(column, about) {
     const known = this.known(about, column.key), kept = { ...column, about };
@@ -146,7 +146,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.hear();
     progress();
     try {
-      const { unlike } = await this.engine.look(about.image, names, await this.options(about, names), heard, controller.signal);
+      const { unlike } = await this.engine.look(about.image, names, this.options(about, names), heard, controller.signal);
       if (this.running !== mine) return;
       if (whole || (unlike && !about.replace)) this.unlikes.set(about.image, unlike); // what is put into one network says nothing of the picture
       this.tries.clear(); // who could not fetch a part of a map may try again
@@ -205,7 +205,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     const release = hold();
     let part = null;
     try {
-      const { replace } = await this.options(about, []);
+      const { replace } = this.options(about, []);
       part = await this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace, column.device);
     } catch { // the server is busy, or gone: again in a moment
     }
