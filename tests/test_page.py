@@ -539,6 +539,10 @@ def test_what_a_camera_and_a_designer_leave_in_a_file(visit: callable, tmp_path:
     assert seen.pixel(0, 0) == [255, 255, 255]
     assert "on white" in seen.texts("#status")[0] and "enlarged" in seen.texts("#status")[0]
 
+    Image.new("RGBA", (20, 20), (255, 0, 0, 254)).save(tmp_path / "nearly.png")  # of an engine's resizing
+    seen.choose_file(tmp_path / "nearly.png")
+    assert "enlarged" in seen.texts("#status")[0] and "on white" not in seen.texts("#status")[0]
+
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:], duration=100)
     seen.choose_file(tmp_path / "moves.gif")

@@ -78,6 +78,7 @@ export function rgba(rgb, side = SIDE) { // RGB bytes of a square as a picture
 // ---- a file that a visitor gives
 
 const EXIF_UPRIGHT = 1;
+const OPAQUE = 250; // of 255, and above: WebKit's resizing leaves 254 in an opaque picture
 const SLIGHT = 8; // of 255: some browsers change pixels by one or two, which no network minds
 
 // A browser that gives out other pixels than were drawn, so that no page knows its visitor again by them, as Tor's does.
@@ -113,7 +114,7 @@ export async function open(file) {
   if (isGif(head) && (await frames(file)) > 1) notes.push("This is an animation: its first frame is shown.");
   if (orientation(head) !== EXIF_UPRIGHT) notes.push("The picture was turned upright, as its camera recorded.");
   let { data } = context.getImageData(0, 0, width, height);
-  if (data.some((value, i) => i % 4 === 3 && value < 255)) {
+  if (data.some((value, i) => i % 4 === 3 && value < OPAQUE)) {
     notes.push("Transparent areas are shown on white.");
     Object.assign(context, { globalCompositeOperation: "destination-over", fillStyle: "#fff" });
     context.fillRect(0, 0, width, height);
