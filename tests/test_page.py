@@ -1076,11 +1076,17 @@ SPAN = (
     "At layer3.1, or nearest to it, Non-local’s attention span 0.1× to 2× on this picture, DANet’s 1× to 3×."
 )
 TEST = "Test picture 12, a cat: 2 say dog (CBAM, Global Context (GCNet), BAM); 1 says cat (scSE)."
+OTHER = "BAM has no attention; Coordinate Attention has rows and columns"
+NONE = "no numbers per place and channel"
 SAID = [  # what was wrong once: sentences that are put together
     f"no measurable use: {LOST}",
     "未测出作用：损失 0.12 个百分点（−0.30 至 0.54），10,000 张测试图片，p = 0.420",
     "SE: no spatial gate here, but at layer4.1",
     "SE：此处没有空间门控，但 layer4.1 有",
+    f"At layer1.0 the two have nothing of the same kind: {OTHER}.",
+    "在 layer1.0，两者没有同类的东西：BAM 没有注意力；Coordinate Attention：行与列。",
+    f"Non-local has {NONE}: no feature is singled out; BAM has spatial maps plus channel weights",
+    "Non-local：没有逐位置、逐通道的数：没有突出任何特征；BAM：空间图，加上通道权重",
     "All 3 keep their answers, and hardly a share moves.",
     "3 个网络都保持回答，概率几乎不变。",
     SPAN,

@@ -97,7 +97,7 @@ export function input(state, engine, examples, say) {
 
   const strip = $("#examples");
   for (const [name, pixels] of Object.entries(examples)) {
-    const picture = make("canvas", { width: 32, height: 32 });
+    const picture = make("canvas", { width: 32, height: 32, "aria-hidden": "true" });
     picture.getContext("2d").putImageData(new ImageData(rgba(fromBase64(pixels)).data, 32), 0, 0);
     strip.append(button("", { "data-name": name, title: name }, () => example(name)));
     strip.lastChild.append(picture, make("span", {}, name));

@@ -32,8 +32,8 @@ export function sentenceOf(rows, columns, block) { // rows: of `panels`, without
   const has = ({ key }) => rows.filter(({ cells }) => Array.isArray(cells[key])).map(({ section }) => section.title.toLowerCase());
   const shared = rows.find(({ cells }) => known(cells[one.key]) && known(cells[other.key]));
   if (!shared) {
-    const said = columns.map((column) => `${column.name} has ${has(column).join(" and ") || "no attention"}`);
-    return `At ${block} the two have nothing of the same kind: ${said.join(", ")}.`;
+    const said = columns.map((column) => `${column.name} has ${has(column).join(" plus ") || "no attention"}`);
+    return `At ${block} the two have nothing of the same kind: ${said.join("; ")}.`;
   }
   const spans = (column) => extent(known(shared.cells[column.key])), [wide, narrow] = [one, other].sort((a, b) => width(b) - width(a));
   function width(column) {
