@@ -24,6 +24,7 @@ from sklearn.datasets import load_sample_image
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.catalogue import BLOCK_SLOTS
 from models.metadata import mechanisms_table
+from models.results.table import results
 from tests.screenshots import AT_REST, ROOT, photograph, running_app
 from tests.static import TRAINED, build_site, given_out, stand_ins
 from visualize import answers
@@ -971,6 +972,44 @@ def test_cards_of_all_mechanisms_are_on_the_page(visit: callable, edition: str, 
         seen.page.locator("#detail h2", has_text="Squeeze-and-Excitation").wait_for()
         seen.page.locator("#detail").get_by_role("button", name="Close").click()
         seen.rest()
+
+
+@pytest.mark.browser
+def test_names_in_the_chart_keep_apart(visit: callable):
+    """Those of the networks that ship: some are long, some short and in capitals."""
+    page = visit(1440).page
+    page.evaluate(
+        """async (blocks) => {
+            const { leaderboard } = await import(new URL("page/leaderboard.js", location.href).href);
+            leaderboard(document.querySelector("#results"), { blocks });
+        }""",
+        results(ROOT / "checkpoints"),
+    )
+    for cost in ("parameters", "flops", "latency_ms"):
+        page.locator(f'#results [data-cost="{cost}"]').first.click()
+        page.wait_for_function("() => document.querySelector('#results svg .label')")
+        boxes = page.locator("#results svg").first.evaluate(
+            """(svg) => [...svg.querySelectorAll(".label")].map((label) => {
+                const { x, y, width, height } = label.getBBox();
+                return [x, x + width, y + 1, y + height - 1];
+            })"""
+        )
+        assert len(boxes) > 5
+        for at, (left, right, top, bottom) in enumerate(boxes):
+            for other_left, other_right, other_top, other_bottom in boxes[:at]:
+                beside = right < other_left or other_right < left
+                assert beside or bottom <= other_top or other_bottom <= top, cost
+
+
+@pytest.mark.browser
+def test_a_difference_of_zero_has_no_sign(visit: callable):
+    said = visit().page.evaluate(
+        """async () => {
+            const { points } = await import(new URL("page/lab/forest.js", location.href).href);
+            return [0.04, -0.04, 0, 0.06, -0.06, -12.3].map(points);
+        }"""
+    )
+    assert said == ["0.0", "0.0", "0.0", "+0.1", "−0.1", "−12.3"]
 
 
 @pytest.mark.browser

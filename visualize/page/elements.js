@@ -20,6 +20,9 @@ export function select(label, options, value, chosen, given = {}) { // options: 
   node.addEventListener("change", () => chosen(node.value));
   return make("label", "choice", make("span", {}, label), node);
 }
+export function put(canvas, { width, data }) { // a picture, RGBA bytes row by row, onto a canvas
+  canvas.getContext("2d").putImageData(new ImageData(data, width), 0, 0);
+}
 export function closeBeside(dialog) { // by a click beside it, not on its own margin, nor where a selection ends
   const beside = ({ clientX, clientY }) => {
     const { left, right, top, bottom } = dialog.getBoundingClientRect();

@@ -1,7 +1,7 @@
 // How a picture comes in: chosen, dropped or pasted anywhere, taken by the camera, or one of the examples; and which
 // square of it the networks see. Everything ends in `state.change("picture", ...)`.
 
-import { button, hold, make, oneStop, roving } from "./elements.js";
+import { button, hold, make, oneStop, put, roving } from "./elements.js";
 import { Disguised, checkCanvas, fromBase64, open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -98,7 +98,7 @@ export function input(state, engine, examples, say) {
   const strip = $("#examples");
   for (const [name, pixels] of Object.entries(examples)) {
     const picture = make("canvas", { width: 32, height: 32, "aria-hidden": "true" });
-    picture.getContext("2d").putImageData(new ImageData(rgba(fromBase64(pixels)).data, 32), 0, 0);
+    put(picture, rgba(fromBase64(pixels)));
     strip.append(button("", { "data-name": name, title: name }, () => example(name)));
     strip.lastChild.append(picture, make("span", {}, name));
   }
@@ -158,7 +158,7 @@ export function input(state, engine, examples, say) {
     if (box.hidden || !source) return;
     if (drawn !== source) {
       Object.assign(whole, { width: source.width, height: source.height });
-      whole.getContext("2d").putImageData(new ImageData(source.data, source.width), 0, 0);
+      put(whole, source);
       const shrink = WHOLE / Math.max(source.width, source.height);
       Object.assign(whole.style, { width: source.width * shrink + "px", height: source.height * shrink + "px" });
       drawn = source;

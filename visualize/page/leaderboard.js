@@ -220,27 +220,32 @@ function drawPicture(svg, block, [costKey, name, text], follow, light) {
     for (const other of points) other.setAttribute("tabindex", other === points[to] ? 0 : -1);
     points[to].focus();
   }));
-  svg.replaceChildren(...parts, ...points, ...labels(rows, plain, x, y, width - edge.right, height - edge.bottom));
+  svg.replaceChildren(...parts, ...points);
+  labels(svg, rows, plain, x, y, width - edge.right, height - edge.bottom);
 }
 
 // Names beside the points, as many as find a free place: first plain and those that differ, then from the top.
-function labels(rows, plain, x, y, right, bottom) {
+function labels(svg, rows, plain, x, y, right, bottom) {
   const taken = rows.map((row) => [x(row) - 6, y(row.accuracy.value) - 6, x(row) + 6, y(row.accuracy.value) + 6]);
   const free = ([left, top, end, low]) => left >= 38 && end <= right + 4 && top >= 0 && low <= bottom
     && taken.every(([a, b, c, d]) => end < a || c < left || low < b || d < top);
   const first = (row) => (row === plain ? 2 : differs(row) ? 1 : 0);
-  const placed = [];
   for (const row of [...rows].sort((a, b) => first(b) - first(a) || b.accuracy.value - a.accuracy.value)) {
-    const words = label(row), wide = 6.9 * words.length, [px, py] = [x(row), y(row.accuracy.value)];
-    const places = [[px + 9, py, "start"], [px - 9 - wide, py, "end"], [px + 6, py - 13, "start"], [px + 6, py + 13, "start"]];
-    const place = places.find(([left, middle]) => free([left, middle - 7, left + wide, middle + 7]))
+    const words = drawn("text", { class: "label", "aria-hidden": "true" }, label(row)), [px, py] = [x(row), y(row.accuracy.value)];
+    svg.append(words);
+    const wide = words.getComputedTextLength();
+    const places = [[px + 9, py], [px - 9 - wide, py], [px + 6, py - 13], [px + 6, py + 13]];
+    const place = places.find(([left, middle]) => free([left, middle - 8, left + wide, middle + 8]))
       || (row === plain && places.at(-1)); // plain is always named
-    if (!place) continue;
-    const [left, middle, anchor] = place;
-    taken.push([left, middle - 7, left + wide, middle + 7]);
-    placed.push(drawn("text", { class: "label", x: anchor === "end" ? left + wide : left, y: middle + 4, "text-anchor": anchor, "aria-hidden": "true" }, words));
+    if (!place) {
+      words.remove();
+      continue;
+    }
+    const [left, middle] = place;
+    taken.push([left, middle - 8, left + wide, middle + 8]);
+    words.setAttribute("x", left);
+    words.setAttribute("y", middle + 4);
   }
-  return placed;
 }
 
 // ---- the table

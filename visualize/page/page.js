@@ -2,7 +2,7 @@
 
 import { engine, start } from "./engine.js";
 import * as language from "./language/language.js";
-import { atRest, button, closeBeside, finishNow, hold, kept, later, make, select } from "./elements.js";
+import { atRest, button, closeBeside, finishNow, hold, kept, later, make, put, select } from "./elements.js";
 import { State, fromHash, linkOf } from "./state.js";
 import { fromBase64, rgba } from "./picture.js";
 import { configure } from "./maps/record.js";
@@ -125,7 +125,7 @@ function redraw() { // what follows the record and the view, part by part
 }
 function seen() {
   const small = new OffscreenCanvas(32, 32);
-  small.getContext("2d").putImageData(new ImageData(rgba(state.picture.pixels).data, 32), 0, 0);
+  put(small, rgba(state.picture.pixels));
   const [x, y] = state.view.query, cell = 32 / figures.side();
   for (const canvas of [$("#seen canvas"), $("#bar .small")]) {
     const context = canvas.getContext("2d"), scale = canvas.width / 32;

@@ -7,8 +7,8 @@
 
 import { make } from "../elements.js";
 
-export const minus = (text) => text.replace("-", "−");
-export const points = (value) => minus((value > 0 ? "+" : "") + value.toFixed(1)); // of accuracy, with their sign
+export const minus = (text) => text.replace(/^-(?=[0.]+$)/, "").replace("-", "−"); // zero has no sign
+export const points = (value) => (value.toFixed(1) > 0 ? "+" : "") + minus(value.toFixed(1)); // of accuracy, with their sign
 export const within = ({ low, high }, digits = 2) => `${minus(low.toFixed(digits))} to ${minus(high.toFixed(digits))}`;
 
 export function forest(rows, [low, high], { zero = null, text = (value) => minus(value.toFixed(2)) } = {}) {

@@ -1,7 +1,7 @@
 // Two pictures: one is pinned as A, whatever comes next is B. For each network the maps of both at the chosen block, B's
 // curves over A's, and the map of their difference.
 
-import { button, hold, keep, make } from "../elements.js";
+import { button, hold, keep, make, put } from "../elements.js";
 import { rgba } from "../picture.js";
 import { localName, panels, percent } from "../maps/record.js";
 import { differenceOf, onOneScale } from "./difference.js";
@@ -23,8 +23,8 @@ export class Pictures {
     this.pin.nextElementSibling.textContent = pinned ? "A is pinned: see below." : "keeps this picture; the next one is B, and both are shown beside each other.";
     this.node.hidden = !pinned;
     if (!pinned) return this.stop(), this.clear();
-    for (const [canvas, pixels] of [[this.a, pinned], [this.b, picture.pixels]])
-      canvas.getContext("2d").putImageData(new ImageData(rgba(pixels).data, 32), 0, 0);
+    put(this.a, rgba(pinned));
+    put(this.b, rgba(picture.pixels));
     this.b.classList.toggle("same", same);
     if (same) {
       this.say("This picture is A. Take another one: it becomes B.");

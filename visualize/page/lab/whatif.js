@@ -1,7 +1,7 @@
 // What if: something else is put in the place of the networks' own attention, and they answer again. One row above the
 // answers says what and where; "by hand", channels are switched in a curve and gates are painted in a map.
 
-import { button, make, select } from "../elements.js";
+import { button, make, put, select } from "../elements.js";
 import { fromBase64, rgba, toBase64 } from "../picture.js";
 import { drawnAs, percent, scopeName } from "../maps/record.js";
 
@@ -43,7 +43,7 @@ export class WhatIf {
   }
   draw() {
     const { pinned } = this.state, { name, image } = this.other();
-    this.picture.getContext("2d").putImageData(new ImageData(rgba(fromBase64(image)).data, 32), 0, 0);
+    put(this.picture, rgba(fromBase64(image)));
     this.picture.title = pinned ? "What they give to picture A" : `What they give to the ${name}`;
   }
 
