@@ -170,6 +170,29 @@ def test_the_single_view_shows_what_was_measured(visit: callable, tree):
     assert lab.locator("section").count() == 0  # nothing was measured, nothing is shown
 
 
+def test_what_comes_too_late_changes_nothing_in_the_single_view(visit: callable):
+    """The evidence of the network that was opened first comes last."""
+    found = visit().page.evaluate(
+        """async () => {
+            const { Evidence } = await import(new URL("page/lab/evidence.js", location.href).href);
+            const { engine, start } = await import(new URL("page/engine.js", location.href).href);
+            const let_go = {}, gates = {}, reads = {}, { description, record } = start();
+            for (const key of ["se", "cbam"]) gates[key] = new Promise((done) => { let_go[key] = done; });
+            const late = { evidence: async (key) => { await gates[key]; return engine.evidence(key); } };
+            const state = { view: description.view }, columns = { classes: record.classes };
+            const shown = new Evidence(state, description, late, columns), read = shown.read;
+            shown.read = (key) => (reads[key] = read.call(shown, key));
+            shown.open("se"), shown.open("cbam");
+            for (const key of ["cbam", "se"]) {
+                let_go[key]();
+                await reads[key];
+            }
+            return [shown.node.contains(shown.choice), shown.node.textContent.includes("spatial_gate")];
+        }"""
+    )
+    assert found == [True, True]
+
+
 def test_two_pictures_and_what_differs(visit: callable, record: callable, edition: str):
     seen = visit()
     seen.page.locator("#pin").click()
@@ -204,9 +227,23 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     again.page.locator(difference).nth(2).click(position={"x": 9, "y": 9})  # no gate of any network
     again.rest()
     assert again.page.evaluate(by_hand) == 1
-    again.page.get_by_role("button", name="Let A go").first.click()
+    again.page.locator("#pair").get_by_role("button", name="Let A go").click()
     again.rest()
     assert again.page.locator("#pair").is_hidden()
+    assert again.page.evaluate("document.activeElement.id") == "pin"
+
+
+def test_shares_are_not_taken_from_gates(visit: callable):
+    """Two maps of one kind and size may be in other units."""
+    found = visit().page.evaluate(
+        """async () => {
+            const { differenceOf } = await import(new URL("page/lab/difference.js", location.href).href);
+            const values = Float32Array.from({ length: 16 }, (_, i) => i / 16);
+            const gate = { kind: "spatial", scale: "0-1", values, shape: [4, 4], key: "a", tensor: "t" };
+            return [gate, { ...gate, scale: "uniform=1" }].map((one) => differenceOf(gate, one, "") !== null);
+        }"""
+    )
+    assert found == [True, False]
 
 
 def test_two_networks_beside_each_other(visit: callable, record: callable):
@@ -361,6 +398,7 @@ def test_what_if_everything_follows_and_one_press_goes_back(
     assert [one["id"] for one in violations if one["impact"] in ("serious", "critical")] == []
     seen.page.get_by_role("button", name="As trained").click()
     seen.rest()
+    assert seen.page.evaluate("document.activeElement.parentNode.innerText").startswith("What if")
     assert (
         seen.asked() == asked + (edition == server) and seen.page.locator(".replaced, .changed").count() == 0
     )
@@ -417,6 +455,14 @@ def test_channels_are_switched_and_gates_painted_by_hand(visit: callable, tree):
     ) == ["se"]
     assert "4 of 4 find" in seen.texts("#glance .summary")[0]  # asked of one network, said of all
     curve.click(position={"x": curve.bounding_box()["width"] - 2, "y": 20})  # it is the smallest now
+    seen.rest()
+    assert seen.page.locator(".changed").count() == 0
+    curve.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "Enter"):  # back at the largest
+        seen.page.keyboard.press(key)
+    seen.rest()
+    assert close(answers(seen, "se")[0], expected.probabilities)
+    seen.page.keyboard.press("Enter")
     seen.rest()
     assert seen.page.locator(".changed").count() == 0
 

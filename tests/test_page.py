@@ -782,6 +782,9 @@ def test_only_missing_networks_are_asked_for(visit: callable):
     seen.page.locator('#chooser [data-key="non_local"]').check()
     search.fill("nothing of this name")
     assert seen.page.get_by_text("No network is called that").is_visible()
+    search.fill("注意力")  # no name has such letters
+    assert seen.texts("#chooser .line:visible") == []
+    search.press("Enter")
     seen.rest()
     assert [sorted(body["mechanisms"]) for body in bodies] == [["danet", "non_local"]]  # gathered, once
     assert old.evaluate("(canvas) => canvas.isConnected && !canvas.closest('.pending')")
@@ -836,6 +839,7 @@ def test_a_server_that_is_gone_is_named_and_asked_again(visit: callable):
     seen.example("ship")
     assert_plain_sentence(seen.texts("#status p")[0].split(": ")[0] + ".")
     assert seen.canvases("cam") == before  # what was there stays
+    assert seen.page.locator(".summary.pending").count() == 1  # pale: it is about the picture before
     assert seen.pixel(0, 0) == list(
         Image.open(SHIP).convert("RGB").getpixel((0, 0))
     )  # and the page's own picture
@@ -843,6 +847,8 @@ def test_a_server_that_is_gone_is_named_and_asked_again(visit: callable):
     seen.page.get_by_role("button", name="Try again").click()
     seen.rest()
     assert seen.canvases("cam") != before and "have answered" in seen.texts("#status p")[0]
+    assert seen.page.locator(".summary.pending").count() == 0
+    assert seen.page.evaluate("document.activeElement.id") == "glance"  # the button has gone
     seen.complaints.clear()
 
 
@@ -900,6 +906,7 @@ def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
     seen.rest()
     assert tiles.locator("canvas").evaluate("(c) => c.toDataURL()") != before
     assert tiles.locator(".pager span").inner_text() == "page 2 of 33"
+    assert seen.page.evaluate("document.activeElement.ariaLabel") == "next page"  # once more by the same key
     tiles.locator("canvas").hover(position={"x": 20, "y": 20})  # a place in the first of them
     seen.rest()
     assert re.fullmatch(r"channel \d+: 1\.\d+", tiles.locator(".value").inner_text())  # BAM: 1 + sigmoid
@@ -908,6 +915,14 @@ def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
     tiles.locator("canvas").click(position={"x": 20, "y": 20})
     seen.rest()
     assert cross.evaluate("(c) => c.toDataURL()") != before  # it reads from there
+    for _ in range(9):
+        tiles.get_by_label("next page").click()
+        seen.rest()
+    assert tiles.locator(".pager span").inner_text() == "page 11 of 33"
+    seen.block("layer1.1")  # has fewer
+    tiles.scroll_into_view_if_needed()
+    seen.rest()
+    assert tiles.locator(".pager span").inner_text() == "page 9 of 9"
 
 
 COUNT_COLOURS = """(canvas) => new Set(new Uint32Array(
@@ -1010,6 +1025,26 @@ def test_a_difference_of_zero_has_no_sign(visit: callable):
         }"""
     )
     assert said == ["0.0", "0.0", "0.0", "+0.1", "−0.1", "−12.3"]
+
+
+@pytest.mark.browser
+def test_the_small_pictures_are_described_as_they_are(visit: callable):
+    seen = visit()
+    mark, gates, curves = "what the marked place reads", "gates from 0", "channel gates as a curve"
+    for name, said in {"non_local": {mark}, "se": {curves}, "cbam": {gates, curves}}.items():
+        seen.choose(name)
+        legend = seen.texts("#glance .legend-line")[0]
+        assert {words for words in (mark, gates, curves, "shares, ") if words in legend} == said, name
+    seen.page.locator("#open-chooser").click()
+    seen.page.locator("#chooser summary").click()
+    for name in ("split_attention", "global_context"):  # shares of branches; shares that no place asks for
+        seen.page.locator(f'#chooser [data-key="{name}"]').check()
+    seen.page.locator('#chooser [data-key="cbam"]').uncheck()
+    seen.page.get_by_role("button", name="Done").click()
+    seen.rest()
+    legend = seen.texts("#glance .legend-line")[0]
+    assert mark not in legend and gates not in legend and curves not in legend
+    assert "shares, ¹⁄₁₆ to 16 times an equal one" in legend
 
 
 @pytest.mark.browser

@@ -380,12 +380,51 @@ def test_no_more_networks_are_in_memory_than_there_is_room_for(browser: Browser,
             for (const unwanted of ["a", "b"]) pool.files.set(unwanted, {}); // loaded for who left meanwhile
             for (const turn of [1, 2])
                 answers.push(...(await Promise.all(names.map((name) => ask(name)))));
-            return { answers, most: Math.max(...counts) };
+            await new Promise((done) => setTimeout(done));
+            return { answers, most: Math.max(...counts), loaded: pool.loading.loaded };
         }""",
         [text_of(moved("cat")), COMPUTED, most],
     )
-    assert found == {"answers": ["gone", *COMPUTED, *COMPUTED], "most": most}
+    assert found == {
+        "answers": ["gone", *COMPUTED, *COMPUTED],
+        "most": most,
+        "loaded": 0,
+    }  # nothing is coming
     page.close()
+
+
+@pytest.mark.browser
+def test_a_file_that_is_wanted_again_at_once_goes_on_coming(page: Page):
+    """As when a visitor changes the picture while networks load; one that stays unwanted is given up."""
+    found = page.evaluate(
+        """async () => {
+            const { Pool } = await import(new URL("page/browser/pool.js", location.href).href);
+            const file = (name) => ({ file: name, bytes: 1 }), begun = [];
+            const files = { graph: file("graph"), weights: file("weights"), averages: null };
+            const pool = new Pool(location.href, { binary: file("binary") }, { se: files });
+            const given_up = new Promise((done) => {
+                pool.download = ({ file }, signal) => new Promise((_, reject) => {
+                    begun.push(file);
+                    signal.addEventListener("abort", () => { reject(signal.reason), done("given up"); });
+                });
+            });
+            const next = () => new Promise((done) => setTimeout(done)), controls = [];
+            const ask = () => {
+                controls.unshift(new AbortController());
+                return pool.ask("se", {}, controls[0].signal).catch(() => "left");
+            };
+            const first = ask();
+            await next();
+            const coming = pool.coming;
+            controls[0].abort();
+            const second = ask();
+            await next();
+            const kept = pool.coming === coming && !coming.controller.signal.aborted;
+            controls[0].abort();
+            return [await first, await second, kept, await given_up, begun];
+        }"""
+    )
+    assert found == ["left", "left", True, "given up", ["binary"]]
 
 
 @pytest.mark.browser

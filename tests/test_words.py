@@ -1,5 +1,6 @@
 """The page's words in other languages: they are of what the page says, and lose nothing of what changes."""
 
+import ast
 import json
 import re
 from itertools import takewhile
@@ -69,3 +70,26 @@ def test_what_is_chosen_and_named_is_translated(words: dict[str, str]):
     said += [part for place in PLACES.values() for part in place.split(", ") if part]
     names = {"Grad-CAM", "Parameters", "Trained"} - {*words}  # what is the same in every language
     assert {*said} - {*words} - names == set()
+
+
+REFUSALS = ("ImageError", "NotFiniteError", "ReplacementError", "FullError")  # what a visitor can come upon
+
+
+def refusals() -> set[str]:
+    """What the server says where it cannot do what was asked, with 7 in the place of what changes."""
+
+    def text(node: ast.expr) -> str:
+        if isinstance(node, ast.JoinedStr):
+            return "".join(str(one.value) if isinstance(one, ast.Constant) else "7" for one in node.values)
+        return node.value if isinstance(node, ast.Constant) else ""
+
+    trees = [ast.parse(file.read_text("utf-8")) for file in ROOT.glob("visualize/**/*.py")]
+    calls = [one for tree in trees for one in ast.walk(tree) if isinstance(one, ast.Call) and one.args]
+    said = {text(one.args[0]) for one in calls if getattr(one.func, "id", "") in REFUSALS}
+    return {text for text in said if text.endswith(".") and len(text) > len("This is 7.")}
+
+
+def test_what_the_server_refuses_is_translated(words: dict[str, str]):
+    known = [re.compile(".+?".join(map(re.escape, HOLE.split(english)[::2]))) for english in words]
+    assert len(refusals()) > 20
+    assert [text for text in refusals() if not any(one.fullmatch(text) for one in known)] == []

@@ -58,10 +58,10 @@ export function chooser(state, table, groups, first, device) {
     return make("div", { class: "line", "data-words": `${key} ${name}`.toLowerCase().replace(/[^a-z0-9]/g, "") }, make("label", {}, box, name), only);
   }
   search.addEventListener("input", () => {
-    const wanted = search.value.toLowerCase().replace(/[^a-z0-9]/g, "");
+    const typed = search.value.trim(), wanted = typed.toLowerCase().replace(/[^a-z0-9]/g, "");
     let found = 0;
     for (const one of panel.querySelectorAll(".line")) {
-      one.hidden = !one.dataset.words.includes(wanted);
+      one.hidden = Boolean(typed && !wanted) || !one.dataset.words.includes(wanted); // no name has other letters
       if (!one.hidden) found++;
     }
     for (const group of panel.querySelectorAll("fieldset")) group.hidden = !group.querySelector(".line:not([hidden])");

@@ -57,11 +57,10 @@ export const server = {
   // `replace` is null or {name, scope, strength, other, by_hand}; a column then has `before`. `signal` stops it. `device`:
   // the visitor wants it computed on this device; a column that was says so, and is given back to `row` with that.
   async look(pixels, names, { target = "predicted", cam = "GradCAM", random = false, replace = null } = {}, listeners = {}, signal) {
-    const { onWaiting, onColumn, onUnavailable, onNote } = listeners;
+    const { onWaiting, onColumn, onUnavailable } = listeners;
     const answer = await post("look", { image: pixels, mechanisms: names, target, cam, random, replace }, signal);
     for await (const { waiting, column, unavailable, done, error, full } of lines(answer, signal)) {
       if (waiting) onWaiting?.(waiting);
-      if (column?.note) onNote?.(column.note);
       if (column) onColumn?.(column);
       if (unavailable) onUnavailable?.(unavailable);
       if (error) throw full ? away(error) : new EngineError(error);

@@ -235,7 +235,7 @@ columns.addEventListener("said", () => {
   $("#status p").textContent = text;
   $("#status .again").hidden = !again;
 });
-$("#status .again").addEventListener("click", () => columns.said.again?.());
+$("#status .again").addEventListener("click", () => { columns.said.again?.(), $("#glance").focus({ preventScroll: true }); }); // it goes away itself
 columns.addEventListener("change", () => later("page", redraw));
 columns.addEventListener("row", () => later("page", redraw));
 state.addEventListener("change", ({ detail: part }) => {

@@ -7,6 +7,7 @@ import { EngineError } from "../engine.js";
 
 const MOST = 4, MOST_SMALL = 2, SMALL = 4; // networks in memory; on a device with so many GB
 const AHEAD = 2; // networks whose files wait for a worker
+const GRACE = 2000; // milliseconds in which a file goes on coming that nobody waits for: one press later somebody may
 
 export class Pool extends EventTarget { // "loading": more bytes have come
   constructor(root, engine, networks, test = null) {
@@ -27,7 +28,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       const leave = () => {
         this.jobs = this.jobs.filter((other) => other !== job);
         reject(signal.reason);
-        if (this.coming && !this.waitsFor(this.coming.name)) this.coming.controller.abort();
+        setTimeout(() => { if (this.coming && !this.waitsFor(this.coming.name)) this.coming.controller.abort(); }, GRACE);
       };
       if (signal?.aborted) return reject(signal.reason);
       signal?.addEventListener("abort", leave, { once: true });
@@ -46,7 +47,10 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     if (this.jobs.length) for (const name of [...this.files.keys()]) if (!this.waitsFor(name)) this.files.delete(name); // nobody opens it any more
     if (this.coming || this.files.size >= AHEAD) return;
     const name = this.jobs.map((job) => job.name).find((one) => !this.files.has(one) && !this.holds(one));
-    if (!name) return;
+    if (!name) {
+      if (!this.jobs.length) this.loading = { loaded: 0, total: 0 }; // what comes later is counted from nothing
+      return;
+    }
     const controller = new AbortController(), { graph, weights, averages } = this.networks[name];
     const mine = (this.coming = { name, controller }), get = (file) => file && this.download(file, controller.signal);
     this.loading.total = this.loading.loaded + this.missing();
@@ -59,7 +63,6 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       if (!controller.signal.aborted) this.fail(name, error instanceof EngineError ? error : new EngineError(sentence));
     }
     if (this.coming === mine) this.coming = null;
-    if (!this.coming && !this.jobs.length) this.loading = { loaded: 0, total: 0 };
     this.work();
     this.fetch();
   }
@@ -154,12 +157,13 @@ class Thread { // one worker; what goes wrong in it becomes an error of whoever 
   }
   sentence(detail) { return `The networks cannot be computed in this browser (${detail}): the ten examples can be looked at.`; }
   end(detail) { // it is beyond help
-    this.broken = true;
+    this.broken = detail;
     this.worker.terminate();
     for (const { reject } of this.asked.values()) reject(new EngineError(this.sentence(detail)));
     this.asked.clear();
   }
   ask(message, transferred = []) {
+    if (this.broken) return Promise.reject(new EngineError(this.sentence(this.broken)));
     return new Promise((resolve, reject) => {
       const id = this.next++;
       this.asked.set(id, { resolve, reject });

@@ -16,7 +16,7 @@ export function onOneScale(a, b) {
   for (const panel of [a, b]) Object.assign(panel, { ends, endWords });
 }
 export function differenceOf(a, b, words) {
-  if (!a?.values || !b?.values || a.kind !== b.kind || NOT.includes(drawnAs(a)) || a.shape.join() !== b.shape.join()) return null;
+  if (!a?.values || !b?.values || a.kind !== b.kind || a.scale !== b.scale || NOT.includes(drawnAs(a)) || a.shape.join() !== b.shape.join()) return null;
   const branches = b.kind === "branch", [from, to] = [judged(a), judged(b)]; // of branches, the last one's shares
   const values = to.map((x, i) => x - from[i]), { least, most } = statistics(values);
   const end = Math.max(-least, most, LEAST[b.scale] || 1e-6);

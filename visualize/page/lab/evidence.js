@@ -30,7 +30,8 @@ export class Evidence {
     let parts;
     try {
       const found = await this.engine.evidence(key);
-      if (this.key === key) this.found = found;
+      if (this.key !== key) return release(); // another one is shown by now
+      this.found = found;
       parts = found ? this.parts(found) : [];
     } catch (error) {
       parts = [make("p", {}, error.message, " ", button("Try again", "link", () => this.read(key)))];

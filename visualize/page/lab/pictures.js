@@ -15,7 +15,7 @@ export class Pictures {
     this.said = make("p", { role: "status" });
     this.list = make("div", "triples");
     this.node.append(make("header", {}, make("h2", {}, "Two pictures"), make("span", "both", make("b", {}, "A"), this.a, make("b", {}, "B"), this.b),
-      button("Let A go", {}, () => state.change("pinned", null))), this.said, this.list);
+      button("Let A go", {}, () => { state.change("pinned", null), this.pin.focus({ preventScroll: true }); })), this.said, this.list); // it goes away itself
   }
   show(record) {
     const { pinned, picture } = this.state, same = pinned && pinned.every((byte, i) => byte === picture.pixels[i]);

@@ -18,7 +18,7 @@ export class WhatIf {
     this.picture = make("canvas", { width: 32, height: 32, role: "img", "aria-label": "The other picture" });
     this.strength = slider("Strength", 2, "strength", (strength) => state.merge("replace", { strength }));
     this.value = slider("Value", 1, "value", (value) => { this.brush = value; });
-    this.back = button("As trained", "back", () => this.choose(""));
+    this.back = button("As trained", "back", () => { this.choose(""), this.choice.lastChild.focus(); }); // it goes away itself
     this.text = make("p", { class: "note", role: "status" });
     const how = make("div", "how", this.back, this.where, this.picture, this.strength.node, this.value.node); // what changes stands last
     for (const node of how.children) node.hidden = true; // as trained
@@ -88,11 +88,12 @@ export class WhatIf {
     const figure = this.figures.all.get(event.target.dataset.figure), { panel } = figure || {};
     if (!panel || !byHand(panel)) return;
     const places = drawnAs(panel) === "places", key = event.type === "keydown";
-    if (key && !(places && [" ", "Enter"].includes(event.key))) return;
-    const [x, y] = this.state.view.query, at = key ? { kind: "places", x, y } : this.figures.pointed(event);
+    if (key && ![" ", "Enter"].includes(event.key)) return;
+    const [x, y] = this.state.view.query, { hover } = this.figures; // where the arrow keys have moved to
+    const at = !key ? this.figures.pointed(event) : places ? { kind: "places", x, y } : hover?.key === panel.key && hover.tensor === panel.tensor && hover;
     if (event.type === "click" || key) event.preventDefault(), event.stopPropagation(); // it marks no place here
     if (!at || at.kind !== drawnAs(panel)) return;
-    if (!places) return event.type === "click" ? this.set(panel, at.index, true) : undefined;
+    if (!places) return event.type === "click" || key ? this.set(panel, at.index, true) : undefined;
     const [height, width] = panel.shape, cell = Math.floor((at.y * height) / 32) * width + Math.floor((at.x * width) / 32);
     const stroke = event.type === "pointermove" && event.buttons & 1;
     if ((event.type === "pointerdown" && !event.button) || stroke || key) this.set(panel, cell, !stroke);

@@ -5,7 +5,7 @@ import { button, later, make } from "../elements.js";
 import { drawPanel, hit } from "./draw.js";
 import { isReplaced } from "../lab/whatif.js";
 import { translated } from "../language/language.js";
-import { describe, drawnAs, marks, queryOf, valueAt } from "./record.js";
+import { describe, drawnAs, marks, order, position, queryOf, valueAt } from "./record.js";
 
 const WIDE = ["tiles", "bars", "curve", "areas"];
 const ids = new WeakMap();
@@ -29,7 +29,7 @@ export class Figures {
         if (figure?.canvas === target) figure.width = Math.round(contentRect.width), this.paint(figure);
       }
     });
-    columns.addEventListener("change", () => { this.hover = null; });
+    columns.addEventListener("change", () => { if (!document.activeElement.matches("canvas")) this.hover = null; }); // the keys stay where they are
     for (const type of ["pointermove", "click"]) document.addEventListener(type, (event) => this.point(event));
     document.addEventListener("pointerout", (event) => { if (event.pointerType === "mouse" && !event.relatedTarget) this.look(null); });
     document.addEventListener("keydown", (event) => this.step(event));
@@ -95,7 +95,8 @@ export class Figures {
       const { height, pages } = drawPanel(canvas, panel, { view, picture, description: this.description, dark, width, page, hover, say: translated });
       canvas.style.aspectRatio = `${width} / ${height}`;
       canvas.classList.toggle("pick", drawn !== "grid");
-      if (["places", "grid"].includes(drawn)) canvas.tabIndex = 0;
+      if (["places", "grid", "curve"].includes(drawn)) canvas.tabIndex = 0;
+      figure.page = Math.min(page, pages - 1); // another block may have fewer
       this.pages(figure, pages);
     }
     this.words(figure, look);
@@ -125,22 +126,21 @@ export class Figures {
     const text = pages > 1 ? `page ${figure.page + 1} of ${pages}` : "";
     if (figure.pager.dataset.text === text) return;
     figure.pager.dataset.text = text;
+    const focused = [...figure.pager.children].indexOf(document.activeElement);
     const step = (by, sign, label) => {
       const page = figure.page + by;
       return button(sign, { "aria-label": `${label} page`, disabled: page < 0 || page >= pages }, () => { figure.page = page; this.paint(figure); });
     };
     figure.pager.replaceChildren(...(text ? [step(-1, "‹", "previous"), make("span", {}, text), step(1, "›", "next")] : []));
+    const free = [...figure.pager.querySelectorAll("button:enabled")];
+    if (focused >= 0) (free.find((one) => one === figure.pager.children[focused]) || free[0])?.focus({ preventScroll: true });
   }
   number(figure) { // under the pointer
     const { panel, value, mark } = figure, found = this.hover && valueAt(panel, this.hover);
     value.textContent = found ? found.text : "";
     const known = found && found.value !== null;
     mark.hidden = !known;
-    if (known) mark.style.left = 100 * Math.max(0, Math.min(1, this.place(panel, found.value))) + "%";
-  }
-  place(panel, x) {
-    const [low, high] = panel.ends, { log } = this.description.scales[panel.scale];
-    return log ? Math.log(Math.max(x, 1e-9) / low) / Math.log(high / low) : (x - low) / (high - low || 1);
+    if (known) mark.style.left = 100 * Math.max(0, Math.min(1, position(panel, found.value))) + "%";
   }
 
   // ---- what the visitor points at
@@ -160,17 +160,24 @@ export class Figures {
   point(event) {
     const at = this.pointed(event);
     if (event.type === "click" || event.pointerType !== "touch") this.look(at);
-    if (event.type === "click" && at?.kind === "places" && (at.over || !("tile" in at))) this.state.merge("view", { query: [at.x, at.y] });
+    if (event.type === "click" && at?.kind === "places" && at.over) this.state.merge("view", { query: [at.x, at.y] });
   }
-  step(event) { // arrow keys move the mark by one cell of the maps that it is read in
+  step(event) { // arrow keys move the mark by one cell of the maps that it is read in, and walk along a curve
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const canvas = event.target.matches?.("canvas") && event.target;
     if (!move || !canvas || event.altKey || event.ctrlKey || event.metaKey || !(canvas.dataset.figure || canvas.dataset.place)) return;
+    const panel = this.all.get(canvas.dataset.figure)?.panel;
+    if (panel && drawnAs(panel) === "curve") return move[0] && this.walk(event, panel, move[0]);
     event.preventDefault();
     const cell = 32 / this.side(), { query } = this.state.view;
     const moved = query.map((at, axis) => Math.max(0, Math.min(31, at + move[axis] * cell)));
     this.state.merge("view", { query: moved });
     this.look({ kind: "places", over: true, x: moved[0], y: moved[1] });
+  }
+  walk(event, { key, tensor, values }, by) { // to the next smaller channel, or the next larger one
+    event.preventDefault();
+    const sorted = order(values), { hover } = this, at = hover?.key === key && hover.tensor === tensor ? sorted.indexOf(hover.index) : -1;
+    this.look({ kind: "curve", key, tensor, index: sorted[Math.max(0, Math.min(sorted.length - 1, at + by))] });
   }
   side() { // of the grid that the mark stands in: that of the pairwise maps on the page, or pixels
     for (const { panel, node } of this.all.values())

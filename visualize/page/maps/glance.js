@@ -15,7 +15,7 @@ export class Glance {
   constructor(state, description, columns, isDark, { open, titles, used }) {
     Object.assign(this, { state, description, columns, isDark, open, titles, used, rows: new Map() });
     this.node = document.querySelector("#glance");
-    this.list = this.node.querySelector(".rows");
+    [this.list, this.sum] = [".rows", ".summary"].map((part) => this.node.querySelector(part));
     const heads = description.blocks.map((block) =>
       make("span", { class: "head" }, block.replace("layer", ""), make("small", {}, `${SIDES[block[5]]} × ${SIDES[block[5]]}`)));
     this.head = make("div", { class: "row heads", "aria-hidden": "true" }, make("span", "who", "Network"), make("span", "answer", "Answer"),
@@ -43,7 +43,9 @@ export class Glance {
     }
     keep(this.list, [this.head, ...nodes]);
     this.list.style.setProperty("--count", nodes.length);
-    if (nodes.every((node) => !node.classList.contains("pending"))) this.summary(record); // once, when all have answered
+    const waiting = nodes.some((node) => node.classList.contains("pending"));
+    this.sum.classList.toggle("pending", waiting); // it is about the picture before
+    if (!waiting) this.summary(record); // once, when all have answered
     this.legend(record);
     oneStop(this.thumbs());
   }
@@ -119,13 +121,15 @@ export class Glance {
     const bar = document.querySelector("#bar"), { top } = bar.getBoundingClientRect();
     if (top > innerHeight * 0.6) document.querySelector("#maps").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
+  isLine(map) { return LINES.includes(this.description.kinds[map.kind].drawn); }
+  drawn(column, block) { // one map and one curve stand for a block
+    const own = this.own(column).filter((map) => map.block === block), active = own.filter((map) => map.role !== "features" && !map.static);
+    const rank = (map) => (FIRST.indexOf(map.kind) + 99) % 99, some = active.length ? active : own;
+    const places = some.filter((map) => !this.isLine(map)).sort((a, b) => rank(a) - rank(b));
+    return [places[0], some.find((map) => this.isLine(map))].filter(Boolean);
+  }
   panels(row, block) {
-    const view = { ...this.state.view, scale: "fixed" }, own = this.own(row.column).filter((map) => map.block === block);
-    const active = own.filter((map) => map.role !== "features" && !map.static), some = active.length ? active : own;
-    const rank = (map) => (FIRST.indexOf(map.kind) + 99) % 99;
-    const lines = some.filter((map) => LINES.includes(this.description.kinds[map.kind].drawn));
-    const places = some.filter((map) => !lines.includes(map)).sort((a, b) => rank(a) - rank(b));
-    const maps = [places[0], lines[0]].filter(Boolean);
+    const view = { ...this.state.view, scale: "fixed" }, maps = this.drawn(row.column, block);
     return panelsOf({ ...this.record, mechanisms: [row.column] }, row.column, maps, view, this.columns.parts([row.column]))
       .sort((a, b) => maps.indexOf(a.map) - maps.indexOf(b.map));
   }
@@ -197,16 +201,17 @@ export class Glance {
     const verdict = together ? `${ready.length === 2 ? "Both" : `All ${ready.length}`} say ${counts[0][0]}`
       : counts.map(([name, count]) => `${count} ${count === 1 ? "says" : "say"} ${name}`).join(", ");
     const known = this.columns.unlike || "They know ten classes only and call any picture one of them.";
-    this.node.querySelector(".summary").textContent = ready.length ? `${verdict}. ${known}`
+    this.sum.textContent = ready.length ? `${verdict}. ${known}`
       : record.mechanisms.length ? "Random weights give random answers." : "No network is trained yet: python -m models.train plain trains the first one.";
   }
   legend(record) { // what the small pictures are, said once
-    const own = record.mechanisms.flatMap((column) => this.own(column)), has = (test) => own.some(test);
-    const words = [];
-    if (has((map) => map.scale === "0-1" && map.kind !== "channel")) words.push("gates from 0 (dark) to 1 (light)");
-    if (has((map) => map.scale === "1-2")) words.push("gates from 1 (dark, unchanged) to 2 (light, doubled)");
-    if (has((map) => map.scale === "uniform=1" && FIRST.includes(map.kind))) words.push("what the marked place reads, ¹⁄₁₆ to 16 times an equal share");
-    if (has((map) => map.kind === "channel")) words.push("channel gates as a curve, the largest first");
+    const { blocks, kinds } = this.description, own = record.mechanisms.flatMap((column) => blocks.flatMap((block) => this.drawn(column, block)));
+    const has = (test) => own.some(test), maps = (test) => own.some((map) => !this.isLine(map) && test(map)), words = [];
+    if (maps((map) => map.scale === "0-1")) words.push("gates from 0 (dark) to 1 (light)");
+    if (maps((map) => map.scale === "1-2")) words.push("gates from 1 (dark, unchanged) to 2 (light, doubled)");
+    if (maps((map) => map.scale === "uniform=1" && kinds[map.kind].marked)) words.push("what the marked place reads, ¹⁄₁₆ to 16 times an equal share");
+    if (maps((map) => map.scale === "uniform=1" && !kinds[map.kind].marked)) words.push("shares, ¹⁄₁₆ to 16 times an equal one");
+    if (has((map) => map.kind === "channel" && map.role === "gate")) words.push("channel gates as a curve, the largest first");
     if (has((map) => map.kind === "branch")) words.push("branch weights, stacked");
     this.node.querySelector(".legend-line").textContent = own.length
       ? `Own attention, block by block: ${words.join("; ") || "small maps"}. Click one to see its block large.` : "";

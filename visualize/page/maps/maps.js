@@ -35,6 +35,7 @@ export class Maps {
       return known ? `${name} ${range(known)}` : Array.isArray(found) ? `${name} …` : `${name} has ${found.none}`;
     }).join("; ")]);
     node.hidden = !lines.length;
+    node.classList.toggle("pending", columns.some(({ pending }) => pending)); // it is about the picture before
     const text = lines.length ? sentenceOf(own, columns, this.state.view.block) : "", key = text + lines.join();
     if (node.dataset.key === key) return;
     node.dataset.key = key;
