@@ -1,5 +1,6 @@
 """Evidence that nobody measured, for tests of what shows it: every kind of figure is there."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -12,11 +13,18 @@ from models.results import averages, evidence, maps
 FULL = dict(zip(("test", "block", "training", "map", "twin"), (10_000, 2000, 5000, 500, 100)))
 
 
-def write_evidence(name: str, folder: Path = CHECKPOINTS, used: bool = True, seed: int = 0) -> dict:
+def write_evidence(
+    name: str,
+    folder: Path = CHECKPOINTS,
+    used: bool = True,
+    seed: int = 0,
+    spared: Collection[str] = (),
+) -> dict:
     """Puts random evidence beside a network's checkpoint, and the averages file.
 
     Args:
         used: whether replacements cost points; else none makes a measurable difference.
+        spared: replacements that make none all the same.
 
     Returns:
         what stands in the JSON under `evidence`.
@@ -49,7 +57,7 @@ def write_evidence(name: str, folder: Path = CHECKPOINTS, used: bool = True, see
     found |= {f"{kind}_images": count for kind, count in FULL.items()}
     rows = evidence.plan(attention, found)
     for row in rows:
-        share = number(0.01, 0.08) if used else 0.01
+        share = number(0.01, 0.08) if used and row["replacement"] not in spared else 0.01
         row["right_only_intact"] = int(row["images"] * share)
         row["right_only_replaced"] = int(row["images"] * 0.01)
         lost = row["right_only_intact"] - row["right_only_replaced"]

@@ -41,13 +41,15 @@ export class Used {
       make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
   }
   warning() { // why the most obvious replacement is not in the table
-    const measured = this.networks.filter(({ rows }) => rows["factor 1"]);
+    const measured = this.networks.filter(({ rows }) => rows["factor 1"]), spared = measured.filter(({ rows }) => rows.average.verdict === "same");
     if (!measured.length) return "";
-    const apart = ({ rows }) => rows["factor 1"].lost.value - rows.average.lost.value; // where the two questions differ most
-    const { right, title, rows: { "factor 1": one, average } } = measured.reduce((a, b) => (apart(b) > apart(a) ? b : a));
-    return make("p", "warning", make("b", {}, "Factor 1 is no fair question."), " To switch gates off, one may set them all to 1. But the network has learnt to live with their usual size, "
-      + "about one half in many, and meets sizes that it never saw. "
-      + `${title} then falls from ${right.toFixed(1)} to ${one.right.toFixed(1)} %, and the loss says nothing about its attention: with its average it keeps ${average.right.toFixed(1)} %.`);
+    const why = " To switch gates off, one may set them all to 1. But the network has learnt to live with their usual size, about one half in many, and meets sizes that it never saw.";
+    return make("p", "warning", make("b", {}, "Factor 1 is no fair question."), why, spared.length > 0 && this.example(spared));
+  }
+  example(spared) { // of those that lose nothing with their average the one that factor 1 costs most
+    const lost = ({ rows }) => rows["factor 1"].lost.value;
+    const { right, title, rows: { "factor 1": one, average } } = spared.reduce((a, b) => (lost(b) > lost(a) ? b : a));
+    return ` ${title} then falls from ${right.toFixed(1)} to ${one.right.toFixed(1)} %, and the loss says nothing about its attention: with its average it keeps ${average.right.toFixed(1)} %.`;
   }
 
   // ---- in each block alone, of the networks on the page
