@@ -88,12 +88,16 @@ def save(model: nn.Module, name: str, facts: dict, folder: Path = CHECKPOINTS) -
     """Writes the pair of files, weights first; the JSON's `sha256` ties it to them.
 
     A reader that comes between the two sees a mismatch and says so; it never sees half a file.
+
+    Raises:
+        CheckpointError: another process does not let go of the JSON.
     """
     parameters = {key for key, _ in model.named_parameters()}
     content = safetensors_bytes(quantise(model.state_dict(), parameters))
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{name}.safetensors", content)
-    write_facts(name, {**facts, "sha256": hashlib.sha256(content).hexdigest()}, folder)
+    with locked(folder / f"{name}.json", HELD + "try again."):
+        write_atomically(folder / f"{name}.safetensors", content)
+        write_facts(name, {**facts, "sha256": hashlib.sha256(content).hexdigest()}, folder)
 
 
 def write_facts(name: str, facts: dict, folder: Path = CHECKPOINTS) -> None:

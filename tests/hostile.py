@@ -1,6 +1,7 @@
 """Files that anybody may send, and what shall come of them: the right 32x32 picture, or a plain sentence."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,15 @@ def deep(values: np.ndarray, colour: int) -> bytes:
     return png((32, 32), 16, colour, b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows))
 
 
+def two_headers() -> bytes:
+    """A PNG that says to be small, and then to be larger than one of 16 bits and alpha may be."""
+    small, large = (
+        chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colours, 0, 0, 0))
+        for size, depth, colours in [((1, 1), 8, 0), ((5200, 2500), 16, 6)]
+    )
+    return SIGNATURE + small + large + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
 def refused_files() -> dict[str, tuple[bytes, Expected]]:
     """Files that are no pictures, broken ones, and ones made to keep a server busy."""
     wrong_sum = bytearray(photo("PNG"))
@@ -107,6 +117,7 @@ def refused_files() -> dict[str, tuple[bytes, Expected]]:
         "claims more than it has": (png((4000, 4000), 8, 2, b"\0\1\2\3"), "damaged"),
         "no width": (png((0, 5), 8, 2, b"\0"), "damaged"),
         "no such colours": (png((5, 5), 8, 7, bytes(30)), "damaged"),
+        "two headers": (two_headers(), "damaged"),
         "no header": (SIGNATURE + chunk(b"IEND", b""), "damaged"),
         "wrong sum": (bytes(wrong_sum), "damaged"),
         "bomb": (png((13_300, 13_300), 1, 0, bytes(13_300 * 1664)), "megapixels"),

@@ -561,3 +561,13 @@ def test_a_shipped_network_answers_as_its_facts_say(name, whole, first_200):
     assert (stored == labels).sum().item() == facts["correct_of_first_200"]
     some = len(images) if whole else 50
     assert (logits_of(network, images[:some]).argmax(1) != stored[:some]).sum().item() <= 1
+
+
+def test_a_checkpoint_is_not_written_while_another_process_adds_to_its_facts(tmp_path, monkeypatch):
+    """It would write the old facts back, and the pair would not match."""
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.01)
+    with checkpoint.locked(tmp_path / "se.json", "held"), pytest.raises(CheckpointError, match="try again"):
+        checkpoint.save(nn.Linear(2, 2), "se", {"name": "se"}, tmp_path)
+    assert not (tmp_path / "se.safetensors").exists()
+    checkpoint.save(nn.Linear(2, 2), "se", {"name": "se"}, tmp_path)
+    assert (tmp_path / "se.safetensors").exists()

@@ -246,6 +246,7 @@ def test_numbers_and_percentages_are_written_alike(page: Page):
         "([numbers, shares]) => [numbers.map(number), shares.map(percent)]", [NUMBERS, SHARES]
     )
     assert [[number(x) for x in NUMBERS], [percent(x) for x in SHARES]] == written
+    assert number(3e38).startswith("3") and number(-3e38).startswith("−3")  # painted by hand, perhaps
     assert [number(x) for x in (0.125, -0.125, 0.0, 4e-8, -4e-8)] == [
         "0.13",
         "−0.13",

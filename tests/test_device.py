@@ -238,6 +238,9 @@ def test_it_is_offered_where_the_folder_belongs_to_the_server(
     made["networks"]["se"]["sha256"] = "of other weights"
     networks.write_text(json.dumps(made))
     assert offered(folder, site, monkeypatch)["names"] == ["non_local"]
+    made["networks"]["non_local"]["measured"] = "of other averages"
+    networks.write_text(json.dumps(made))
+    assert offered(folder, site, monkeypatch) is None
     (folder / "page" / "browser" / "edits.js").write_text("// of another version")
     assert offered(folder, site, monkeypatch) is None
     assert "another version" in caplog.text

@@ -271,6 +271,26 @@ def test_a_trial_does_not_replace_a_measurement(wired):
     assert (wired / "se.json").read_bytes() == whole and averages.file_of("se", wired).read_bytes() == kept
 
 
+def test_averages_that_were_lost_come_back_without_the_rest(wired, monkeypatch):
+    whole = evidence.measure("se", wired, quiet=True)
+    kept = averages.file_of("se", wired).read_bytes()
+    averages.file_of("se", wired).unlink()
+    monkeypatch.setattr(evidence, "count", None)
+    evidence.measure("se", wired, only_averages=True, quiet=True)
+    assert evidence.evidence_of(read_facts("se", wired)) == whole
+    assert averages.file_of("se", wired).read_bytes() == kept
+
+
+def test_averages_of_other_gates_are_measured_afresh(wired):
+    """The same weights may record another set of gates than an older version of the code did."""
+    whole = evidence.measure("se", wired, quiet=True)
+    found = averages.read("se", SHA, wired)
+    found.average["of.an.older.name"] = found.average.pop(next(iter(found.average)))
+    averages.write("se", found, SHA, wired)
+    assert evidence.measure("se", wired, quiet=True) == whole
+    assert averages.read("se", SHA, wired).average.keys() == whole["tensors"].keys()
+
+
 def test_rows_that_stopped_between_two_parts_are_counted_afresh(wired, monkeypatch):
     """Such as after another size of the parts: they would be judged by what they had counted."""
     whole = evidence.measure("se", wired, quiet=True)

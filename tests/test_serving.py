@@ -1,5 +1,6 @@
 """A public server: what it takes in, what it refuses, what it leaves behind; broken networks at its start."""
 
+import asyncio
 import base64
 import getpass
 import hashlib
@@ -36,6 +37,7 @@ from models.checkpoint import save
 from tests.health import EXAMPLE, ROOT, check, client_of, linked_tree, start, stop
 from tests.hostile import wrong_files
 from tests.networks import picture, randomised
+from visualize import answers
 from visualize.record.encoding import decode
 
 MB = 2**20
@@ -558,6 +560,11 @@ def test_wrong_calls_of_the_public_api_get_one_sentence_each(server: str, log: C
         kind, answer = called(server, "compare", data)
         assert kind in ("refused", "error"), data
         assert_refused(answer)
+    deep = []
+    for _ in range(600):
+        deep = [deep]
+    for data in ([*sound[:1], deep], [deep, ["plain"]], [deep] * 4):
+        assert_refused(called(server, "compare", data)[1])
     for data in ([1], [None], [sound]):
         assert_refused(called(server, "mechanisms", data)[1])
     kind, answer = called(server, "compare", sound)
@@ -574,6 +581,50 @@ def test_malformed_calls_get_one_sentence(server: str, log: Callable, route: str
     answer = web.post(f"{server}gradio_api/{route}", content=content, timeout=30)
     assert answer.status_code in (400, 404)
     assert_refused(answer.json())
+
+
+@pytest.mark.parametrize("route", ["look", "decode", "gradio_api/call/compare"])
+def test_who_leaves_in_the_middle_of_a_request_is_no_fault(server: str, log: Callable, route: str):
+    host, port = re.fullmatch(r"http://(.+):(\d+)/", server).groups()
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(f"POST /{route} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n{{".encode())
+        web.get(server)  # it has come
+    assert web.get(server).status_code == 200
+    assert "Exception" not in log()
+
+
+@pytest.mark.parametrize("route", ["row", "file"])
+def test_nothing_of_a_request_waits_but_what_was_checked(route: str):
+    """Else two hundred that wait hold whatever JSON they came with."""
+
+    class Sent:
+        scope, headers = {"type": "http", "headers": []}, {}
+
+        async def body(self) -> bytes:
+            sound = {"image": PIXELS, "mechanisms": ["plain"], "target": "predicted", "cam": "GradCAM"}
+            return json.dumps(sound | {"form": "json", "mechanism": "plain", "filler": ["mark"]}).encode()
+
+        async def is_disconnected(self) -> bool:
+            return False
+
+    async def held() -> str:
+        asked, begun = answers.Answers(), asyncio.Event()
+
+        async def wait(*_: object, **__: object) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        asked.line.run = asked._file = wait
+        coroutine = getattr(asked, route)(Sent())
+        task = asyncio.ensure_future(coroutine)
+        await begun.wait()
+        found = str(coroutine.cr_frame.f_locals)
+        task.cancel()
+        await asyncio.wait([task])
+        return found
+
+    found = asyncio.run(held())
+    assert "plain" in found and "mark" not in found
 
 
 @pytest.mark.parametrize("index", [None, -1, 2, 99, True, "0", MARK, [], {}, 1e400, 0.5])

@@ -206,7 +206,10 @@ class Answers:
         """A part of a map too large to travel with the record."""
         asked = await asked_in(request)
         wanted = picture_of(asked), asked.get("mechanism"), asked.get("tensor"), asked.get("query")
+        if any(isinstance(one, list | dict) for one in wanted):
+            raise RequestError("The mechanism, the tensor and the query must be text or numbers.")
         work = partial(affinity_row, *wanted, replacement=replacement_of(asked.get("replace")))
+        del asked  # or whatever else it holds would wait in the line, too
         return await while_there(request, self.line.run(work, quick=True))
 
     async def file(self, request: Request) -> Response:
@@ -218,6 +221,7 @@ class Answers:
         check_file(form, picture, names, target, cam)
         check_comparison(picture, names, target, cam)
         check_room()
+        del asked  # or whatever else it holds would wait in the line, too
         jobs = {name: partial(column_or_reason, name, question) for name in names}
         name, content = await while_there(request, self._file(form, question, jobs, view))
         disposition = f'attachment; filename="{name}"'

@@ -1,8 +1,8 @@
 """Networks that the visitor's own device can compute, beside a server.
 
 They are offered where the static edition lies with the app: in the folder `site`, where `python -m
-visualize.site site` puts it, or in the one that ATTNSCOPE_SITE names. It must belong to the page and to the
-weights of the server, or the two would answer differently.
+visualize.site site` puts it, or in the one that ATTNSCOPE_SITE names. It must belong to the page, the
+weights and the averages of the server, or the two would answer differently.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from models.checkpoint import CHECKPOINTS, CheckpointError, read_facts
+from models.results.averages import checksum
 
 from .answers import PAGE
 
@@ -29,8 +30,8 @@ def device() -> dict | None:
     """What the page must know to compute by itself, None where it cannot be offered.
 
     Returns:
-        what `visualize.site` left in device.json, with `names`, the networks whose weights are the server's,
-        and the `megabytes` that are loaded, once for the engine and for each network.
+        what `visualize.site` left in device.json, with `names`, the networks whose weights and averages are
+        the server's, and the `megabytes` that are loaded, once for the engine and for each network.
     """
     folder = edition()
     if not (folder / "device.json").exists():
@@ -50,7 +51,9 @@ def offered(folder: Path) -> dict | None:
         log.warning(OTHER, folder)
         return None
     networks = {
-        name: facts for name, facts in made["networks"].items() if facts["sha256"] == weights_of(name)
+        name: facts
+        for name, facts in made["networks"].items()
+        if facts["sha256"] == weights_of(name) and facts["measured"] == checksum(name, CHECKPOINTS)
     }
     if not networks:
         return None

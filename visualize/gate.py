@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -139,6 +140,8 @@ class Gate:
                 session = self.session(parts, scope)
         try:
             await self.app(scope, receive, exchange.reply)
+        except ClientDisconnect:  # in the middle of what it sent: there is nobody to answer
+            return
         except OSError as error:
             raise exchange.refused or error from None
         finally:
@@ -203,15 +206,16 @@ def arguments(function: Callable, given: list) -> list:
             else "It has no arguments."
         )
         raise Refused(400, told)
-    plain = [without_dictionaries(value) for value in given]
+    plain = [without_files(value) for value in given]
     if given and isinstance(given[0], dict):
-        plain[0] = without_dictionaries(given[0].get("path"))
+        plain[0] = without_files(given[0].get("path"))
     return plain + [one.default for one in parameters[len(given) :]]
 
 
-def without_dictionaries(value: object) -> object:
+def without_files(value: object) -> object:
+    """A value, or a list of values, without dictionaries; no argument is a list of lists."""
     if isinstance(value, list):
-        return [without_dictionaries(one) for one in value]
+        return [None if isinstance(one, list | dict) else one for one in value]
     return None if isinstance(value, dict) else value
 
 

@@ -265,6 +265,8 @@ def _png(data: bytes) -> _Still:
     for _ in range(MAX_PNG_CHUNKS):
         length, name = struct.unpack(">I4s", data[position : position + 8].ljust(8, b"\0"))
         chunk = data[position : position + length + 12]  # length, name, content, checksum
+        if (name == b"IHDR") != (position == 8):  # of two headers Pillow would take the last one
+            raise ImageError("This PNG picture is damaged or incomplete and cannot be read.")
         if name in (b"IHDR", b"PLTE", b"IDAT", b"IEND") or (name == b"tRNS" and length <= 256):
             kept.append(chunk)
             keyed = keyed or name == b"tRNS"

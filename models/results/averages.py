@@ -11,6 +11,7 @@ and share, without the batch:
 Its metadata say which weights it belongs to, and which tensors are averaged over an axis for want of room.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -108,6 +109,14 @@ _kept: dict[Path, tuple[tuple, Averages | None]] = {}  # bounded by the catalogu
 
 def file_of(name: str, folder: Path) -> Path:
     return folder / f"{name}.averages.safetensors"
+
+
+def checksum(name: str, folder: Path = CHECKPOINTS) -> str | None:
+    """SHA-256 of the file; None where there is none."""
+    try:
+        return hashlib.sha256(file_of(name, folder).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def batches(count: int, size: int = BATCH) -> list[torch.Tensor]:

@@ -92,12 +92,14 @@ def measure(
     starts = {int(part[0]) for part in batches(len(labels))}
     begun = {str(what(row)): row for row in evidence["replacements"] if row.get("counted", 0) in starts}
     found = averages.read(name, facts["sha256"], folder)
-    if found is None or found.images != evidence["training_images"] or "tensors" not in evidence:
-        found, begun = None, {}  # what was counted with other averages does not count
-    rows = [
-        begun.get(str(row), row | dict.fromkeys(("counted", *COUNTS), 0)) for row in plan(attention, evidence)
-    ]
-    evidence["replacements"] = rows
+    before = evidence.get("tensors")
+    if found and (
+        found.images != evidence["training_images"]
+        or found.average.keys() != attention.keys()
+        or before is None
+    ):
+        found = None
+    rows = evidence["replacements"] = [begun.get(str(row), afresh(row)) for row in plan(attention, evidence)]
     unfitted = found is None or not found.best
 
     parts = [] if only_averages else batches(len(labels))
@@ -106,6 +108,8 @@ def measure(
     with tqdm(total=work, desc=name, unit="image", unit_scale=True, disable=quiet) as bar:
         if found is None:
             found, evidence["tensors"] = averages.measure(model, attention, pictures, classes, bar.update)
+            if evidence["tensors"] != before:  # what was counted with other averages does not count
+                rows[:] = map(afresh, rows)
             evidence["averaged_over"] = found.averaged_over
             averages.write(name, found, facts["sha256"], folder)
             store(name, evidence, folder)
@@ -209,6 +213,11 @@ def plan(attention: Mapping[str, Attention], evidence: dict) -> list[dict]:
 def what(row: dict) -> dict:
     """What a row is about, without what was found."""
     return {key: row[key] for key in ("replacement", "strength", "scope", "images")}
+
+
+def afresh(row: dict) -> dict:
+    """The row before anything was counted."""
+    return what(row) | dict.fromkeys(("counted", *COUNTS), 0)
 
 
 def store(name: str, evidence: dict, folder: Path) -> None:

@@ -190,7 +190,10 @@ def why_not(
             f"{title} has no attention there for which this replacement has a meaning: it answers as trained."
         )
     needed = {"average": "average", "strength": "average", "level": "average", "best constant": "best"}
-    if wanted.name in needed and not (found and getattr(found, needed[wanted.name])):
+    known = getattr(found, needed[wanted.name]) if found and wanted.name in needed else {}
+    if wanted.name in needed and any(
+        applies(wanted.name, each) and each.path not in known for each in chosen
+    ):
         if wanted.name == "best constant":
             return f"The best constants of {title} are not measured yet: it answers as trained."
         return f"The average attention of {title} is not measured yet: it answers as trained."

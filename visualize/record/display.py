@@ -6,9 +6,11 @@ visitor starts with, and the names of branches and methods.
 """
 
 import json
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import cache
 from pathlib import Path
+
+EXACT = Context(prec=400)  # digits: more than the largest float has
 
 
 @cache
@@ -19,7 +21,7 @@ def description() -> dict:
 
 def rounded(x: float, decimals: int) -> str:
     """A number with so many decimals; ties go away from zero, as in JavaScript's toFixed."""
-    return str(Decimal(float(x)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
+    return str(Decimal(float(x)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP, EXACT))
 
 
 def number(x: float) -> str:

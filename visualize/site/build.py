@@ -35,7 +35,7 @@ from models.metadata import accuracy, mechanisms_table, parameters
 from models.recording import recording
 from models.replacements import REPLACEMENTS, Attention, applies, attention_of
 from models.resnet import WIDTHS
-from models.results.averages import read
+from models.results.averages import checksum, read
 
 from ..answers import PAGE, page_with, start_value, whole_card
 from ..device import PARTS
@@ -225,6 +225,7 @@ def network(site: Site, name: str) -> dict:
         "weights": site.sized(f"{name}.safetensors", weights) | {"name": f"{name}.safetensors"},
         "averages": site.sized(f"{name}.averages", flat(attention, averages)) if averages else None,
         "sha256": facts["sha256"],
+        "measured": checksum(name),
         "unusual_below": facts.get("unusual_below"),
         "about": {
             "key": name,
