@@ -602,7 +602,8 @@ def test_nothing_of_a_request_waits_but_what_was_checked(route: str):
 
         async def body(self) -> bytes:
             sound = {"image": PIXELS, "mechanisms": ["plain"], "target": "predicted", "cam": "GradCAM"}
-            return json.dumps(sound | {"form": "json", "mechanism": "plain", "filler": ["mark"]}).encode()
+            more = {"form": "json", "view": {}, "mechanism": "plain"}
+            return json.dumps(sound | more | {"filler": ["mark"]}).encode()
 
         async def is_disconnected(self) -> bool:
             return False
@@ -617,13 +618,15 @@ def test_nothing_of_a_request_waits_but_what_was_checked(route: str):
         asked.line.run = asked._file = wait
         coroutine = getattr(asked, route)(Sent())
         task = asyncio.ensure_future(coroutine)
-        await begun.wait()
-        found = str(coroutine.cr_frame.f_locals)
+        waiting = asyncio.ensure_future(begun.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        found = str(coroutine.cr_frame.f_locals) if begun.is_set() else task.exception()
         task.cancel()
         await asyncio.wait([task])
         return found
 
     found = asyncio.run(held())
+    assert isinstance(found, str), found
     assert "plain" in found and "mark" not in found
 
 
