@@ -156,7 +156,7 @@ def test_this_device_takes_over_where_the_server_is_busy(visit):
 
 
 @pytest.mark.browser
-def test_the_wish_counts_at_once_and_for_files_and_the_next_visit(visit):
+def test_the_wish_counts_at_once_and_for_files_and_the_next_visit(visit, tmp_path: Path):
     """A picture that is not sent is not sent by a file, by another language, or by a request on its way."""
     seen = visit("se")
     seen.page.route("**/look", lambda route: None)  # never answered
@@ -167,10 +167,13 @@ def test_the_wish_counts_at_once_and_for_files_and_the_next_visit(visit):
     seen.page.locator("#take").click()
     with seen.page.expect_download():
         seen.page.locator('#files [data-form="json"]').click()
+    (tmp_path / "photograph.heic").write_bytes(b"of a kind that this browser cannot read")
+    seen.choose_file(tmp_path / "photograph.heic")
+    assert "cannot read that file" in seen.said
     seen.page.locator("#language").click()
     seen.page.wait_for_function("() => document.documentElement.lang === 'zh'")
     seen.rest()
-    assert seen.asked("look") == 1 and seen.asked("file") == 0
+    assert seen.asked("look") == 1 and seen.asked("file") == seen.asked("decode") == 0
 
 
 @pytest.mark.browser

@@ -28,6 +28,7 @@ from models.results.table import results
 from tests.screenshots import AT_REST, ROOT, photograph, running_app
 from tests.static import TRAINED, build_site, given_out, stand_ins
 from visualize import answers
+from visualize.inspection.unfamiliar import sentence
 from visualize.picture import load_image, to_network
 from visualize.record.encoding import decode
 from visualize.record.kinds import KINDS
@@ -979,14 +980,52 @@ def test_one_mechanism_in_detail(visit: callable):
 @both_at_length
 def test_cards_of_all_mechanisms_are_on_the_page(visit: callable, edition: str, server: str):
     seen = visit()
-    assert seen.page.locator("#cards option").count() == 1 + len(CATALOGUE)
+    assert seen.page.locator("#cards option").count() == len(CATALOGUE)
     results = seen.page.locator("#results").inner_text()
     assert ("No network is measured yet" in results) == (edition == server)  # two are as they ship there
     for _ in range(2):  # the same one again
         seen.page.locator("#cards select").select_option("se")
+        assert not seen.page.locator("#detail").is_visible()  # the arrow keys walk through the list
+        seen.page.locator("#cards").get_by_role("button", name="Show").click()
         seen.page.locator("#detail h2", has_text="Squeeze-and-Excitation").wait_for()
         seen.page.locator("#detail").get_by_role("button", name="Close").click()
         seen.rest()
+
+
+@pytest.mark.browser
+def test_with_no_network_chosen_the_page_keeps_those_it_has(visit: callable):
+    seen = visit()
+    seen.choose()
+    assert "Choose at least one network" in seen.texts("#status p")[0]
+    seen.example("ship")
+    assert seen.page.locator("#glance .row[data-key]").count() > 1
+    assert seen.page.locator(".pending").count() == 0
+
+
+@pytest.mark.browser
+def test_the_mark_is_as_large_as_a_cell_of_the_maps_below(visit: callable):
+    seen = visit()
+    shown = "() => document.querySelector('#seen canvas').toDataURL()"
+    seen.block("layer3.1")
+    deep = seen.page.evaluate(shown)
+    seen.block("layer2.1")
+    assert seen.page.evaluate(shown) != deep
+    seen.block("layer3.1")
+    assert seen.page.evaluate(shown) == deep
+
+
+@pytest.mark.browser
+def test_what_is_wrong_with_a_file_is_still_said_when_networks_have_answered(visit: callable):
+    seen = visit()
+    seen.page.locator("#file").set_input_files(
+        {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
+    )
+    seen.rest()
+    refused = seen.texts("#status p")[0]
+    seen.choose("se")
+    assert "have answered" in seen.texts("#status p")[0] or "has answered" in seen.texts("#status p")[0]
+    assert refused in seen.texts("#status p")[0]
+    seen.complaints.clear()
 
 
 @pytest.mark.browser
@@ -1281,6 +1320,20 @@ DAMAGED = [
     "#view=2&picture=cat&networks=plain&block=%3Cb%3E&end",
     "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:007*0.5&end",
 ]
+
+
+@pytest.mark.browser
+def test_a_link_that_is_too_long_for_a_picture_is_not_unpacked(visit: callable):
+    """A megabyte of it could become a gigabyte of zeros."""
+    said = visit().page.evaluate(
+        """async () => {
+            const { fromLink } = await import(new URL("page/picture.js", location.href).href);
+            globalThis.DecompressionStream = class { constructor() { throw new Error("unpacked"); } };
+            const read = (letters) => fromLink("A".repeat(letters)).catch((error) => error.message);
+            return [await read(4_200), await read(100_000)];
+        }"""
+    )
+    assert said == ["unpacked", "This is no picture of 32 x 32 pixels."]
 
 
 @pytest.mark.browser
@@ -1626,12 +1679,12 @@ WATCHED = """async (pixels) => { // what columns say, of networks that answer at
     const [a, b] = pixels.map((value) => new Uint8Array(3072).fill(value));
     const state = new State({ picture: { pixels: b, notes: [] }, mechanisms: ["one", "two"],
         target: "predicted", cam: "GradCAM", replace: null, device: false });
-    const unlike = async (image) => ({ unlike: atob(image).charCodeAt(0) === pixels[0] ? "strange" : null });
+    const unusual = { one: [true, true], two: [false, true], three: [null, null] }; // on a, on b
     let failing = false;
     const engine = {
         async look(image, names, options, { onColumn }) {
-            for (const key of names) onColumn({ key, maps: [] });
-            return unlike(image);
+            const at = atob(image).charCodeAt(0) === pixels[0] ? 0 : 1;
+            for (const key of names) onColumn({ key, maps: [], unusual: unusual[key][at] });
         },
         async row() { if (failing) throw new Error("gone"); return "a row"; },
     };
@@ -1647,6 +1700,13 @@ WATCHED = """async (pixels) => { // what columns say, of networks that answer at
         await rest();
         said.push(columns.unlike);
     }
+    for (const names of [["one"], ["one", "two", "three"], []]) {
+        state.change("mechanisms", names);
+        await rest();
+        said.push(columns.unlike);
+    }
+    state.change("mechanisms", ["one", "two"]);
+    await rest();
     const [column] = columns.record().mechanisms, wants = { mechanism: "one", tensor: "t", query: 1 };
     failing = true;
     columns.tries.set(columns.rowKey(column, wants), 4); // it failed before
@@ -1664,5 +1724,6 @@ WATCHED = """async (pixels) => { // what columns say, of networks that answer at
 @both_at_length
 def test_a_warning_belongs_to_its_picture_and_a_part_that_failed_may_be_asked_for_again(visit: callable):
     *unlike, failed, part = visit().page.evaluate(WATCHED, [7, 9])
-    assert unlike == ["strange", None, "strange", None]
+    both = sentence([True, True])
+    assert unlike == [None, both, None, both, sentence([True]), both, both]  # of those on the page, most
     assert failed == "A part of the maps cannot be fetched at the moment." and part == "a row"

@@ -225,6 +225,11 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
     numbers = np.load(io.BytesIO(bytes(content)))
     assert (numbers["pixels"] == np.array(picture)).all() and tuple(numbers["classes"]) == CLASSES
     wanted = {"pixels", "classes"}
+    hand = {"name": "by hand", "scope": EVERYWHERE, "strength": 1, "by_hand": {}, "only": "cbam"}
+    _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", hand])
+    assert (
+        np.load(io.BytesIO(bytes(content)))["replaced"] == "by hand, in CBAM alone"
+    )  # which is none of these
     name, content = page.evaluate(script, [text_of(picture), COMPUTED, "json"])
     report = json.loads(bytes(content))
     for key, about in zip(COMPUTED, report["networks"]):

@@ -32,6 +32,7 @@ from .gate import check_room, log, uploaded
 from .inspection.engine import Question
 from .inspection.network import NotFiniteError
 from .inspection.replaced import Replacement, ReplacementError
+from .inspection.unfamiliar import sentence
 from .inspection.untrained import example_picture
 from .picture import ImageError, load_image, load_with_notes, to_network
 from .record.compare import affinity_row, answer, record_of
@@ -66,6 +67,10 @@ def start_value() -> dict:
         "record": record_of(asked, shown) | {"example": FIRST_EXAMPLE},
         "examples": {name: base64.b64encode(example_picture(name).tobytes()).decode() for name in CLASSES},
         "most": MOST_NETWORKS,
+        "unlike": {  # what is said of a picture that most networks find unusual
+            "one": sentence([True]),
+            "many": sentence([True] * 3).replace("3 of 3", "{count} of {known}"),
+        },
         "replacements": [
             {"name": name, "question": question}
             for name, question in REPLACEMENTS.items()

@@ -4,6 +4,7 @@
 // What goes wrong is an EngineError with one sentence; `away` says that the server cannot answer at the moment.
 
 export class EngineError extends Error {}
+export const UNREADABLE = "This browser cannot read that file: choose a picture as JPEG, PNG, WebP, GIF or AVIF.";
 const away = (sentence) => Object.assign(new EngineError(sentence), { away: true });
 
 const ROOT = new URL("../", import.meta.url); // works under any path of any host
@@ -47,13 +48,8 @@ async function* lines(answer, signal) { // of JSON, as they come
 }
 
 export const server = {
-  // The networks: [{key, name, family, parameters, accuracy, recipe, trained, available, reason}].
-  async mechanisms() {
-    return start().mechanisms;
-  },
-
   // One comparison. Calls back with {place, seconds} while others are served, or with {loaded, total} bytes while the
-  // browser loads networks, then for each network with its column of the record, or {key, name, reason}; gives {unlike}.
+  // browser loads networks, then for each network with its column of the record, or {key, name, reason}.
   // `replace` is null or {name, scope, strength, other, by_hand}; a column then has `before`. `signal` stops it. `device`:
   // the visitor wants it computed on this device; a column that was says so, and is given back to `row` with that.
   async look(pixels, names, { target = "predicted", cam = "GradCAM", random = false, replace = null } = {}, listeners = {}, signal) {
@@ -114,4 +110,9 @@ export const engine = Object.fromEntries(Object.keys(server).map((act) => [act, 
 let started;
 export function start() { // what the page was made with; see start_value in visualize/answers.py
   return (started ??= JSON.parse(document.getElementById("start").textContent));
+}
+export function unlike(findings) { // what is said of a picture that most networks find unusual; null: who does not know takes no part
+  const known = findings.filter((one) => typeof one === "boolean"), count = known.filter(Boolean).length, { one, many } = start().unlike;
+  if (2 * count <= known.length) return null;
+  return known.length === 1 ? one : many.replace("{count}", count).replace("{known}", known.length);
 }

@@ -2,6 +2,7 @@
 // square of it the networks see. Everything ends in `state.change("picture", ...)`.
 
 import { button, hold, make, oneStop, put, roving } from "./elements.js";
+import { EngineError, UNREADABLE } from "./engine.js";
 import { Disguised, checkCanvas, fromBase64, open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -21,12 +22,15 @@ export function input(state, engine, examples, say) {
         opened = await open(file);
       } catch (error) { // this browser cannot; the server knows more formats, or says what is wrong
         if (error instanceof Disguised) throw error; // it could, and a whole photograph is not sent for that
+        if (state.device) throw new EngineError(UNREADABLE); // nothing is sent
         const { picture, notes } = await engine.decode(file);
         opened = { ...(await open(picture)), notes };
       }
       if (mine === newest) show({ source: opened.picture, notes: [...opened.notes, ...sizeNotes(opened.picture)] });
     } catch (error) {
-      if (mine === newest) say(error.message);
+      if (mine !== newest) return;
+      state.picture.notes = [error.message]; // also when the networks on their way have answered
+      say(error.message);
     } finally {
       release();
     }

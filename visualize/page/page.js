@@ -52,7 +52,7 @@ dim.addEventListener("change", toggled);
 const open = (key) => state.change("detail", key);
 const chosen = chooser(state, table, given.families, inOrder, given.device);
 const whatIf = new WhatIf(state, description, given.replacements, given.examples);
-const columns = new Columns(engine, state, { ...chosen, most: given.most, other: () => whatIf.other() });
+const columns = new Columns(engine, state, { ...chosen, most: given.most, other: (pixels) => whatIf.other(pixels) });
 const figures = new Figures(state, description, columns, isDark);
 const used = new Used(state, engine, columns, given.used);
 const glance = new Glance(state, description, columns, isDark, { ...chosen, open, used });
@@ -90,11 +90,8 @@ const detail = onDemand(() => state.detail, async () => {
   const { Detail } = await import("./maps/detail.js");
   return new Detail(state, description, columns, figures, engine, cards);
 });
-const pick = select("Mechanism", [["", "choose one …"], ...cards.map(({ key, name }) => [key, name])], "", (key) => {
-  if (key) open(key);
-  pick.lastChild.value = ""; // the same one may be chosen again
-});
-$("#cards .pick").append(pick);
+const pick = select("Mechanism", cards.map(({ key, name }) => [key, name]), "", () => {}); // the arrow keys walk through it
+$("#cards .pick").append(pick, button("Show", {}, () => open(pick.lastChild.value)));
 const disagree = $("#disagree");
 const gallery = onDemand(() => disagree.open, async () => {
   const { gallery: made } = await import("./lab/gallery.js");
@@ -118,7 +115,7 @@ function redraw() { // what follows the record and the view, part by part
   seen();
   later("glance", () => glance.show(record));
   later("what if", () => whatIf.show(record));
-  later("maps", function* () { yield* maps.show(record); tabs(); });
+  later("maps", function* () { yield* maps.show(record); seen(); tabs(); }); // the mark is as large as a cell of theirs
   later("pair", pair);
   later("detail", detail);
   later("used", () => used.show());
@@ -276,6 +273,7 @@ async function opened() {
       else state.change("picture", picture);
     }
   } catch (error) {
+    if (newest !== hash) return;
     history.replaceState(null, "", location.pathname + location.search);
     columns.rest();
     say(`${error.message} ${columns.said.text}`);

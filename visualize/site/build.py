@@ -41,7 +41,6 @@ from ..answers import PAGE, page_with, start_value, whole_card
 from ..device import PARTS
 from ..inspection.engine import Question
 from ..inspection.network import observe
-from ..inspection.unfamiliar import sentence
 from ..inspection.untrained import example_picture
 from ..record.compare import affinity_row, answer, record_of
 from ..record.display import description
@@ -148,10 +147,6 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
             row["reason"] = failed.get(row["key"]) or (row["trained"] and row["reason"]) or why
     alone = {  # what computing takes
         "networks": site.put("networks.json", engines | {"networks": networks}),
-        "unlike": {
-            "one": sentence([True]),
-            "many": sentence([True] * 3).replace("3 of 3", "{count} of {known}"),
-        },
         "versions": versions,
     }
     start["site"] = alone | {

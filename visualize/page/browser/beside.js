@@ -28,14 +28,13 @@ export const beside = {
       return other(some.filter((name) => !heard.has(name))).catch((own) => { throw signal?.aborted ? own : error; });
     };
     const rest = names.filter((name) => !mine.includes(name)), replaceable = rest.every(able);
-    const found = await Promise.all([
+    await Promise.all([
       mine.length ? onDevice(mine).catch((error) => otherwise(error, mine, onServer)) : null,
       rest.length ? onServer(rest, replaceable).catch((error) => {
         if (!error.away || !replaceable) throw error;
         return otherwise(error, rest, onDevice);
       }) : null,
     ]);
-    return found[Number(rest.length > mine.length)]; // what most of them find
   },
 
   async row(pixels, name, tensor, query, replace = null, device = false) {

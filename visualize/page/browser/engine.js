@@ -2,12 +2,11 @@
 // ten examples show is stored with the page and needs no engine. The functions are those of ../engine.js. Beside a
 // server (beside.js) it knows no more than its networks.
 
-import { EngineError, start } from "../engine.js";
+import { EngineError, UNREADABLE, start } from "../engine.js";
 import { fromBase64 } from "../picture.js";
 
 const ROOT = new URL("../../", import.meta.url), site = start().site || { records: [], ...start().device };
 const NEEDS_SERVER = "A figure as PNG or PDF is drawn by a server, which this edition of the page has not: take the numbers or the report, or print the page.";
-const UNREADABLE = "This browser cannot read that file: choose a picture as JPEG, PNG, WebP, GIF or AVIF.";
 const UNABLE = "This browser cannot compute the networks (it has no WebAssembly, or no workers): the ten examples can be looked at.";
 
 const get = async (file) => {
@@ -60,18 +59,13 @@ const asked = (name, image, target, cam, replace) => ({ // what a worker is told
 export const browser = {
   holds: (name) => Boolean(opened?.holds(name)), // in memory
 
-  async mechanisms() {
-    return start().mechanisms;
-  },
-
   async look(pixels, names, { target = "predicted", cam = "GradCAM", replace = null } = {}, listeners = {}, signal) {
-    const { onLoading, onColumn, onUnavailable } = listeners, unusual = [];
+    const { onLoading, onColumn, onUnavailable } = listeners;
     const known = target === "predicted" && cam === "GradCAM" && (await stored(pixels, "record"));
-    const show = (column) => { unusual.push(column.unusual), onColumn?.(column); };
     let left = [];
     for (const name of names) {
       const column = known && !put(replace, name) && known.mechanisms.find(({ key }) => key === name);
-      if (column) show(column);
+      if (column) onColumn?.(column);
       else if (row(name).offered === false) onUnavailable?.(unavailable(name));
       else left.push(name);
     }
@@ -81,7 +75,7 @@ export const browser = {
       try {
         await Promise.all(left.map(async (name) => {
           try {
-            show(await workers.ask(name, { act: "column", ...asked(name, pixels, target, cam, replace) }, signal));
+            onColumn?.(await workers.ask(name, { act: "column", ...asked(name, pixels, target, cam, replace) }, signal));
           } catch (error) {
             if (error.kind !== "picture") throw error;
             onUnavailable?.({ ...unavailable(name), reason: error.message });
@@ -91,7 +85,6 @@ export const browser = {
         workers.removeEventListener("loading", loading);
       }
     }
-    return { unlike: unlike(unusual) };
   },
 
   async row(pixels, name, tensor, query, replace = null) {
@@ -115,7 +108,7 @@ export const browser = {
     }
     if (!found.length) throw new EngineError("None of these networks can be shown.");
     const about = { pixels: fromBase64(image), target, cam, replace, view }, { classes } = start().record;
-    const content = form === "npz" ? arrays(found, about, { classes }) : await report(found, missing, about, { classes, versions: site.versions });
+    const content = form === "npz" ? arrays(found, about, { classes, title: row(replace?.only)?.name }) : await report(found, missing, about, { classes, versions: site.versions });
     const names = mechanisms.length <= 3 ? mechanisms.join("-") : `${mechanisms.length}-networks`;
     return { blob: new Blob([content], { type: form === "npz" ? "application/zip" : "application/json" }), name: `attnscope-${names}-${view.block}.${form}` };
   },
@@ -140,8 +133,3 @@ export const browser = {
 
 const row = (name) => start().mechanisms.find(({ key }) => key === name);
 const unavailable = (name) => ({ key: name, name: row(name).name, reason: row(name).reason });
-function unlike(findings) { // what the page says when most networks find a picture unusual
-  const known = findings.filter((one) => one !== null), count = known.filter(Boolean).length, { one, many } = site.unlike;
-  if (2 * count <= known.length) return null;
-  return known.length === 1 ? one : many.replace("{count}", count).replace("{known}", known.length);
-}

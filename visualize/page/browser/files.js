@@ -40,10 +40,10 @@ function summary({ axes, shape, static: same }, { values, range }) {
 }
 
 // name -> array as recorded, in NumPy's own format.
-export function arrays(found, { pixels, replace }, { classes }) {
+export function arrays(found, { pixels, replace }, { classes, title }) { // title: of the network that `replace.only` names
   const shares = (logits) => npy("<f4", [logits.length], Float32Array.from(softmax(logits)));
   const files = { pixels: npy("|u1", [32, 32, 3], pixels), classes: texts([classes.length], classes) };
-  if (replace) files.replaced = texts([], [words(replace, found)]);
+  if (replace) files.replaced = texts([], [words(replace, title)]);
   for (const { facts: { about: { key }, maps: known }, logits, maps, before } of found) {
     files[`${key}/probabilities`] = shares(logits);
     if (before) files[`${key}/before`] = shares(before);
@@ -51,9 +51,9 @@ export function arrays(found, { pixels, replace }, { classes }) {
   }
   return zip(Object.fromEntries(Object.entries(files).map(([name, content]) => [`${name}.npy`, content])));
 }
-function words({ name, scope, strength, only }, found) { // as in visualize/inspection/replaced.py
-  const how = name === "strength" ? `strength ${+strength.toPrecision(6)}` : name, one = found.find(({ facts }) => facts.about.key === only);
-  const where = [scope !== "all" && `in ${scope}`, one && `in ${one.facts.about.name} alone`].filter(Boolean);
+function words({ name, scope, strength }, title) { // as in visualize/inspection/replaced.py
+  const how = name === "strength" ? `strength ${+strength.toPrecision(6)}` : name;
+  const where = [scope !== "all" && `in ${scope}`, title && `in ${title} alone`].filter(Boolean);
   return `${how}, ${where.join(" ") || "everywhere"}`;
 }
 function texts(shape, lines) {

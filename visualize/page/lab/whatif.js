@@ -33,18 +33,19 @@ export class WhatIf {
     this.state.change("replace", name ? { name, scope: name === HAND ? EVERYWHERE : scope, strength: 1, by_hand: null, only: null } : null);
   }
 
-  // ---- the other picture: A where one is pinned, else the next example
+  // ---- the other picture: A where one is pinned, of A itself B, else the next example
 
-  other() { // {name, image: its pixels in base64}
-    const { pinned, picture } = this.state, names = Object.keys(this.examples);
-    if (pinned) return { name: toBase64(pinned), image: toBase64(pinned) };
+  other(pixels) { // {name, image: its pixels in base64}
+    const { pinned, picture } = this.state, names = Object.keys(this.examples), own = toBase64(pixels);
+    const image = [pinned, pinned && picture.pixels].filter(Boolean).map(toBase64).find((one) => one !== own);
+    if (image) return { name: image, image };
     const name = names[(names.indexOf(picture.example) + 1) % names.length];
     return { name, image: this.examples[name] };
   }
   draw() {
-    const { pinned } = this.state, { name, image } = this.other();
+    const { pinned, picture } = this.state, { name, image } = this.other(picture.pixels);
     put(this.picture, rgba(fromBase64(image)));
-    this.picture.title = pinned ? "What they give to picture A" : `What they give to the ${name}`;
+    this.picture.title = name === image ? "What they give to picture A" : `What they give to the ${name}`;
   }
 
   // ---- the row

@@ -2,7 +2,7 @@
 // for; wishes are gathered for a moment, and what runs for an older one is stopped.
 
 import { hold } from "../elements.js";
-import { start } from "../engine.js";
+import { start, unlike } from "../engine.js";
 import { fromBase64, toBase64 } from "../picture.js";
 
 const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0, pinned: 0, replace: 30, device: 0 }; // milliseconds until a change is asked for
@@ -17,7 +17,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     super();
     Object.assign(this, { engine, state, isRandom, titles, most, other, kept: new Map(), shown: new Map(), running: null });
     Object.assign(this, { missing: new Map(), refused: new Set() }); // why a network cannot be shown; for this picture
-    Object.assign(this, { classes: [], images: new Map(), unlikes: new Map(), rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [] });
+    Object.assign(this, { classes: [], images: new Map(), rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [] });
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
       if (detail === "device") this.forget(), this.stop(); // also what is on its way
@@ -27,7 +27,6 @@ export class Columns extends EventTarget { // "change": the record is another on
   place(record) { // a record that is there already, such as the first
     this.classes = record.classes;
     for (const column of record.mechanisms) this.keep(column, this.about({ ...record, replace: null, pixels: fromBase64(record.image) }));
-    this.unlikes.set(record.image, record.unlike || null);
     for (const { key, reason } of record.unavailable || []) this.missing.set(key, reason), this.refused.add(key);
     const { key, near } = this.about();
     Object.assign(this, { key, near });
@@ -38,7 +37,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     if (!this.images.has(image)) this.images.set(image, pixels);
     if (this.images.size > KEPT) this.images.delete(this.images.keys().next().value);
     const empty = replace?.name === "by hand" && !Object.keys(replace.by_hand || {}).length;
-    const put = replace && !empty ? replace : null, other = put?.name === "another picture's" ? this.other() : null;
+    const put = replace && !empty ? replace : null, other = put?.name === "another picture's" ? this.other(pixels) : null;
     const name = (what) => (what ? JSON.stringify([what, other?.name]) : ""), what = name(put), near = name(put && { ...put, strength: null, by_hand: null });
     return { image, target, cam, pixels: this.images.get(image) || pixels, replace: put, other, what, key: plain + what, near: plain + near, plain };
   }
@@ -60,7 +59,12 @@ export class Columns extends EventTarget { // "change": the record is another on
     for (const name of this.names()) this.kept.delete(this.known(about, name));
   }
 
-  get unlike() { return this.unlikes.get(toBase64(this.state.picture.pixels)); } // what is said of a picture that is none of the ten classes
+  // What is said of a picture that most networks on the page find unusual, as trained where they were asked so: what is
+  // put into them says nothing of the picture.
+  get unlike() {
+    const about = this.about(), columns = this.names().map((name) => this.kept.get(`${about.plain} ${name}`) || this.kept.get(this.known(about, name)));
+    return unlike(columns.filter(Boolean).map(({ unusual }) => unusual));
+  }
 
   names() { // of the columns: as long as none is chosen, those before
     if (this.state.mechanisms.length) this.before = this.state.mechanisms;
@@ -85,7 +89,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   wanted() { // names of the columns that must be asked for
     const about = this.about();
-    return this.state.mechanisms.filter((name) => !this.kept.has(this.known(about, name)) && !this.refused.has(name));
+    return this.names().filter((name) => !this.kept.has(this.known(about, name)) && !this.refused.has(name));
   }
 
   wish(after) {
@@ -97,7 +101,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     if (sliding) return; // what runs comes to its end, then the newest is asked for
     clearTimeout(this.timer);
     this.timer = 0;
-    const same = running?.key === key && running.names.every((name) => this.state.mechanisms.includes(name));
+    const same = running?.key === key && running.names.every((name) => this.names().includes(name));
     if (same && wanted.every((name) => running.names.includes(name))) return; // it is on its way
     this.stop();
     if (wanted.length) {
@@ -117,7 +121,6 @@ export class Columns extends EventTarget { // "change": the record is another on
     const all = this.wanted(), names = all.slice(0, this.most), about = this.about(), controller = new AbortController();
     if (!names.length) return this.rest();
     const mine = (this.running = { key: about.key, names, controller });
-    const whole = names.length === this.state.mechanisms.length;
     const current = (act) => (given) => { if (this.running === mine) this.hear(), act(given); };
     let done = 0;
     const progress = () => {
@@ -146,9 +149,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.hear();
     progress();
     try {
-      const { unlike } = await this.engine.look(about.image, names, this.options(about, names), heard, controller.signal);
+      await this.engine.look(about.image, names, this.options(about, names), heard, controller.signal);
       if (this.running !== mine) return;
-      if (whole || (unlike && !about.replace)) this.unlikes.set(about.image, unlike); // what is put into one network says nothing of the picture
       this.tries.clear(); // who could not fetch a part of a map may try again
       if (this.wanted().length) return this.ask(); // there were more than one request may ask for
       this.stop();
@@ -167,7 +169,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   hear() { // a sign from the engine
     clearTimeout(this.patience);
-    const gone = start().site ? "This takes long on this device." : "The server does not answer at the moment. What is on the page still works.";
+    const gone = start().site || this.state.device ? "This takes long on this device." : "The server does not answer at the moment. What is on the page still works.";
     this.patience = setTimeout(() => this.say(gone, () => this.ask()), PATIENCE);
   }
   rest() { // nothing is going on
@@ -182,7 +184,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     const answered = count ? `${count} network${count === 1 ? " has" : "s have"} answered${where}${how}.` : "";
     const notes = [...columns.map(({ name, note }) => note && `${name}: ${note}`), ...(many ? [] : untouched)].filter(Boolean);
     const missing = names.filter((name) => this.missing.has(name)).map((name) => this.missing.get(name));
-    this.say([answered, ...picture.notes, ...notes, ...missing].filter(Boolean).join(" "));
+    const none = !this.state.mechanisms.length && "Choose at least one network: until then the page keeps what it shows.";
+    this.say([answered, none, ...picture.notes, ...notes, ...missing].filter(Boolean).join(" "));
   }
   say(text, again = null) {
     this.said = { text, again };
