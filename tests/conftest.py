@@ -23,12 +23,17 @@ PER_FILE = 64  # images in each file of the tiny CIFAR-10
 
 # Files that start servers, other processes, a browser, or work with whole networks throughout.
 SLOW = {
-    *("test_checkpoint", "test_description", "test_device", "test_figure", "test_lab", "test_networks"),
-    *("test_page", "test_record", "test_recording", "test_results", "test_serving", "test_site"),
-    *("test_turns", "test_webgpu", "test_what_if"),
+    *("test_cam", "test_checkpoint", "test_description", "test_device", "test_export", "test_figure"),
+    *("test_inspection", "test_lab", "test_networks", "test_page", "test_record", "test_recording"),
+    *("test_results", "test_serving", "test_site", "test_turns", "test_unfamiliar", "test_webgpu"),
+    *("test_what_if",),
 }
 # The longest first, so that two processes end together.
-FIRST = ("test_page", "test_networks", "test_device", "test_serving", "test_lab", "test_site")
+FIRST = (
+    *("test_page", "test_networks", "test_device", "test_description", "test_serving", "test_figure"),
+    *("test_lab", "test_picture", "test_site", "test_sweep", "test_training", "test_checkpoint"),
+    *("test_evidence", "test_record", "test_convolutions"),
+)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -76,12 +81,13 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
-        return low + (high - low) * torch.rand(like.shape, generator=generator, dtype=torch.float64)
+        values = torch.rand(like.shape, generator=generator, dtype=torch.float64)
+        return values.mul_(high - low).add_(low)  # in place: networks have millions
 
     with torch.no_grad():
         for key, value in module.state_dict().items():
             if value.ndim >= 2:
-                value.copy_(uniform(value, -1, 1) * (3 / value[0].numel()) ** 0.5)
+                value.copy_(uniform(value, -1, 1).mul_((3 / value[0].numel()) ** 0.5))
             elif value.ndim == 0 and value.is_floating_point():
                 value.copy_(uniform(value, 0.4, 0.8))  # gamma and its like
             elif key.endswith("running_var") or key.endswith("weight"):

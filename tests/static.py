@@ -24,12 +24,18 @@ TEXT = (".html", ".css", ".js", ".mjs", ".json", ".svg")
 COMPUTED = ("non_local", "se")  # in the browser, too: a graph takes seconds to make
 
 
-def stand_ins(tree: Path) -> Path:
-    """Makes an empty folder this source tree with random networks, one of them broken: its checkpoints."""
+def stand_ins(tree: Path, spared: Iterable[str] = ()) -> Path:
+    """Makes an empty folder this source tree with random networks, one of them broken: its checkpoints.
+
+    Args:
+        spared: networks that the caller puts there.
+    """
     from tests.networks import randomised  # which only pytest can import
 
     checkpoints = linked_tree(tree)
     for name in TRAINED:
+        if name in spared:
+            continue
         save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
     (checkpoints / "sk.json").write_text('{"sha256": "0"}')
     (checkpoints / "sk.safetensors").write_bytes(b"not a checkpoint")
@@ -41,7 +47,7 @@ def make(folder: Path) -> None:
     from tests.made_up import write_evidence
 
     (folder / "tree").mkdir()
-    checkpoints = stand_ins(folder / "tree")
+    checkpoints = stand_ins(folder / "tree", COMPUTED)
     for name in COMPUTED:
         for ending in ("json", "safetensors"):
             shutil.copy(CHECKPOINTS / f"{name}.{ending}", checkpoints)

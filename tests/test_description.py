@@ -298,11 +298,17 @@ def drawn_view(page: Page) -> View:
     return view
 
 
+@cache
+def shown(view: View) -> list:
+    """Its panels, made once for all that draw them."""
+    return panels(comparison()[1], view)
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(("key", "tensor"), [row[1:] for row in DRAWN], ids=[row[0] for row in DRAWN])
 def test_both_draw_the_same_picture(page: Page, drawn_view: View, key: str, tensor: str):
     """Colours at a grid of points in each part of a panel, such as its tiles."""
-    rows = panels(comparison()[1], drawn_view)
+    rows = shown(drawn_view)
     cells = [row.cells[key] for row in rows if isinstance(row.cells[key], list)]
     (panel,) = (panel for cell in cells for panel in cell if panel.tensor == tensor)
     theirs = page.evaluate(DRAW, [key, tensor])
@@ -358,7 +364,7 @@ def test_the_figure_draws_the_lines_areas_and_bars_of_the_page(page: Page, drawn
     )
     found = {
         panel.name: panel
-        for row in panels(comparison()[1], drawn_view)
+        for row in shown(drawn_view)
         for cell in row.cells.values()
         if isinstance(cell, list)
         for panel in cell

@@ -443,7 +443,8 @@ def test_nothing_stays(tmp_path):
 
 
 def test_words_are_those_of_the_page():
-    made, said = drawn(("acblock", "sk")), words_of(drawn(("acblock", "sk")))
+    made = drawn(("acblock", "sk"))
+    said = words_of(made)
     for branch in WORDS["branches"]["acblock"]:
         axes_of(made, f"acblock/layer3.1.conv1.views {branch}")
     assert f"from below: {WORDS['branches']['sk'][-1]}" in said

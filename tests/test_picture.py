@@ -1069,20 +1069,20 @@ def fuzz(count: int, seed: int = 0) -> tuple[int, set[str], list[str]]:
     """
     seeds, chance = fuzz_seeds(), random.Random(seed)
     pictures, sentences, strays = 0, set(), []
-    for number in range(count):
-        content = mutate(seeds[number % len(seeds)], chance.choice(seeds), chance)
-        if content[:4] == SIGNATURE[:4] and chance.random() < 0.7:
-            content = with_right_checksums(content)
-        try:
-            with mock.patch.object(picture, "_read", lambda content: content):
+    with mock.patch.object(picture, "_read", lambda content: content):
+        for number in range(count):
+            content = mutate(seeds[number % len(seeds)], chance.choice(seeds), chance)
+            if content[:4] == SIGNATURE[:4] and chance.random() < 0.7:
+                content = with_right_checksums(content)
+            try:
                 image = load_image(content)
-            assert image.mode == "RGB" and image.info == {} and 1 <= max(image.size) <= 1024
-            assert to_network(image).size == (32, 32)
-            pictures += 1
-        except ImageError as error:
-            sentences.add(sentence(error))
-        except Exception as error:
-            strays.append(f"mutation {number} raised {error!r}: {content.hex()}")
+                assert image.mode == "RGB" and image.info == {} and 1 <= max(image.size) <= 1024
+                assert to_network(image).size == (32, 32)
+                pictures += 1
+            except ImageError as error:
+                sentences.add(sentence(error))
+            except Exception as error:
+                strays.append(f"mutation {number} raised {error!r}: {content.hex()}")
     return pictures, sentences, strays
 
 

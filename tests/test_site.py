@@ -158,16 +158,13 @@ def test_a_replacement_does_what_it_does_in_pytorch(
     page: Page, checkpoints: Path, name: str, replacement: str
 ):
     model, picture, other = network(name, checkpoints), moved("frog"), moved("truck")
-    attention = attention_of(model)
+    attention, measured, plain, others = expected(name, checkpoints)
     path = next(iter(attention))
-    measured = averages.read(name, read_facts(name, checkpoints)["sha256"], checkpoints)
-    others = {key: one.values[None] for key, one in inspect(model, other).maps.items() if key in attention}
     painted = np.full(attention[path].shape, np.nan, np.float32)
     painted.flat[3], painted.flat[5] = 0.25, 0.75
     asked = {"name": replacement, "scope": EVERYWHERE, "strength": 1.7}
     asked |= {"other": text_of(other), "by_hand": {path: {"3": 0.25, "5": 0.75}}}
     column = look(page, picture, (name,), replace=asked)[name]
-    plain = inspect(model, picture)
     assert np.abs(np.array(column["before"]) - plain.probabilities).max() < CLOSE
     try:
         edits = replace(
@@ -175,7 +172,7 @@ def test_a_replacement_does_what_it_does_in_pytorch(
             EVERYWHERE,
             attention,
             measured.average,
-            {key: tensor(values) for key, values in others.items()},
+            others,
             measured.best,
             {path: tensor(painted)},
             1.7,
@@ -191,6 +188,17 @@ def test_a_replacement_does_what_it_does_in_pytorch(
     )  # else the test would see nothing
     records, cams = differences(column, seen)
     assert records < CLOSE and max(cams) < 0.05
+
+
+@cache
+def expected(name: str, checkpoints: Path) -> tuple:
+    """Of a network: its attention, its averages, a frog as trained, and what it gives to a truck."""
+    model = network(name, checkpoints)
+    attention = attention_of(model)
+    seen = inspect(model, moved("truck")).maps
+    others = {path: tensor(seen[path].values[None]) for path in attention}
+    measured = averages.read(name, read_facts(name, checkpoints)["sha256"], checkpoints)
+    return attention, measured, inspect(model, moved("frog")), others
 
 
 def tensor(values: np.ndarray):
