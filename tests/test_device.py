@@ -77,7 +77,7 @@ def test_the_visitor_may_have_it_computed_on_this_device(visit, tmp_path: Path):
     seen = visit(*COMPUTED, "cbam")  # which only the server can compute
     assert seen.asked("look") == 0 and not any("/site/" in url for url in seen.requests)
     words = seen.page.locator("#chooser .here .note").text_content()
-    assert "not sent" in words and "MB once" in words
+    assert "sent only for what this device cannot do" in words and "MB once" in words
     seen.on_device()
     assert seen.said.startswith("3 networks have answered, 2 of them on this device.")
     assert seen.asked("look") == 1 and sum(url.endswith(".safetensors") for url in seen.requests) == 2

@@ -23,8 +23,6 @@
 // Pure functions: no page, no state but the description. visualize/export/panels.py does the same for the figure,
 // and tests/test_description.py draws every kind through both.
 
-import { fromBase64 } from "../picture.js";
-
 let D = null;
 export function configure(description) {
   D = description;
@@ -40,9 +38,10 @@ function remembered(compute) { // once for each object
     return known.get(key);
   };
 }
-export const pixelsOf = remembered((record) => fromBase64(record.image)); // 32 x 32 x RGB
+const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+export const pixelsOf = remembered((record) => bytes(record.image)); // 32 x 32 x RGB
 export const decode = remembered((map) => { // little-endian uint16, 0 for lo and 65535 for hi
-  const levels = new Uint16Array(fromBase64(map.data).buffer), step = map.hi - map.lo;
+  const levels = new Uint16Array(bytes(map.data).buffer), step = map.hi - map.lo;
   return { axes: map.axes, shape: map.shape, values: Float32Array.from(levels, (level) => map.lo + (level / 65535) * step) };
 });
 export const order = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]); // the largest first
