@@ -1,6 +1,5 @@
 """A public server: what it takes in, what it refuses, what it leaves behind; broken networks at its start."""
 
-import asyncio
 import base64
 import getpass
 import hashlib
@@ -37,7 +36,6 @@ from models.checkpoint import save
 from tests.health import EXAMPLE, ROOT, check, client_of, linked_tree, start, stop
 from tests.hostile import wrong_files
 from tests.networks import picture, randomised
-from visualize import answers
 from visualize.record.encoding import decode
 
 MB = 2**20
@@ -593,43 +591,6 @@ def test_who_leaves_in_the_middle_of_a_request_is_no_fault(server: str, log: Cal
         web.get(server)  # it has come
     assert web.get(server).status_code == 200
     assert "Exception" not in log()
-
-
-@pytest.mark.parametrize("route", ["row", "file"])
-def test_nothing_of_a_request_waits_but_what_was_checked(route: str):
-    """Else two hundred that wait hold whatever JSON they came with."""
-
-    class Sent:
-        scope, headers = {"type": "http", "headers": []}, {}
-
-        async def body(self) -> bytes:
-            sound = {"image": PIXELS, "mechanisms": ["plain"], "target": "predicted", "cam": "GradCAM"}
-            more = {"form": "json", "view": {}, "mechanism": "plain"}
-            return json.dumps(sound | more | {"filler": ["mark"]}).encode()
-
-        async def is_disconnected(self) -> bool:
-            return False
-
-    async def held() -> str:
-        asked, begun = answers.Answers(), asyncio.Event()
-
-        async def wait(*_: object, **__: object) -> None:
-            begun.set()
-            await asyncio.Event().wait()
-
-        asked.line.run = asked._file = wait
-        coroutine = getattr(asked, route)(Sent())
-        task = asyncio.ensure_future(coroutine)
-        waiting = asyncio.ensure_future(begun.wait())
-        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-        found = str(coroutine.cr_frame.f_locals) if begun.is_set() else task.exception()
-        task.cancel()
-        await asyncio.wait([task])
-        return found
-
-    found = asyncio.run(held())
-    assert isinstance(found, str), found
-    assert "plain" in found and "mark" not in found
 
 
 @pytest.mark.parametrize("index", [None, -1, 2, 99, True, "0", MARK, [], {}, 1e400, 0.5])

@@ -245,3 +245,41 @@ def test_the_gpu_time_of_every_answer_is_that_of_its_visitor(route: str, monkeyp
 
     bodies = [json.dumps(body).encode()]
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize("route", ["row", "file"])
+def test_nothing_of_a_request_waits_but_what_was_checked(route: str):
+    """Else two hundred that wait hold whatever JSON they came with."""
+
+    class Sent:
+        scope, headers = {"type": "http", "headers": []}, {}
+
+        async def body(self) -> bytes:
+            image = base64.b64encode(bytes(3072)).decode()
+            sound = {"image": image, "mechanisms": ["plain"], "target": "predicted", "cam": "GradCAM"}
+            more = {"form": "json", "view": {}, "mechanism": "plain"}
+            return json.dumps(sound | more | {"filler": ["mark"]}).encode()
+
+        async def is_disconnected(self) -> bool:
+            return False
+
+    async def held() -> str:
+        asked, begun = answers.Answers(), asyncio.Event()
+
+        async def wait(*_: object, **__: object) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        asked.line.run = asked._file = wait
+        coroutine = getattr(asked, route)(Sent())
+        task = asyncio.ensure_future(coroutine)
+        waiting = asyncio.ensure_future(begun.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        found = str(coroutine.cr_frame.f_locals) if begun.is_set() else task.exception()
+        task.cancel()
+        await asyncio.wait([task])
+        return found
+
+    found = asyncio.run(held())
+    assert isinstance(found, str), found
+    assert "plain" in found and "mark" not in found
