@@ -22,6 +22,7 @@ GUIDE = " ".join((ROOT / "visualize" / "texts" / "reading" / "en.md").read_text(
 FACTS = {"accuracy": 93.0, "accuracy_mirror": 93.5, "recipe": "cpu", "epochs": 12, "seed": 0, "flops": 1.11e9}
 
 
+@pytest.mark.slow
 def test_table_and_card_of_stored_networks(tmp_path):
     save(network("se"), "se", FACTS, tmp_path)
     save(network("sk"), "sk", {"recipe": "cpu"}, tmp_path)

@@ -162,6 +162,7 @@ def test_a_summary_is_the_mean_and_its_interval():
     assert found["high"] - 2 == pytest.approx(1.96 / 3**0.5, abs=1e-3) == 2 - found["low"]
 
 
+@pytest.mark.slow
 def test_a_network_that_learned_nothing_is_its_own_twin():
     images = pixels(4)
     fresh = start_of("cbam", normalise(images), seed=3)

@@ -192,6 +192,7 @@ def test_the_temperature_of_dynamic_convolution_follows_the_run(tiny_cifar, monk
     assert told == [pytest.approx(1 / 3)] * 8
 
 
+@pytest.mark.slow
 def test_a_real_network_from_training_to_checkpoint(tiny_cifar, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     use_recipe(monkeypatch, epochs=1, batch=8, limit=16, average_from=0)
