@@ -230,10 +230,12 @@ function labels(svg, rows, plain, x, y, right, bottom) {
   const free = ([left, top, end, low]) => left >= 38 && end <= right + 4 && top >= 0 && low <= bottom
     && taken.every(([a, b, c, d]) => end < a || c < left || low < b || d < top);
   const first = (row) => (row === plain ? 2 : differs(row) ? 1 : 0);
-  for (const row of [...rows].sort((a, b) => first(b) - first(a) || b.accuracy.value - a.accuracy.value)) {
-    const words = drawn("text", { class: "label", "aria-hidden": "true" }, label(row)), [px, py] = [x(row), y(row.accuracy.value)];
-    svg.append(words);
-    const wide = words.getComputedTextLength();
+  const ordered = [...rows].sort((a, b) => first(b) - first(a) || b.accuracy.value - a.accuracy.value);
+  const texts = ordered.map((row) => drawn("text", { class: "label", "aria-hidden": "true" }, label(row)));
+  svg.append(...texts);
+  const widths = texts.map((words) => words.getComputedTextLength()); // of all before any is moved: one layout
+  for (const [i, row] of ordered.entries()) {
+    const [words, wide, px, py] = [texts[i], widths[i], x(row), y(row.accuracy.value)];
     const places = [[px + 9, py], [px - 9 - wide, py], [px + 6, py - 13], [px + 6, py + 13]];
     const place = places.find(([left, middle]) => free([left, middle - 8, left + wide, middle + 8]))
       || (row === plain && places.at(-1)); // plain is always named

@@ -115,15 +115,17 @@ function redraw() { // what follows the record and the view, part by part
   seen();
   later("glance", () => glance.show(record));
   later("what if", () => whatIf.show(record));
-  later("maps", function* () { yield* maps.show(record); seen(); tabs(); }); // the mark is as large as a cell of theirs
+  later("maps", function* () { yield* maps.show(record); if (figures.side() !== side) seen(); tabs(); }); // the mark is as large as a cell of theirs
   later("pair", pair);
   later("detail", detail);
   later("used", () => used.show());
 }
+let side = 32;
 function seen() {
+  side = figures.side();
   const small = new OffscreenCanvas(32, 32);
   put(small, rgba(state.picture.pixels));
-  const [x, y] = state.view.query, cell = 32 / figures.side();
+  const [x, y] = state.view.query, cell = 32 / side;
   for (const canvas of [$("#seen canvas"), $("#bar .small")]) {
     const context = canvas.getContext("2d"), scale = canvas.width / 32;
     context.imageSmoothingEnabled = false;
