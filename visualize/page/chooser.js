@@ -4,7 +4,7 @@ import { button, kept, make } from "./elements.js";
 
 const PAIRS = [["se", "cbam"], ["cbam", "danet"], ["non_local", "self_attention"], ["plain", "se"]];
 
-// `table`: what engine.mechanisms() gives; `groups`: family -> what its mechanisms weigh; `first`: the first choice;
+// `table`: the networks, as `mechanisms` of the page's start; `groups`: family -> what its mechanisms weigh; `first`: the first choice;
 // `device`: the networks that this device could compute, where there is a server too.
 export function chooser(state, table, groups, first, device) {
   const panel = document.querySelector("#chooser"), opener = document.querySelector("#open-chooser");

@@ -199,8 +199,7 @@ export async function toLink(rgb) { // 3,072 bytes as about 2,700 letters; zlib 
 }
 const MOST_LETTERS = 5000; // of a picture in a link: 4,096 where nothing can be saved, and what zlib adds
 export async function fromLink(text) { // throws where the text is damaged, or more than a picture could be in it
-  if (text.length > MOST_LETTERS) throw new RangeError("This is no picture of 32 x 32 pixels.");
-  const bytes = await through(fromBase64(fromUrl(text)), new DecompressionStream("deflate"));
+  const bytes = text.length <= MOST_LETTERS && (await through(fromBase64(fromUrl(text)), new DecompressionStream("deflate")));
   if (bytes.length !== 3 * SIDE * SIDE) throw new RangeError("This is no picture of 32 x 32 pixels.");
   return differences(bytes, true);
 }
