@@ -30,7 +30,7 @@ REPLACEMENTS = {  # name -> the question that it answers
     "best constant": "Could any constant do?",
     "by hand": "What if it were like this?",
     # Many gates centre on one half, and 1 then doubles every residual: a loss says little about attention.
-    "factor 1": "A warning: what if every gate were open, at a size that the network never met?",
+    "factor 1": "A warning: what if every gate were 1, a size that the network hardly ever met?",
 }
 EVERYWHERE = "all"  # the scope of all blocks
 NEEDS = {  # name -> the argument of `replace` that it cannot do without

@@ -85,7 +85,7 @@ def fixed(text: str) -> list[str]:
 
 @pytest.mark.parametrize("language", [file.stem for file in cards.EXPLANATIONS.glob("*.md")])
 def test_an_explanation_in_another_language_has_the_same_formulas(language):
-    assert set(cards.explanations(language)) == set(CATALOGUE)
+    assert set(cards.explanations(language)) <= set(CATALOGUE)  # a new one may wait for its translation
     for name, text in cards.explanations(language).items():
         assert fixed(text) == fixed(CATALOGUE[name].explanation), name
         shapes = cards.card(name).count(cards.SHAPES["en"])

@@ -1,10 +1,14 @@
 """The page's record: what it holds, that its numbers are the recorded tensors, and what it refuses."""
 
 import base64
+import importlib.util
 import json
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
+import gradio
 import numpy as np
 import pytest
 import torch
@@ -16,6 +20,7 @@ from tests.networks import compare_record, network, picture, randomised, stand_i
 from visualize.inspection import engine, untrained
 from visualize.inspection.cache import Cache
 from visualize.inspection.cam import METHODS
+from visualize.inspection.engine import Question
 from visualize.inspection.network import Map, NotFiniteError
 from visualize.inspection.network import inspect as inspect_network
 from visualize.record import compare as record
@@ -317,6 +322,29 @@ def test_a_full_gpu_means_the_cpu_and_a_note(monkeypatch):
     (column,) = compare_record(picture(), ["plain"])["mechanisms"]
     assert "CPU" in column["note"]
     assert len(column["maps"]) == 8
+
+
+def test_no_gpu_to_lend_means_the_cpu_and_a_note(monkeypatch):
+    """As on a Space, where whatever goes wrong with a lent GPU, or in the call, is an `Error` of Gradio's."""
+    asked = []
+
+    def lent(duration):
+        def refused(*_):
+            asked.append(duration)
+            raise gradio.Error("You have exceeded your GPU quota")
+
+        return lambda function: refused
+
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lent))
+    there = importlib.util.spec_from_file_location("visualize.inspection.on_a_space", engine.__file__)
+    on_a_space = importlib.util.module_from_spec(there)
+    monkeypatch.setitem(sys.modules, there.name, on_a_space)
+    there.loader.exec_module(on_a_space)
+    monkeypatch.setattr(on_a_space, "load_with_facts", lambda name, device: (network(name), FACTS))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    seen, _, note = on_a_space.inspect_by_name("plain", Question(picture()))
+    assert asked == [10] and note == "No GPU could be lent, so this one was computed on the CPU."
+    assert len(seen.probabilities) == len(CLASSES)
 
 
 def assert_plain_sentence(refusal):

@@ -23,8 +23,8 @@ class SqueezeExcitation(nn.Module):
     for this picture, never *where*: the same factor holds for every cell of a channel.
 
     **What to look for.** There is no map to draw, only the gates. Compare an early and a late block: where
-    the sliders hardly differ between two pictures, the gate is nearly a constant, which the weights of the
-    convolution before it could hold as well.
+    the sliders hardly differ between two pictures, the gate is nearly a constant, which the BatchNorm
+    before it could hold as well.
 
     **Shapes.** (B, C, H, W) to the same; `gate` (B, C, 1, 1) between 0 and 1. Biases as in the authors'
     models.

@@ -46,6 +46,7 @@ AT_ONCE = {  # what is measured in all blocks at once: replacement -> strengths
 }
 ALONE = ("average", "another picture's", "level", "shuffled", "query ignored")  # in each block
 TAKES_AWAY = ("average", "another picture's", "level", "shuffled", "query ignored", "best constant")
+UNFAIR = ("level", "shuffled")  # they also take away the size that each channel's gate usually has
 TRAINING_IMAGES, BLOCK_IMAGES = 5_000, 2_000
 MAP_IMAGES, TWIN_IMAGES = 500, 100
 COUNTS = ("right", "right_only_intact", "right_only_replaced", "changed")
@@ -271,7 +272,9 @@ def judge(rows: list[dict]) -> None:
     for row, p in zip(rows, corrected):
         judged = verdict(row["right_only_intact"], row["right_only_replaced"], p)
         row["p"], row["verdict"] = averages.rounded(p), judged["kind"]
-        row["words"] = use_in_words(judged, row["images"], row["replacement"] in TAKES_AWAY)
+        which = row["replacement"]
+        tells = which in TAKES_AWAY and (which not in UNFAIR or judged["kind"] == "same")
+        row["words"] = use_in_words(judged, row["images"], tells)
 
 
 def evidence_of(facts: dict) -> dict | None:

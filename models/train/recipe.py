@@ -51,7 +51,8 @@ RECIPES = {
     ),
     # A minute or two on a large GPU: big batches, one triangle of learning rate, cutout against overfitting.
     "gpu": Recipe(epochs=45, batch=512, lr=((0, 0.0), (9, 0.4), (45, 0.0)), cutout=8, average_from=22),
-    # One to two hours on a core with bfloat16: most epochs on small pictures, where an image costs a third.
+    # One to four hours on a core with bfloat16, by mechanism and by what else runs: most epochs on small
+    # pictures, where an image costs a third.
     "cpu": Recipe(
         epochs=12, batch=128, lr=((0, 0.0), (3, 0.2), (12, 0.0)), sizes=((0, 16), (6, 24), (9, 32))
     ),

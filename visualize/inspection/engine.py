@@ -1,5 +1,6 @@
 """Runs a trained network on one picture, on the GPU if there is one."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,16 @@ try:
     from spaces import GPU  # a Space that lends its GPU for one call at a time
 except ImportError:
 
-    def GPU(function):
-        return function
+    class LentError(Exception):
+        """Nobody lends a GPU here."""
+
+    def GPU(duration):
+        return lambda function: function
+
+else:
+    from gradio import Error as LentError  # what it raises where it has none to lend, or the call fails
+
+LENT = 10  # seconds of a lent GPU that one answer asks for: a visitor without as many left is refused
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,16 @@ def inspect_by_name(
             found = inspect_on_gpu(name, asked, stage)
         except torch.cuda.OutOfMemoryError:
             note = "The GPU's memory was full, so this one was computed on the CPU."
+        except LentError as error:  # a fault of the call itself comes again on the CPU, with its name
+            logging.getLogger("attnscope").warning("no GPU lent: %s", error)
+            note = "No GPU could be lent, so this one was computed on the CPU."
     seen, facts = found or inspect_loaded(name, "cpu", asked, stage)
     if len(seen.probabilities) != len(CLASSES):
         raise CheckpointError(f"The weights of {name} were trained for other classes.")
     return seen, facts, note
 
 
-@GPU
+@GPU(duration=LENT)
 def inspect_on_gpu(name: str, asked: Question, stage: str) -> tuple[Inspection, dict]:
     return inspect_loaded(name, "cuda", asked, stage)
 

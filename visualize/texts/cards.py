@@ -204,8 +204,8 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
         found.append("Its numbers belong to no place: it never says where in the picture.")
     if any(role == "share" and places & {*axes} for axes, _, role in maps):
         found.append(
-            "Weights that are shares (1×) add up to one, so something always stands out, also where nothing "
-            "matters."
+            "Weights that are shares (1×) add up to one, so some lie above an equal share unless all are "
+            "equal, also where nothing matters."
         )
     if CATALOGUE[name].slot == "stage":
         found.append("A sharp map may do little: the feature change beside it says how much.")

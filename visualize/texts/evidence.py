@@ -17,7 +17,7 @@ from ..record.kinds import block_of, scale_of
 from .cards import recorded
 
 BADGES = {  # what each one says
-    "constant": "the same for every picture",
+    "constant": "nearly the same for every picture",
     "saturated": "nearly every value at an end",
     "uniform": "nearly equal shares",
 }

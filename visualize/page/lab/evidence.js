@@ -8,7 +8,7 @@ import { endsOf, forest, minus, points, within } from "./forest.js";
 import { about } from "./used.js";
 
 const SCORES = [ // of faithfulness: key, name, what it asks, whether more is better
-  ["road", "ROAD", "Without the pixels that the map names first, less those it names last: how much of the answer is lost. More is better.", 1],
+  ["road", "ROAD", "Half of how much more of the answer is lost without the pixels that the map names first than without those it names last. More is better.", 1],
   ["deletion", "Deletion", "How much of the answer is left while the first pixels go. Less is better. But no network has seen pictures with scattered holes: even a random map does well here, so trust ROAD first.", -1],
   ["insertion", "Insertion", "How much of the answer is there while the first pixels come back. More is better.", 1],
 ];
@@ -122,7 +122,7 @@ export class Evidence {
       return make("div", { "data-score": key }, make("b", {}, name), make("p", "note", text), forest(rows, endsOf(rows)));
     });
     return this.part("faithful", "Do its maps show what the answer rests on?", make("p", "note",
-      `Measured on ${images.map.toLocaleString("en")} test images, beside three maps that know nothing of the network (grey squares). A filled dot lies beyond all three. The lines are 95 % intervals.`), make("div", "scores", ...parts));
+      `Measured on ${images.map.toLocaleString("en")} test images, beside three maps that know nothing of the network (grey squares). Grad-CAM is that of layer4.1. Of a map with several channels, or with places that ask, the mean counts. A filled dot lies beyond all three. The lines are 95 % intervals.`), make("div", "scores", ...parts));
   }
 
   // ---- were they learned, do they agree with Grad-CAM
