@@ -88,6 +88,18 @@ def draw_all(page: Page) -> None:
     page.evaluate("scrollTo(0, 0)")
 
 
+@contextmanager
+def held(page: Page, pattern: str) -> Iterator[None]:
+    """Requests of this kind get no answer as long as that goes on."""
+    waiting, holding = [], True
+    page.route(pattern, lambda route: waiting.append(route) if holding else route.continue_())
+    yield
+    holding = False
+    for route in waiting:
+        route.continue_()
+    page.unroute(pattern)
+
+
 def photograph(file: Path) -> None:
     """A drawn landscape with an animal in it, wider than high."""
     image = Image.new("RGB", (900, 600), (126, 178, 230))

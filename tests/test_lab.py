@@ -217,12 +217,22 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     seen.page.wait_for_function("() => location.hash.includes('pinned')")
     again = visit(link=seen.page.url.removeprefix(edition))
     assert again.texts(f"{triple} .range") == ranges
+    again.page.locator("#pair .triples").evaluate(
+        """(list) => {
+            Object.assign(window, { emptied: 0, first: list.querySelector("canvas") });
+            const count = () => { if (!list.children.length) emptied++; };
+            new MutationObserver(count).observe(list, { childList: true });
+        }"""
+    )
+    kept = "() => [emptied, first.isConnected]"  # what is computed anew stays where it is until then
+    put(again, "average")
     put(again, "by hand")
     curve = again.page.locator('#maps [data-mechanism="se"][data-kind="channel"] canvas').last
     curve.click(position={"x": 2, "y": 20})
     again.rest()
     by_hand = "() => document.querySelectorAll('#glance .row:has(.changed)').length"
     assert again.page.evaluate(by_hand) == 1
+    assert again.page.evaluate(kept) == [0, True]
     difference = '#pair .triple[data-mechanism="se"][data-section="channel"] canvas'
     again.page.locator(difference).nth(2).click(position={"x": 9, "y": 9})  # no gate of any network
     again.rest()
@@ -436,6 +446,18 @@ def test_a_slider_ends_where_it_stands_without_asking_for_every_step(
     expected = replaced(tree, "cbam", CAT, Replacement("strength", strength=0.1))
     assert close(answers(seen, "cbam")[0], expected.probabilities)
     assert 1 <= seen.asked() - asked <= 9 if edition == server else seen.asked() == 0
+    if edition != server:
+        return
+    assert seen.page.locator("#glance .row.pending").count() == 0
+    seen.page.route("**/look", lambda route: route.abort())
+    bar.press("ArrowLeft")
+    seen.page.locator("#status .again").wait_for()
+    seen.page.locator("#glance .row.pending").first.wait_for()  # what stands there is of another strength
+    seen.page.unroute("**/look")
+    seen.page.locator("#status .again").click()
+    seen.rest()
+    assert seen.page.locator("#glance .row.pending").count() == 0
+    seen.complaints.clear()
 
 
 def test_channels_are_switched_and_gates_painted_by_hand(visit: callable, tree):
@@ -482,6 +504,19 @@ def test_channels_are_switched_and_gates_painted_by_hand(visit: callable, tree):
     expected = replaced(tree, "cbam", CAT, Replacement("by hand", by_hand=hand))
     assert close(answers(seen, "cbam")[0], expected.probabilities)
     assert place == seen.page.evaluate("() => document.querySelector('#seen canvas').toDataURL()")
+    seen.page.mouse.move(box["x"] + 4.5 * cell, box["y"] + 1.5 * cell)
+    seen.page.mouse.down()
+    seen.page.mouse.move(box["x"] + 4.5 * cell + 1, box["y"] + 1.5 * cell)  # a hand trembles
+    seen.page.mouse.move(box["x"] + 5.5 * cell, box["y"] + 1.5 * cell)  # what begins so takes back all along
+    seen.page.mouse.move(box["x"] + 5.5 * cell, box["y"] + 2.5 * cell)  # and paints nothing
+    seen.page.mouse.up()
+    seen.rest()
+    hand = (("layer2.1.refine.spatial_gate", tuple((16 + column, 0.0) for column in (2, 3, 6))),)
+    expected = replaced(tree, "cbam", CAT, Replacement("by hand", by_hand=hand))
+    assert close(answers(seen, "cbam")[0], expected.probabilities)
+    touched = "(node) => [getComputedStyle(node).touchAction, getComputedStyle(node).cursor]"
+    assert canvas.evaluate(touched) == ["none", "cell"]
+    assert curve.evaluate(touched) == ["manipulation", "cell"]  # a finger scrolls there
     seen.page.locator("#copy").click()
     seen.page.wait_for_function("() => location.hash.includes('by_hand')")
     again = visit(link=seen.page.url[seen.page.url.index("#") :])

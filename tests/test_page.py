@@ -25,7 +25,7 @@ from models import CATALOGUE, CLASSES, CheckpointError
 from models.catalogue import BLOCK_SLOTS
 from models.metadata import mechanisms_table
 from models.results.table import results
-from tests.screenshots import AT_REST, ROOT, photograph, running_app
+from tests.screenshots import AT_REST, ROOT, held, photograph, running_app
 from tests.static import TRAINED, build_site, given_out, stand_ins
 from visualize import answers
 from visualize.inspection.unfamiliar import sentence
@@ -361,7 +361,7 @@ def test_click_moves_the_mark(visit: callable):
 
 @pytest.mark.browser
 @both_at_length
-def test_large_map_is_fetched_once_and_old_pictures_stay(visit: callable):
+def test_large_map_is_fetched_once_and_old_pictures_stay(visit: callable, edition: str, server: str):
     seen = visit()
     matrix = seen.page.locator('#maps [data-kind="matrix"] canvas').first
     matrix.scroll_into_view_if_needed()
@@ -374,7 +374,11 @@ def test_large_map_is_fetched_once_and_old_pictures_stay(visit: callable):
     assert seen.canvases("matrix") == drawn and seen.asked("row") == asked  # kept
     old = matrix.element_handle()
     seen.page.evaluate("scrollTo(0, 0)")
-    seen.example("ship")
+    with held(seen.page, "**/row" if edition == server else "**/*-rows.*"):
+        seen.page.locator('#examples [data-name="ship"]').click()
+        seen.page.locator("#glance .thumb.fetching").first.wait_for()  # small pictures of a large map, too
+    seen.rest()
+    assert seen.page.locator("#glance .thumb.fetching").count() == 0
     assert old.evaluate("(canvas) => canvas.isConnected")  # the old picture stays until the new one is there
     matrix.scroll_into_view_if_needed()
     seen.page.wait_for_function("() => !document.querySelector('#maps [data-kind=matrix].fetching')")
@@ -964,7 +968,10 @@ def test_one_mechanism_in_detail(visit: callable):
     deep.hover(position={"x": 10, "y": 10})
     seen.rest()
     assert deep.evaluate("(c) => c.toDataURL()") != before
+    detail.locator(".card").scroll_into_view_if_needed()
+    assert detail.evaluate("(node) => node.scrollTop") > 0
     detail.locator("select").select_option("border_align")  # it makes no network
+    assert detail.evaluate("(node) => node.scrollTop") == 0  # another one begins at its top
     seen.page.wait_for_function(
         "() => document.querySelector('#detail').textContent.includes('models/modules/border_align.py')"
     )
@@ -1016,15 +1023,18 @@ def test_the_mark_is_as_large_as_a_cell_of_the_maps_below(visit: callable):
 
 @pytest.mark.browser
 def test_what_is_wrong_with_a_file_is_still_said_when_networks_have_answered(visit: callable):
-    seen = visit()
-    seen.page.locator("#file").set_input_files(
-        {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
-    )
+    seen, refused = visit(), "is not a picture"
+    with held(seen.page, "**/look"):
+        with seen.page.expect_request("**/look"):
+            seen.page.locator('#examples [data-name="ship"]').click()
+        seen.page.locator("#file").set_input_files(
+            {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
+        )
+        seen.page.locator("#status p", has_text=refused).wait_for()
     seen.rest()
-    refused = seen.texts("#status p")[0]
+    assert re.search(f"have answered.*{refused}", seen.texts("#status p")[0])
     seen.choose("se")
-    assert "have answered" in seen.texts("#status p")[0] or "has answered" in seen.texts("#status p")[0]
-    assert refused in seen.texts("#status p")[0]
+    assert "has answered" in seen.texts("#status p")[0] and refused not in seen.texts("#status p")[0]
     seen.complaints.clear()
 
 
@@ -1245,7 +1255,10 @@ def test_where_the_words_do_not_come_the_page_is_in_english(edition: str, browse
 def copied(seen: Visit) -> str:
     """The link to the view: what follows the address."""
     seen.page.evaluate("history.replaceState(null, '', location.pathname)")
-    seen.page.evaluate("document.querySelector('#copy').click()")
+    view = seen.page.locator("#detail")  # it lies over all else
+    (
+        view.get_by_role("button", name="Copy link") if view.is_visible() else seen.page.locator("#copy")
+    ).click()
     seen.page.wait_for_function("() => location.hash.startsWith('#view=2')")
     return seen.page.evaluate("location.hash")
 
@@ -1289,6 +1302,19 @@ def test_link_restores_the_view(visit: callable, tmp_path: Path):
     chosen = [one.page.locator(controls).evaluate_all(values) for one in (seen, other)]
     assert chosen[0] == chosen[1]
     assert other.pixel(20, 3) == seen.pixel(20, 3)
+
+
+@pytest.mark.browser
+def test_who_waits_for_a_network_sees_the_page_meanwhile(edition: str, browser: Browser):
+    """A link names networks and a picture that nobody has asked about yet."""
+    page = browser.new_page()
+    with held(page, "**/look"):
+        with page.expect_request("**/look"):
+            page.goto(f"{edition}#view=2&picture=frog&networks=se,cbam&end")
+        page.locator("#maps").wait_for()  # visible
+        page.locator("footer").wait_for()
+        assert page.locator("#glance .row.pending").count() == 2
+    page.close()
 
 
 @pytest.mark.browser
@@ -1447,6 +1473,25 @@ def test_keys_and_words_for_who_cannot_see(visit: callable, client: Client):
 
 @pytest.mark.browser
 @both_at_length
+def test_keys_walk_on_in_a_map_whose_parts_are_on_their_way(visit: callable):
+    """The difference of two networks waits for both, and the focus stays where it was."""
+    seen = visit()
+    seen.choose("non_local", "self_attention")
+    seen.page.locator('#maps [data-kind="pairwise"] canvas').first.focus()
+    marked, focused = seen.page.locator("#seen canvas"), "document.activeElement.dataset.figure"
+    place, figure = marked.evaluate("(node) => node.toDataURL()"), seen.page.evaluate(focused)
+    difference = seen.page.locator('#maps [data-section="pairwise"] .difference').element_handle()
+    for _ in range(2):
+        seen.page.keyboard.press("ArrowRight")
+        seen.rest()
+        assert seen.page.evaluate(focused) == figure
+        assert place != (place := marked.evaluate("(node) => node.toDataURL()"))
+    assert seen.page.locator('#bar input[value="layer2.1"]').is_checked()
+    assert difference.evaluate("(node) => node.isConnected && !node.classList.contains('fetching')")
+
+
+@pytest.mark.browser
+@both_at_length
 def test_few_tabs_to_the_first_map(visit: callable):
     seen = visit()
     seen.page.keyboard.press("Tab")
@@ -1589,6 +1634,13 @@ def test_phone(visit: callable):
         untrained.click()
     assert seen.page.evaluate(wide) == 390
     assert seen.page.locator("#chooser").bounding_box()["height"] <= 844
+    seen.page.keyboard.press("Escape")
+    seen.page.emulate_media(media="print")
+    seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    canvases = seen.page.locator("#maps .map:not(.fetching) canvas")
+    assert canvases.count() > 12 and canvases.evaluate_all(
+        "(all) => all.every((one) => one.style.aspectRatio)"
+    )
 
 
 @pytest.mark.browser
@@ -1686,7 +1738,7 @@ WATCHED = """async (pixels) => { // what columns say, of networks that answer at
             const at = atob(image).charCodeAt(0) === pixels[0] ? 0 : 1;
             for (const key of names) onColumn({ key, maps: [], unusual: unusual[key][at] });
         },
-        async row() { if (failing) throw new Error("gone"); return "a row"; },
+        async row() { if (failing) throw new Error("It is gone."); return "a row"; },
     };
     const about = { isRandom: () => false, titles: new Map(), most: 8, other: () => null };
     const columns = new Columns(engine, state, about), busy = () => columns.running || columns.timer;
@@ -1726,4 +1778,4 @@ def test_a_warning_belongs_to_its_picture_and_a_part_that_failed_may_be_asked_fo
     *unlike, failed, part = visit().page.evaluate(WATCHED, [7, 9])
     both = sentence([True, True])
     assert unlike == [None, both, None, both, sentence([True]), both, both]  # of those on the page, most
-    assert failed == "A part of the maps cannot be fetched at the moment." and part == "a row"
+    assert failed == "A part of the maps cannot be fetched at the moment. It is gone." and part == "a row"

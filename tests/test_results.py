@@ -55,9 +55,10 @@ def made_up(folder, count: int = 40):
 
 
 def document(value: dict, theme: str = "light") -> str:
-    style = (PAGE / "page.css").read_text()
+    style = "".join((PAGE / file).read_text() for file in ("page.css", "lab/lab.css"))
     html = re.search(r'<section id="results".*?</section>', (PAGE / "index.html").read_text(), re.DOTALL)[0]
-    script = (PAGE / "leaderboard.js").read_text().replace("export function", "function")
+    script = "".join((PAGE / file).read_text() for file in ("elements.js", "leaderboard.js"))
+    script = re.sub(r"^(import .*|export )", "", script, flags=re.MULTILINE)
     return f"""<!doctype html><html data-theme="{theme}" data-ready="yes"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><style>{style}</style><main>{html}</main>
 <script>{script} leaderboard(document.querySelector("#results"), {json.dumps(value)});</script>"""

@@ -19,7 +19,7 @@ from models import CLASSES, load
 from models.checkpoint import CHECKPOINTS, read_facts, restore_with_facts
 from models.replacements import EVERYWHERE, REPLACEMENTS, attention_of, replace
 from models.results import averages
-from tests.screenshots import AT_REST, ROOT, photograph
+from tests.screenshots import AT_REST, ROOT, held, photograph
 from tests.site import BARS, visit
 from tests.static import COMPUTED, TRAINED, given_out
 from visualize.export.column import all_maps
@@ -29,6 +29,7 @@ from visualize.inspection.replaced import Replacement
 from visualize.inspection.untrained import EXAMPLES
 from visualize.record.encoding import decode
 
+PHONE = {"is_mobile": True, "has_touch": True}
 CLOSE = 1e-5  # of a map's range: half a step of the 65,536, and the rounding of float32
 
 ASK = """async ([act, ...given]) => {
@@ -351,19 +352,34 @@ def test_what_breaks_off_is_tried_again(browser: Browser, address: str):
     def answer(route: Route) -> None:
         route.abort() if broken[0] else route.continue_()
 
-    page.route("**/*.safetensors", answer)
+    page.route("**/se.*.safetensors", answer)
     page.goto(address)
     page.wait_for_function(AT_REST)
-    asked = ["look", text_of(moved("bird")), ["se"], {}]
-    said = page.evaluate(
-        ASK.replace("return { ...(await", "try { await").replace(
-            "heard)), columns, unavailable };", "heard); } catch (error) { return error.message; }"
-        ),
-        asked,
+    asked, other = (
+        ["look", text_of(moved("bird")), ["se"], {}],
+        ["look", text_of(moved("bird")), COMPUTED[::-1], {}],
     )
-    assert said == "A part of the networks could not be loaded: the connection broke off. Try once more."
+    failing = ASK.replace("return { ...(await", "try { await").replace(
+        "heard)), columns, unavailable };",
+        "heard); } catch (error) { return [error.message, ...columns.map(({ key }) => key)]; }",
+    )
+    said = "A part of the networks could not be loaded: the connection broke off. Try once more."
+    assert page.evaluate(failing, other) == [said, "non_local"]  # one that fails keeps no other away
     broken[0] = False
     assert [column["key"] for column in page.evaluate(ASK, asked)["columns"]] == ["se"]
+
+    graph, wrong = "**/non_local.*.onnx.gz", ["look", text_of(moved("dog")), ["non_local"], {}]
+    page.evaluate("async () => { for (const key of await caches.keys()) await caches.delete(key); }")
+    page.reload()
+    page.wait_for_function(AT_REST)
+    page.route(
+        graph, lambda route: route.fulfill(body="<!doctype html>")
+    )  # as some hosts answer whatever is asked
+    assert len(page.evaluate(failing, wrong)) == 1
+    page.unroute(graph)
+    page.reload()
+    page.wait_for_function(AT_REST)
+    assert [column["key"] for column in page.evaluate(ASK, wrong)["columns"]] == ["non_local"]  # not kept
     context.close()
 
 
@@ -403,6 +419,42 @@ def test_no_more_networks_are_in_memory_than_there_is_room_for(browser: Browser,
         "most": most,
         "loaded": 0,
     }  # nothing is coming
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_click_that_loads_a_network_says_so(browser: Browser, address: str):
+    """Rows of large maps are stored for the first mark alone."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_function(AT_REST)
+    with held(page, "**/*.safetensors"):
+        page.locator("#seen canvas").click(position={"x": 9, "y": 9})
+        page.locator("#status", has_text="Loading networks into this browser").wait_for()
+    page.wait_for_function(AT_REST)
+    assert "have answered" in page.locator("#status").inner_text()
+    context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("settings", "memory", "most"), [({}, "undefined", 4), ({}, "2", 2), (PHONE, "undefined", 2)]
+)
+def test_a_phone_holds_two_networks(browser: Browser, address: str, settings: dict, memory: str, most: int):
+    """Safari and Firefox do not say how much memory there is."""
+    page = browser.new_page(**settings)
+    page.add_init_script(
+        f"Object.defineProperty(Navigator.prototype, 'deviceMemory', {{ get: () => {memory} }})"
+    )
+    page.goto(address)
+    found = page.evaluate(
+        """async () => {
+            const { Pool } = await import(new URL("page/browser/pool.js", location.href).href);
+            return new Pool(location.href, {}, {}).most;
+        }"""
+    )
+    assert found == most
     page.close()
 
 

@@ -31,7 +31,7 @@ def device() -> dict | None:
 
     Returns:
         what `visualize.site` left in device.json, with `names`, the networks whose weights and averages are
-        the server's, and the `megabytes` that are loaded, once for the engine and for each network.
+        the server's, and the `megabytes` that are loaded at most, once for the engine and for each network.
     """
     folder = edition()
     if not (folder / "device.json").exists():
@@ -59,7 +59,7 @@ def offered(folder: Path) -> dict | None:
         return None
     parts = ("graph", "weights", "averages")
     each = max(sum(facts[part]["bytes"] for part in parts if facts[part]) for facts in networks.values())
-    engine = sum(part["bytes"] for part in made["engine"].values())
+    engine = max(sum(part["bytes"] for part in made[kind].values()) for kind in ("engine", "webgpu"))
     return found | {"names": list(networks), "megabytes": [round(size / 1e6, 1) for size in (engine, each)]}
 
 

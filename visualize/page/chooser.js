@@ -38,7 +38,7 @@ export function chooser(state, table, groups, first, device) {
   function here({ megabytes: [engine, network] }) {
     const box = make("input", { type: "checkbox", id: "here", checked: state.device });
     box.addEventListener("change", () => { kept.set("device", box.checked ? "yes" : "no"), state.change("device", box.checked); });
-    const words = `The picture is sent only for what this device cannot do: a figure, or where it fails. Loads ${engine} MB once and up to ${network} MB a network, for those that are trained.`;
+    const words = `The picture is sent only for what this device cannot do: a figure, or where it fails. Loads up to ${engine} MB once and up to ${network} MB a network, for those that are trained.`;
     return make("p", { class: "here" }, make("label", {}, box, "Compute on this device"), " ", make("span", { class: "note" }, words));
   }
   function short(key) { // the field's own abbreviation, where the name is long

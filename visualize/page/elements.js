@@ -33,8 +33,10 @@ export function closeBeside(dialog) { // by a click beside it, not on its own ma
   dialog.addEventListener("click", (event) => { if (pressed && event.target === dialog && beside(event)) dialog.close(); });
 }
 
-export function keep(root, nodes) { // these children, in this order; nothing is moved where that is so already
-  if (nodes.length !== root.children.length || nodes.some((node, i) => root.children[i] !== node)) root.replaceChildren(...nodes);
+export function keep(root, nodes) { // these children, in this order; what stays in its place keeps the focus
+  const wanted = new Set(nodes);
+  for (const node of [...root.children]) if (!wanted.has(node)) node.remove();
+  nodes.forEach((node, i) => { if (root.children[i] !== node) root.insertBefore(node, root.children[i] || null); });
 }
 
 export const kept = { // for the next visit; a frame of another site may not keep anything

@@ -65,7 +65,8 @@ export const server = {
     throw away(BROKEN);
   },
 
-  // A part of a map that did not travel with the record: {data, lo, hi, shape}.
+  // A part of a map that did not travel with the record: {data, lo, hi, shape}. One more argument for other engines:
+  // {device, onLoading}, as of the column, and as above.
   async row(pixels, name, tensor, query, replace = null) {
     return whole((await post("row", { image: pixels, mechanism: name, tensor, query, replace })).json());
   },

@@ -29,7 +29,7 @@ export function input(state, engine, examples, say) {
       if (mine === newest) show({ source: opened.picture, notes: [...opened.notes, ...sizeNotes(opened.picture)] });
     } catch (error) {
       if (mine !== newest) return;
-      state.picture.notes = [error.message]; // also when the networks on their way have answered
+      state.picture.fault = error.message; // also when the networks on their way have answered
       say(error.message);
     } finally {
       release();

@@ -1,6 +1,8 @@
 // The results: per recipe a picture of accuracy against cost, and a table that sorts. Recipes are never mixed: every
 // block has its own picture, its own table and its own plain network to compare with.
 
+import { button, make } from "./elements.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const COSTS = [ // key in a row, name, number as text
   ["parameters", "Parameters", (value) => `${(value / 1e6).toFixed(2)} M`],
@@ -25,12 +27,6 @@ const SHAPES = { circle: "M4.5,0A4.5,4.5 0 1 1 -4.5,0A4.5,4.5 0 1 1 4.5,0Z", up:
 function minutes(seconds) {
   return seconds < 600 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }
-function node(tag, className, ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
 function drawn(tag, attributes, ...children) {
   const made = document.createElementNS(SVG, tag);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -45,12 +41,12 @@ function range(measured) {
 }
 function interval(row, key) {
   const measured = row[key];
-  return measured && [measured.value.toFixed(2), " ", node("small", "", range(measured))];
+  return measured && [measured.value.toFixed(2), " ", make("small", {}, range(measured))];
 }
 function beside(row) {
   if (row.verdict === null) return "the others are compared with it";
   if (row.verdict.better === null) return row.beside;
-  return [row.beside, " ", node("small", "", `+${row.verdict.better} −${row.verdict.worse} images`)];
+  return [row.beside, " ", make("small", {}, `+${row.verdict.better} −${row.verdict.worse} images`)];
 }
 function sentence(row, [key, name, text]) {
   const said = [`${row.accuracy.value.toFixed(2)} % (${range(row.accuracy)})`];
@@ -81,16 +77,16 @@ function label(row) { // several seeds of one network need telling apart
 // ---- one recipe
 
 function blockOf(block) {
-  const root = node("section", "block", node("h3", "", block.title));
+  const root = make("section", "block", make("h3", {}, block.title));
   const nodes = new Map(block.rows.map((row) => [row.key, []])); // what lights up together: a point and a line
   const costs = COSTS.filter(([key]) => block.rows.some((row) => row[key] != null));
-  const readout = node("p", "readout");
+  const readout = make("p", "readout");
   const rest = "Point at a network, or walk through the picture with the arrow keys.";
   let cost = costs[0];
 
   function light(row) {
     for (const [key, parts] of nodes) for (const part of parts) part.classList.toggle("on", key === row?.key);
-    readout.replaceChildren(...(row ? [node("b", "", label(row)), ": ", sentence(row, cost)] : [rest]));
+    readout.replaceChildren(...(row ? [make("b", {}, label(row)), ": ", sentence(row, cost)] : [rest]));
   }
   function follow(part, row) {
     part.addEventListener("pointerenter", () => light(row));
@@ -99,28 +95,21 @@ function blockOf(block) {
   }
 
   if (costs.length) {
-    const choice = node("div", "segments");
-    choice.setAttribute("role", "group");
-    choice.setAttribute("aria-label", "Cost");
+    const choice = make("div", { class: "segments", role: "group", "aria-label": "Cost" });
     const picture = drawn("svg", { role: "group" });
     const redraw = () => {
       for (const parts of nodes.values()) parts.splice(0, Infinity, ...parts.filter((part) => !picture.contains(part)));
       drawPicture(picture, block, cost, follow, light);
     };
     for (const one of costs) {
-      const part = node("button", "", one[1]);
-      part.type = "button";
-      part.dataset.cost = one[0];
-      part.setAttribute("aria-pressed", one === cost);
-      part.addEventListener("click", () => {
+      choice.append(button(one[1], { "data-cost": one[0], "aria-pressed": one === cost }, ({ currentTarget }) => {
         cost = one;
-        for (const other of choice.children) other.setAttribute("aria-pressed", other === part);
+        for (const other of choice.children) other.setAttribute("aria-pressed", other === currentTarget);
         redraw();
         light(null);
-      });
-      choice.append(part);
+      }));
     }
-    root.append(node("figure", "", node("div", "axis", node("span", "", "Accuracy against"), choice), picture, key(block), readout));
+    root.append(make("figure", {}, make("div", "axis", make("span", {}, "Accuracy against"), choice), picture, key(block), readout));
     let width = 0;
     new ResizeObserver(() => { // also when an accordion opens and there is room at last
       if (picture.clientWidth === width || !picture.clientWidth) return;
@@ -129,7 +118,7 @@ function blockOf(block) {
     }).observe(picture);
   }
   light(null);
-  root.append(tableOf(block, follow), node("p", "note", block.caption));
+  root.append(tableOf(block, follow), make("p", "note", block.caption));
   return root;
 }
 
@@ -142,9 +131,9 @@ function key(block) {
     ["circle", "unknown", "not compared with plain"],
   ];
   const said = meanings.filter(([shape, look]) => block.rows.some((row) => shapeOf(row) === shape && lookOf(row) === look));
-  return node("div", "key", ...said.map(([shape, look, words]) => {
+  return make("div", "key", ...said.map(([shape, look, words]) => {
     const mark = drawn("g", { class: `point ${look}` }, drawn("path", { d: SHAPES[shape] }));
-    return node("span", "", drawn("svg", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, mark), words);
+    return make("span", {}, drawn("svg", { viewBox: "-6 -6 12 12", "aria-hidden": "true" }, mark), words);
   }));
 }
 
@@ -254,10 +243,9 @@ function labels(svg, rows, plain, x, y, right, bottom) {
 
 function tableOf(block, follow) {
   const columns = COLUMNS.filter(({ key }) => block.rows.some((row) => row[key] != null));
-  const body = node("tbody"), heads = new Map();
+  const body = make("tbody", { role: "rowgroup" }), heads = new Map();
   const lines = block.rows.map((row) => [row, lineOf(row, columns, follow)]);
   body.append(...lines.map(([, line]) => line));
-  body.setAttribute("role", "rowgroup");
 
   function sort(column, direction) {
     for (const [other, head] of heads) {
@@ -271,40 +259,26 @@ function tableOf(block, follow) {
     });
     body.append(...sorted.map(([, line]) => line));
   }
-  const row = node("tr");
-  row.setAttribute("role", "row");
-  row.dataset.label = "Sort by"; // as a phone shows it
+  const row = make("tr", { role: "row", "data-label": "Sort by" }); // as a phone shows it
   for (const column of columns) {
-    const part = node("button", "", column.head), head = node("th", column.text ? "text" : "", part);
-    part.type = "button";
-    head.scope = "col";
-    head.setAttribute("role", "columnheader");
-    heads.set(column, head);
-    part.addEventListener("click", () => {
+    const head = make("th", { class: column.text ? "text" : "", scope: "col", role: "columnheader" }, button(column.head, {}, () => {
       const now = head.getAttribute("aria-sort");
       sort(column, now === null ? (column.most ? -1 : 1) : now === "ascending" ? -1 : 1);
-    });
+    }));
+    heads.set(column, head);
     row.append(head);
   }
-  const top = node("thead", "", row), table = node("table", "", top, body);
-  top.setAttribute("role", "rowgroup");
-  table.setAttribute("role", "table"); // a phone's layout would take the roles away
-  table.setAttribute("aria-label", `Results, ${block.title}`);
-  return table;
+  const top = make("thead", { role: "rowgroup" }, row);
+  return make("table", { role: "table", "aria-label": `Results, ${block.title}` }, top, body); // a phone's layout would take the roles away
 }
 function lineOf(row, columns, follow) {
-  const line = node("tr", differs(row) ? "differs" : "");
-  line.setAttribute("role", "row");
-  line.dataset.key = row.key;
+  const line = make("tr", { class: differs(row) ? "differs" : "", role: "row", "data-key": row.key });
   for (const { key, head, cell, text, wide } of columns) {
     const named = key === "title", made = named ? [row.title] : cell(row, key) ?? "–";
-    const part = node(named ? "th" : "td", [text && "text", wide && "wide", key === "verdict" && "verdict"].filter(Boolean).join(" "));
-    const inside = node("span", "", ...(Array.isArray(made) ? made : [String(made)]));
-    if (named && !row.ships) inside.append(" ", node("small", "", "its weights do not ship"));
-    part.append(inside);
-    part.setAttribute("role", named ? "rowheader" : "cell");
-    if (!named) part.dataset.label = head;
-    line.append(part);
+    const look = [text && "text", wide && "wide", key === "verdict" && "verdict"].filter(Boolean).join(" ");
+    const inside = make("span", {}, ...(Array.isArray(made) ? made : [String(made)]));
+    if (named && !row.ships) inside.append(" ", make("small", {}, "its weights do not ship"));
+    line.append(make(named ? "th" : "td", { class: look, role: named ? "rowheader" : "cell", ...(named ? {} : { "data-label": head }) }, inside));
   }
   follow(line, row);
   return line;

@@ -88,7 +88,7 @@ const pair = onDemand(() => state.pinned, async () => {
 $("#pin").addEventListener("click", () => state.change("pinned", state.pinned ? null : state.picture.pixels));
 const detail = onDemand(() => state.detail, async () => {
   const { Detail } = await import("./maps/detail.js");
-  return new Detail(state, description, columns, figures, engine, cards);
+  return new Detail(state, description, columns, figures, engine, cards, copy);
 });
 const pick = select("Mechanism", cards.map(({ key, name }) => [key, name]), "", () => {}); // the arrow keys walk through it
 $("#cards .pick").append(pick, button("Show", {}, () => open(pick.lastChild.value)));
@@ -183,7 +183,8 @@ function tabs() {
 
 const link = () => linkOf({ ...state, mechanisms: columns.names() });
 language.offer($("#language"), link);
-$("#copy").addEventListener("click", async () => {
+$("#copy").addEventListener("click", async () => say(await copy()));
+async function copy() { // the sentence about it
   const address = location.origin + location.pathname + location.search + (await link());
   history.replaceState(null, "", address);
   try {
@@ -194,10 +195,10 @@ $("#copy").addEventListener("click", async () => {
     box.select();
     const copied = document.execCommand("copy");
     box.remove();
-    if (!copied) return say("The link stands in the address bar: copy it there. It holds this picture and every setting.");
+    if (!copied) return "The link stands in the address bar: copy it there. It holds this picture and every setting.";
   }
-  say("The link is copied. It holds this picture and every setting.");
-});
+  return "The link is copied. It holds this picture and every setting.";
+}
 const FORMS = { png: "Figure, PNG", pdf: "Figure, PDF", npz: "Numbers, NPZ", json: "Report, JSON" };
 for (const [form, words] of Object.entries(FORMS)) $("#files").append(button(words, { "data-form": form }, () => take(form)));
 async function take(form) {
@@ -213,7 +214,7 @@ async function take(form) {
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
     columns.rest();
   } catch (error) {
-    say(error.message, () => take(form));
+    say(error.message, error.final ? null : () => take(form));
   } finally {
     release();
   }
@@ -247,13 +248,14 @@ addEventListener("keydown", (event) => { // Escape closes what lies over the ans
 });
 for (const [type, begins] of [["beforeprint", true], ["afterprint", false]])
   addEventListener(type, () => {
-    printing = begins;
+    printing = figures.printing = begins;
     redraw();
     finishNow();
   });
 
 // ---- a link that was opened
 
+const PATIENCE = 3000; // milliseconds: then what stands below is shown, though a network of a link has not answered yet
 let settled = false, newest = "";
 async function opened() {
   const { hash } = location;
@@ -288,5 +290,5 @@ controls();
 toggled();
 state.change("picture", state.picture);
 columns.rest();
-await Promise.all([opened(), atRest()]);
+await Promise.race([Promise.all([opened(), atRest()]), new Promise((done) => setTimeout(done, PATIENCE))]);
 root.dataset.ready = "yes";

@@ -1,6 +1,6 @@
 // What the page shows: one object. The link, the figure and every request are made from it.
 //
-//   picture     {example} or {own: true}, with pixels (3,072 RGB bytes), source (to crop from), crop, notes
+//   picture     {example} or {own: true}, with pixels (3,072 RGB bytes), source (to crop from), crop, notes, fault (of a file after it)
 //   mechanisms  keys of the chosen networks, in the order of their columns
 //   target      "predicted" or a class; cam: the method
 //   view        block, pairwise_block (null: follows the block), query, head, overlay, colours, cells, scale

@@ -19,8 +19,8 @@ from models.resnet import SIZES, WIDTHS, BasicBlock
 from .cards import place
 
 WIDTH = 360
-TEXT, FAINT = "var(--body-text-color)", "var(--body-text-color-subdued)"
-LINE, FILL, ACCENT = "var(--border-color-primary)", "var(--background-fill-secondary)", "var(--color-accent)"
+TEXT, FAINT = "var(--text)", "var(--note)"
+LINE, FILL, ACCENT = "var(--line)", "var(--panel)", "var(--accent)"
 
 AXIS = 54  # of the strip, from the top
 BOTTOM = 130  # of the strip

@@ -37,9 +37,9 @@ export const beside = {
     ]);
   },
 
-  async row(pixels, name, tensor, query, replace = null, device = false) {
-    const ask = (engine) => engine.row(pixels, name, tensor, query, replace);
-    return device ? ask(await here()) : ask(server).catch((error) => insteadOf(error, [name], ask));
+  async row(pixels, name, tensor, query, replace = null, how = {}) {
+    const ask = (engine) => engine.row(pixels, name, tensor, query, replace, how);
+    return how.device ? ask(await here()) : ask(server).catch((error) => insteadOf(error, [name], ask));
   },
 
   async file(form, about) {

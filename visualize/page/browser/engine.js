@@ -25,9 +25,8 @@ const MILLISECONDS = 60; // and so long may it take for a network: WebAssembly t
 let opened = null; // the pool, once it is there
 const pool = once(async () => {
   if (!globalThis.WebAssembly || !globalThis.Worker || !globalThis.DecompressionStream) throw new EngineError(UNABLE);
-  const [{ Pool, forget }, { engine, webgpu, networks }, card] = await Promise.all([import("./pool.js"), get(site.networks), graphicsCard()]);
-  const files = [engine.binary, webgpu.binary, ...Object.values(networks).flatMap(({ graph, weights, averages }) => [graph, weights, averages])];
-  forget(ROOT, files.filter(Boolean).map(({ file }) => file));
+  const [{ Pool, filesOf, forget }, { engine, webgpu, networks }, card] = await Promise.all([import("./pool.js"), get(site.networks), graphicsCard()]);
+  forget(ROOT, [engine.binary, webgpu.binary, ...Object.values(networks).flatMap(filesOf)].map(({ file }) => file));
   return (opened = new Pool(ROOT, card ? webgpu : engine, networks, card ? test : null));
 });
 
@@ -56,6 +55,16 @@ const asked = (name, image, target, cam, replace) => ({ // what a worker is told
   image, cam, target: target === "predicted" ? null : start().record.classes.indexOf(target), replace: put(replace, name),
 });
 
+async function heard(workers, onLoading, act) { // calls back as long as that goes on
+  const loading = () => onLoading?.(workers.loading);
+  workers.addEventListener("loading", loading);
+  try {
+    return await act(workers);
+  } finally {
+    workers.removeEventListener("loading", loading);
+  }
+}
+
 export const browser = {
   holds: (name) => Boolean(opened?.holds(name)), // in memory
 
@@ -70,10 +79,8 @@ export const browser = {
       else left.push(name);
     }
     if (left.length) {
-      const workers = await pool(), loading = () => onLoading?.(workers.loading);
-      workers.addEventListener("loading", loading);
-      try {
-        await Promise.all(left.map(async (name) => {
+      await heard(await pool(), onLoading, async (workers) => {
+        const ends = await Promise.allSettled(left.map(async (name) => { // one that fails keeps no other away
           try {
             onColumn?.(await workers.ask(name, { act: "column", ...asked(name, pixels, target, cam, replace) }, signal));
           } catch (error) {
@@ -81,20 +88,21 @@ export const browser = {
             onUnavailable?.({ ...unavailable(name), reason: error.message });
           }
         }));
-      } finally {
-        workers.removeEventListener("loading", loading);
-      }
+        const failed = ends.find(({ status }) => status === "rejected");
+        if (failed) throw failed.reason;
+      });
     }
   },
 
-  async row(pixels, name, tensor, query, replace = null) {
+  async row(pixels, name, tensor, query, replace = null, { onLoading } = {}) {
     const known = !put(replace, name) && (await stored(pixels, "rows")), kept = known && known.rows[[name, tensor, query].join(" ")];
     if (kept) return kept;
-    return (await pool()).ask(name, { act: "part", tensor, query, ...asked(name, pixels, "predicted", "GradCAM", replace) });
+    const message = { act: "part", tensor, query, ...asked(name, pixels, "predicted", "GradCAM", replace) };
+    return heard(await pool(), onLoading, (workers) => workers.ask(name, message));
   },
 
   async file(form, { image, mechanisms, target, cam, view, replace = null }) {
-    if (form === "png" || form === "pdf") throw new EngineError(NEEDS_SERVER);
+    if (form === "png" || form === "pdf") throw Object.assign(new EngineError(NEEDS_SERVER), { final: true });
     const [{ arrays, report }, workers] = await Promise.all([import("./files.js"), pool()]), found = [], missing = {};
     for (const name of mechanisms) {
       try {

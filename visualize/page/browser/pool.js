@@ -12,7 +12,7 @@ const GRACE = 2000; // milliseconds in which a file goes on coming that nobody w
 export class Pool extends EventTarget { // "loading": more bytes have come
   constructor(root, engine, networks, test = null) {
     super();
-    const most = (navigator.deviceMemory || 8) <= SMALL ? MOST_SMALL : MOST;
+    const most = (navigator.deviceMemory ?? (matchMedia("(pointer: coarse)").matches ? SMALL : Infinity)) <= SMALL ? MOST_SMALL : MOST; // not every browser says it
     Object.assign(this, { root, engine, networks, test, most, jobs: [], workers: [], files: new Map(), coming: null });
     this.size = Math.min(most, navigator.hardwareConcurrency || 2);
     this.each = Math.floor(most / this.size);
@@ -68,8 +68,8 @@ export class Pool extends EventTarget { // "loading": more bytes have come
   }
   missing() { // bytes of all that must still come
     const names = new Set(this.jobs.map((job) => job.name).filter((name) => !this.files.has(name) && !this.holds(name)));
-    const files = [...names].flatMap((name) => [this.networks[name].graph, this.networks[name].weights, this.networks[name].averages]);
-    return [this.binary ? null : this.engine.binary, ...files].reduce((all, file) => all + (file ? file.bytes : 0), 0);
+    const files = [...names].flatMap((name) => filesOf(this.networks[name]));
+    return [...(this.binary ? [] : [this.engine.binary]), ...files].reduce((all, { bytes }) => all + bytes, 0);
   }
   fail(name, error) {
     const failed = this.jobs.filter((job) => job.name === name);
@@ -137,6 +137,8 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       this.providers[name] = await worker.ask(given, Object.values(files).filter(Boolean));
     } catch (error) {
       worker.held = worker.held.filter((other) => other !== name);
+      const store = await kept(this.root); // what cannot be opened may have come wrong: next time it comes anew
+      for (const file of [this.engine.binary, ...filesOf(this.networks[name])]) await store?.delete(new URL(file.file, this.root).href);
       throw error;
     }
   }
@@ -171,6 +173,8 @@ class Thread { // one worker; what goes wrong in it becomes an error of whoever 
     });
   }
 }
+
+export const filesOf = ({ graph, weights, averages }) => [graph, weights, averages].filter(Boolean); // of a network
 
 // The browser's own store, where it has one: files stay there under names that change with their contents.
 const kept = (root) => globalThis.caches?.open(`attnscope ${root}`).catch(() => null);

@@ -9,6 +9,7 @@ import { differenceOf, onOneScale } from "./difference.js";
 export class Pictures {
   constructor(state, description, columns, figures, engine) {
     Object.assign(this, { state, description, columns, figures, engine, asked: null, near: null, triples: new Map(), missing: new Map() }); // why A is not there, by network
+    Object.assign(this, { pinned: null, was: new Map() }); // what the networks said of A last, until they have answered anew
     this.pin = document.querySelector("#pin");
     this.node = document.querySelector("#pair");
     [this.a, this.b] = ["A", "B"].map((name) => make("canvas", { width: 32, height: 32, role: "img", "aria-label": `Picture ${name}` }));
@@ -22,6 +23,8 @@ export class Pictures {
     this.pin.textContent = pinned ? "Let A go" : "Pin as A";
     this.pin.nextElementSibling.textContent = pinned ? "A is pinned: see below." : "keeps this picture; the next one is B, and both are shown beside each other.";
     this.node.hidden = !pinned;
+    if (this.pinned !== pinned) this.was.clear(), this.missing.clear();
+    this.pinned = pinned;
     if (!pinned) return this.stop(), this.clear();
     put(this.a, rgba(pinned));
     put(this.b, rgba(picture.pixels));
@@ -33,7 +36,9 @@ export class Pictures {
     const about = this.columns.about({ ...this.state, pixels: pinned }), names = record.mechanisms.map(({ key }) => key);
     const kept = new Map(names.map((key) => [key, this.columns.kept.get(this.columns.known(about, key))]).filter(([, column]) => column));
     this.ask(about, names.filter((key) => !kept.has(key) && !this.columns.refused.has(key)));
-    this.draw({ ...record, image: about.image, pixels: about.pixels, mechanisms: [...kept.values()] }, record);
+    for (const [key, column] of kept) this.was.set(key, column);
+    const shown = names.filter((key) => this.was.has(key) && !this.missing.has(key)).map((key) => kept.get(key) || { ...this.was.get(key), pending: true });
+    this.draw({ ...record, image: about.image, pixels: about.pixels, mechanisms: shown }, record);
   }
   say(text, again = null) {
     const key = text + Boolean(again);
@@ -54,11 +59,11 @@ export class Pictures {
     if (this.asked === key || this.near === about.near) return; // what runs for a slider a moment ago comes to its end
     this.controller?.abort();
     Object.assign(this, { asked: key, near: null });
-    if (!names.length) return;
+    this.missing.clear();
+    if (!names.length) return this.say("");
     this.near = about.near;
     const { signal } = (this.controller = new AbortController()), release = hold();
     const onColumn = (column) => this.columns.keep(column, about), onUnavailable = ({ key: name, reason }) => this.missing.set(name, reason);
-    this.missing.clear();
     try {
       for (let at = 0; at < names.length; at += this.columns.most)
         await this.engine.look(about.image, names.slice(at, at + this.columns.most), this.columns.options(about, names), { onColumn, onUnavailable }, signal);
@@ -75,7 +80,8 @@ export class Pictures {
 
   draw(first, second) {
     const there = new Map(first.mechanisms.map((column) => [column.key, column])), { view } = this.state;
-    const both = second.mechanisms.filter((column) => there.has(column.key) && !column.pending);
+    const late = ({ key, pending }) => pending || there.get(key).pending, drawn = new Set([...this.triples.values()].map((node) => node.dataset.mechanism));
+    const both = second.mechanisms.filter((column) => there.has(column.key) && (!late(column) || drawn.has(column.key))); // the old pictures stay until the new ones are there
     const rows = (record, wanted) => panels({ ...record, mechanisms: wanted }, view, this.description, this.columns.parts(wanted));
     const before = rows(first, both.map(({ key }) => there.get(key))), kept = new Set(), nodes = [];
     const order = rows(second, both).sort((x, y) => (x.section.kind === "cam") - (y.section.kind === "cam")); // stable
@@ -89,7 +95,10 @@ export class Pictures {
         }
       }
     }
-    if (!this.said.querySelector("button")) this.say([both.length ? this.answers(both, there) : this.missing.size ? "" : "Looking at A …", ...this.missing.values()].join(" ").trim());
+    const ready = both.filter((column) => !late(column)), waiting = both.length > 0 && !ready.length && !this.missing.size;
+    this.said.classList.toggle("pending", waiting); // it is about the pictures before
+    if (!waiting && !this.said.querySelector("button"))
+      this.say([ready.length ? this.answers(ready, there) : this.missing.size || there.size ? "" : "Looking at A …", ...this.missing.values()].join(" ").trim());
     this.clear(kept);
     keep(this.list, nodes);
   }
@@ -98,13 +107,15 @@ export class Pictures {
     onOneScale(a, b);
     a.others = [];
     b.others = a.values && a.kind === "channel" ? [a.values] : [];
-    const shown = [["A", a, first, was], ["B", b, second, is], ["B less A", differenceOf(a, b, "B less A"), second, is]];
-    const figures = shown.filter(([, panel]) => panel).map(([word, panel, record, column]) => {
-      const key = `${name} ${word}`, figure = this.figures.figure(key, make("span", "heading", word));
+    const shown = [["A", a, first, was], ["B", b, second, is], ["B less A", differenceOf(a, b, "B less A"), second, was.pending ? was : is]];
+    const figures = shown.map(([word, panel, record, column]) => {
+      const key = `${name} ${word}`;
+      if (!panel) return a.values && b.values ? null : this.figures.waiting(key, kept);
+      const figure = this.figures.figure(key, make("span", "heading", word));
       kept.add(key);
       this.figures.show(figure, panel, record, column);
       return figure.node;
-    });
+    }).filter(Boolean);
     kept.add(name);
     if (!this.triples.has(name)) this.triples.set(name, make("section", { class: "triple", "data-mechanism": b.key, "data-section": section.kind }, make("h3", {}, `${is.name}: `, make("span", "note", section.title)), make("div", "figures")));
     const node = this.triples.get(name);

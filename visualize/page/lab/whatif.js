@@ -94,16 +94,19 @@ export class WhatIf {
     const at = !key ? this.figures.pointed(event) : places ? { kind: "places", x, y } : hover?.key === panel.key && hover.tensor === panel.tensor && hover;
     if (event.type === "click" || key) event.preventDefault(), event.stopPropagation(); // it marks no place here
     if (!at || at.kind !== drawnAs(panel)) return;
-    if (!places) return event.type === "click" || key ? this.set(panel, at.index, true) : undefined;
-    const [height, width] = panel.shape, cell = Math.floor((at.y * height) / 32) * width + Math.floor((at.x * width) / 32);
-    const stroke = event.type === "pointermove" && event.buttons & 1;
-    if ((event.type === "pointerdown" && !event.button) || stroke || key) this.set(panel, cell, !stroke);
+    const [height, width] = panel.shape, cell = places ? Math.floor((at.y * height) / 32) * width + Math.floor((at.x * width) / 32) : at.index;
+    const begins = key || event.type === (places ? "pointerdown" : "click") && !event.button, goesOn = places && event.type === "pointermove" && event.buttons & 1;
+    if (begins) this.takesBack = cell in (this.byHand(panel)[panel.tensor] || {}); // all along the stroke
+    if (begins || goesOn) this.set(panel, cell);
   }
-  set({ key, tensor }, index, back) { // to the chosen value; `back`: or as computed, where it is changed already
-    const { replace } = this.state, mine = replace.only === key ? structuredClone(replace.by_hand || {}) : {};
-    const values = (mine[tensor] ||= {});
-    if (!back && values[index] === this.brush) return;
-    if (back && index in values) delete values[index];
+  byHand({ key }) { // tensor -> index -> value, of that network
+    const { replace } = this.state;
+    return replace.only === key ? structuredClone(replace.by_hand || {}) : {};
+  }
+  set({ key, tensor }, index) { // to the chosen value, or back to what the network computes
+    const mine = this.byHand({ key }), values = (mine[tensor] ||= {});
+    if (this.takesBack ? !(index in values) : values[index] === this.brush) return;
+    if (this.takesBack) delete values[index];
     else values[index] = this.brush;
     if (!Object.keys(values).length) delete mine[tensor];
     const some = Object.keys(mine).length > 0;

@@ -17,7 +17,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     super();
     Object.assign(this, { engine, state, isRandom, titles, most, other, kept: new Map(), shown: new Map(), running: null });
     Object.assign(this, { missing: new Map(), refused: new Set() }); // why a network cannot be shown; for this picture
-    Object.assign(this, { classes: [], images: new Map(), rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [] });
+    Object.assign(this, { classes: [], images: new Map(), rows: new Map(), tries: new Map(), timer: 0, release: null, key: null, near: null, before: [], late: false }); // late: what stands there of a slider's place before will stay a while
     this.said = { text: "", again: null };
     state.addEventListener("change", ({ detail }) => {
       if (detail === "device") this.forget(), this.stop(); // also what is on its way
@@ -77,7 +77,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     for (const name of names) {
       const fresh = this.kept.get(this.known(about, name)), old = this.shown.get(name);
       if (fresh) this.shown.set(name, fresh), this.missing.delete(name);
-      if (fresh || (old && !this.refused.has(name))) columns.push(fresh || (old.pending || old.about.near === near ? old : this.wait(old)));
+      if (fresh || (old && !this.refused.has(name))) columns.push(fresh || (old.pending || (old.about.near === near && !this.late) ? old : this.wait(old)));
     }
     for (const name of this.shown.keys()) if (!names.includes(name)) this.shown.delete(name);
     return { classes: this.classes, image, pixels, target, cam, mechanisms: columns };
@@ -95,6 +95,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   wish(after) {
     const { key, near } = this.about(), { running } = this, sliding = this.near === near && this.key !== key && (running || this.timer);
     if (this.near !== near) this.refused.clear(); // another picture, another chance
+    this.state.picture.fault = null; // of a file that could not be read
     Object.assign(this, { key, near });
     const wanted = this.wanted();
     this.changed();
@@ -128,9 +129,11 @@ export class Columns extends EventTarget { // "change": the record is another on
       if (next) this.say(`Looking with ${this.titles.get(next)}: ${done} of ${names.length} done`);
     };
     const heard = {
-      onWaiting: current(({ place, seconds }) =>
-        this.say(`Place ${place} in the queue, about ${seconds} second${seconds === 1 ? "" : "s"} …`)),
-      onLoading: current(({ loaded, total }) => this.say(`Loading networks into this browser: ${megabytes(loaded)} of ${megabytes(total)} MB …`)),
+      onWaiting: current(({ place, seconds }) => {
+        this.say(`Place ${place} in the queue, about ${seconds} second${seconds === 1 ? "" : "s"} …`);
+        this.behind();
+      }),
+      onLoading: current((bytes) => this.loading(bytes)),
       onColumn: current((column) => {
         this.keep(column, about);
         this.missing.delete(column.key);
@@ -146,6 +149,7 @@ export class Columns extends EventTarget { // "change": the record is another on
       }),
     };
     this.release ||= hold();
+    this.late = false;
     this.hear();
     progress();
     try {
@@ -160,9 +164,16 @@ export class Columns extends EventTarget { // "change": the record is another on
       if (this.running !== mine) return;
       this.stop();
       this.free();
+      this.behind();
       this.say(error.message, () => this.ask());
     }
   }
+  behind() {
+    if (this.late) return;
+    this.late = true;
+    this.changed();
+  }
+  loading({ loaded, total }) { this.say(`Loading networks into this browser: ${megabytes(loaded)} of ${megabytes(total)} MB …`); }
   free() {
     this.release?.();
     this.release = null;
@@ -185,7 +196,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     const notes = [...columns.map(({ name, note }) => note && `${name}: ${note}`), ...(many ? [] : untouched)].filter(Boolean);
     const missing = names.filter((name) => this.missing.has(name)).map((name) => this.missing.get(name));
     const none = !this.state.mechanisms.length && "Choose at least one network: until then the page keeps what it shows.";
-    this.say([answered, none, ...picture.notes, ...notes, ...missing].filter(Boolean).join(" "));
+    this.say([answered, none, ...picture.notes, picture.fault, ...notes, ...missing].filter(Boolean).join(" "));
   }
   say(text, again = null) {
     this.said = { text, again };
@@ -206,14 +217,17 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.tries.set(key, tried + 1);
     if (this.rows.size > ROWS_KEPT) this.rows.delete(this.rows.keys().next().value);
     const release = hold();
-    let part = null;
+    let part = null, why = "", loads = false;
+    const onLoading = (bytes) => { if (!this.running) loads = true, this.loading(bytes); };
     try {
       const { replace } = this.options(about, []);
-      part = await this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace, column.device);
-    } catch { // the server is busy, or gone: again in a moment
+      part = await this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace, { device: column.device, onLoading });
+    } catch (error) { // the server is busy, or gone: again in a moment
+      why = error.message;
     }
+    if (loads) this.rest();
     if (part) this.rows.set(key, part), this.tries.delete(key);
-    else if (tried + 1 === TRIES) this.rows.delete(key), this.say("A part of the maps cannot be fetched at the moment.", () => { this.tries.clear(), this.dispatchEvent(new Event("row")); });
+    else if (tried + 1 === TRIES) this.rows.delete(key), this.say(`A part of the maps cannot be fetched at the moment. ${why}`, () => { this.tries.clear(), this.dispatchEvent(new Event("row")); });
     else setTimeout(() => { this.rows.delete(key); this.dispatchEvent(new Event("row")); }, PAUSE);
     this.dispatchEvent(new Event("row"));
     release();

@@ -6,7 +6,7 @@ import { chosen, language, translated } from "../language/language.js";
 import { localName, panelsOf, place, sections } from "./record.js";
 
 export class Detail {
-  constructor(state, description, columns, figures, engine, cards) {
+  constructor(state, description, columns, figures, engine, cards, copy) {
     Object.assign(this, { state, description, columns, figures, engine, cards, shown: null });
     this.evidence = new Evidence(state, description, engine, columns);
     this.node = document.querySelector("#detail");
@@ -14,7 +14,9 @@ export class Detail {
     this.text = make("div", "card");
     this.title = make("h2", { id: "detail-title" });
     this.choice = select("Mechanism", cards.map(({ key, name }) => [key, name]), null, (key) => this.state.change("detail", key));
-    this.node.append(make("header", {}, this.title, this.choice, button("Close", { class: "main" }, () => this.node.close())),
+    const said = make("p", { class: "note", role: "status" });
+    this.node.addEventListener("close", () => { said.textContent = ""; });
+    this.node.append(make("header", {}, this.title, this.choice, button("Copy link", {}, async () => { said.textContent = await copy(); }), button("Close", { class: "main" }, () => this.node.close()), said),
       make("div", "inside", this.maps, this.evidence.node, this.text));
     this.node.addEventListener("close", () => this.state.change("detail", null));
     closeBeside(this.node);
@@ -36,7 +38,7 @@ export class Detail {
       this.title.textContent = this.cards.find(({ key }) => key === detail)?.name || detail;
       this.choice.querySelector("select").value = detail;
       this.read(detail);
-      this.node.querySelector(".inside").scrollTop = 0;
+      this.node.scrollTop = 0;
     }
     this.fill(record, column);
     this.evidence.open(detail);

@@ -8,13 +8,14 @@ import { translated } from "../language/language.js";
 import { describe, drawnAs, marks, order, position, queryOf, valueAt } from "./record.js";
 
 const WIDE = ["tiles", "bars", "curve", "areas"];
+const PRINTED = 320; // pixels of width on paper, where the screen gives none
 const ids = new WeakMap();
 let count = 0;
 const idOf = (object) => (object && typeof object === "object" ? ids.get(object) || (ids.set(object, ++count), count) : object);
 
 export class Figures {
   constructor(state, description, columns, isDark) {
-    Object.assign(this, { state, description, columns, isDark, all: new Map(), hover: null });
+    Object.assign(this, { state, description, columns, isDark, all: new Map(), hover: null, printing: false });
     this.inView = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         const figure = this.all.get(target.dataset.figure);
@@ -56,6 +57,13 @@ export class Figures {
     this.sizes.observe(figure.canvas);
     return figure;
   }
+  waiting(key, kept) { // the node of a figure that is there, while what it is made from is on its way; else null
+    const figure = this.all.get(key);
+    if (!figure) return null;
+    figure.node.classList.add("fetching");
+    kept.add(key);
+    return figure.node;
+  }
   drop(key) {
     const figure = this.all.get(key);
     if (!figure) return;
@@ -83,8 +91,8 @@ export class Figures {
 
   paint(figure) { if (figure?.panel) later(figure.key, () => this.draw(figure), figure.seen); }
   draw(figure) {
-    const { panel, canvas, picture, page, width } = figure, { view } = this.state, dark = this.isDark();
-    if (!width) return; // not on the page yet, or on another page of a phone
+    const { panel, canvas, picture, page } = figure, { view } = this.state, dark = this.isDark(), width = figure.width || (this.printing ? PRINTED : 0);
+    if (!width) return; // not on the page yet, or on another page of a phone, which paper has too
     const drawn = drawnAs(panel), marked = this.description.kinds[panel.kind].marked;
     const mine = this.hover && this.hover.key === panel.key && this.hover.tensor === panel.tensor;
     const hover = this.hover && (mine || (this.hover.kind === "places" && ["places", "tiles"].includes(drawn))) ? this.hover : null;

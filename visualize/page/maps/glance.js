@@ -2,6 +2,7 @@
 // scales; a click shows that block large.
 
 import { button, keep, later, make, oneStop, roving } from "../elements.js";
+import { start } from "../engine.js";
 import { change, isReplaced } from "../lab/whatif.js";
 import { drawThumb, table } from "./draw.js";
 import { bars, curve, drawnAs, gridLines, panelsOf, percent, position, range, stack, tiles } from "./record.js";
@@ -144,6 +145,7 @@ export class Glance {
     const panels = this.panels(row, cell.block), there = panels.filter((panel) => panel.values);
     row.wants.set(cell.block, panels.filter((panel) => !panel.values).map((panel) => panel.wants));
     if (row.seen) this.want(row);
+    cell.node.classList.toggle("fetching", there.length < panels.length);
     const marked = there.some((panel) => this.description.kinds[panel.kind].part) && view.query;
     const look = [view.colours, this.isDark(), marked, view.head, there.map((panel) => panel.tensor)].join();
     if (!there.length || (cell.look === look && cell.column === row.column)) return;
@@ -202,7 +204,8 @@ export class Glance {
       : counts.map(([name, count]) => `${count} ${count === 1 ? "says" : "say"} ${name}`).join(", ");
     const known = this.columns.unlike || "They know ten classes only and call any picture one of them.";
     this.sum.textContent = ready.length ? `${verdict}. ${known}`
-      : record.mechanisms.length ? "Random weights give random answers." : "No network is trained yet: python -m models.train plain trains the first one.";
+      : record.mechanisms.length ? "Random weights give random answers." : start().mechanisms.some(({ trained }) => trained) ? "None of these networks can be shown."
+        : "No network is trained yet: python -m models.train plain trains the first one.";
   }
   legend(record) { // what the small pictures are, said once
     const { blocks, kinds } = this.description, own = record.mechanisms.flatMap((column) => blocks.flatMap((block) => this.drawn(column, block)));

@@ -76,8 +76,13 @@ export class Maps {
       const [a, b] = [of(one)[i], of(other)[i]], places = a && b && a[1].values && drawnAs(a[1]) === "places"; // channels of two networks have nothing to do with each other
       const difference = places && differenceOf(a[1], b[1], `${other.name} less ${one.name}`);
       nodes.push(a?.[0].node || lacks(one, i), b?.[0].node || lacks(other, i));
-      if (!difference) continue;
-      const figure = this.figures.figure(`map ${section.kind} difference ${i}`, make("span", "heading", "difference"));
+      const name = `map ${section.kind} difference ${i}`;
+      if (!difference) {
+        const node = a && b && !(a[1].values && b[1].values) && this.figures.waiting(name, kept); // so that nothing moves
+        if (node) nodes.push(node);
+        continue;
+      }
+      const figure = this.figures.figure(name, make("span", "heading", "difference"));
       kept.add(figure.key);
       this.figures.show(figure, difference, record, other.pending ? other : one.pending ? one : other);
       figure.node.classList.add("difference");
