@@ -9,6 +9,7 @@ import errno
 import gzip
 import hashlib
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -104,22 +105,28 @@ def refuse(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
 
 
+def where() -> tuple[str, int]:
+    """Host and port, as Gradio reads them: before it is there, for it takes seconds to come."""
+    return os.getenv("GRADIO_SERVER_NAME", "127.0.0.1"), int(os.getenv("GRADIO_SERVER_PORT", "7860"))
+
+
 def main() -> None:
     logging.basicConfig(format="%(message)s")
-    prepare()
-    from gradio.http_server import INITIAL_PORT_VALUE, LOCALHOST_NAME
-
     try:
-        check_port(LOCALHOST_NAME, INITIAL_PORT_VALUE)
+        host, port = where()
+    except ValueError:
+        sys.exit("GRADIO_SERVER_PORT must be a number.")
+    try:
+        check_port(host, port)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         why = (
             "is taken: set GRADIO_SERVER_PORT to a free one" if taken else f"cannot be used: {error.strerror}"
         )
-        sys.exit(f"Port {INITIAL_PORT_VALUE} of {LOCALHOST_NAME} {why}.")
+        sys.exit(f"Port {port} of {host} {why}.")
     server = make_server()
     server.launch(
-        server_port=INITIAL_PORT_VALUE,
+        server_port=port,
         max_threads=400,
         max_file_size="20mb",
         footer_links=[],

@@ -34,6 +34,9 @@ FIRST = (
     *("test_lab", "test_picture", "test_site", "test_sweep", "test_training", "test_checkpoint"),
     *("test_evidence", "test_record", "test_convolutions"),
 )
+# What these files make of networks is made once, where one process runs them all.
+TOGETHER = dict.fromkeys(("test_figure", "test_description"), "figures")
+TOGETHER |= dict.fromkeys(("test_record", "test_export", "test_unfamiliar", "test_what_if"), "records")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -54,14 +57,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
-    """With `--dist loadfile` one process runs a file's tests, but those of the page on the static edition,
-    which takes long to build, are another's."""
+    """With `--dist loadfile` one process runs a file's tests, or those of several (see `TOGETHER`); but those
+    of the page on the static edition, which takes long to build, are another's."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             static = re.search(r"test_(page|lab)\.py::.*[\[-](static|whole)[]-]", nodeid)
-            return super()._split_scope(nodeid) + (", static" if static else "")
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(Path(file).stem, file) + (", static" if static else "")
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
@@ -115,11 +119,11 @@ def browser():
     """Chromium, for a file's tests one after the other."""
     from playwright.sync_api import sync_playwright
 
-    from tests.screenshots import launched  # most tests do without
+    from tests.screenshots import SHELL, launched  # most tests do without
 
     with sync_playwright() as playwright:
         chromium_or_skip(playwright)
-        with launched(playwright) as browser:
+        with launched(playwright, first=[SHELL]) as browser:
             yield browser
 
 

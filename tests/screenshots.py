@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from tests.health import ROOT, start, stop
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SHELL = "chromium-headless-shell"  # the same engine without windows, which a test opens faster
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,15 +31,21 @@ FLAGS = [
 ]
 
 
-def find_chromium(playwright: Playwright) -> str | None:
-    """The program of Playwright's own Chromium, or of one that the system has; None where there is none."""
+def find_chromium(playwright: Playwright, first: Sequence[str] = ()) -> str | None:
+    """The program of Playwright's own Chromium, or of one that the system has; None where there is none.
+
+    Args:
+        first: programs that are preferred to all these.
+    """
     own = playwright.chromium.executable_path
-    return own if Path(own).exists() else next(filter(None, map(shutil.which, NAMES)), None)
+    return next(filter(None, map(shutil.which, (*first, own, *NAMES))), None)
 
 
 @contextmanager
-def launched(playwright: Playwright, flags: Sequence[str] = FLAGS) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=flags)
+def launched(
+    playwright: Playwright, flags: Sequence[str] = FLAGS, first: Sequence[str] = ()
+) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=find_chromium(playwright, first), args=flags)
     try:
         yield browser
     finally:

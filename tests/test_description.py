@@ -411,6 +411,7 @@ def test_a_pointer_is_answered_where_it_means_something(page: Page, drawn_view: 
                 const some = all.filter((panel) => drawnAs(panel) === at.kind);
                 return { at, kinds: Object.fromEntries(all.map((panel) => [name(panel), drawnAs(panel)])),
                     answers: all.filter((one) => valueAt(one, at)).map(name), asked: some.map(name),
+                    values: some.map((one) => [name(one), valueAt(one, at)?.value]),
                     changed: some.filter((one) => drawnWith(one, at) !== drawnWith(one, null)).map(name) };
             };
             return [pointed(tensor), pointed(`${view.block}.cam`)];
@@ -418,6 +419,18 @@ def test_a_pointer_is_answered_where_it_means_something(page: Page, drawn_view: 
         ["cbam", "layer3.1.refine.channel_gate", SIDE],
     )
     channel, spot = found
+    rows = panels(comparison()[1], drawn_view)
+    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
+    ours = {panel.name: panel.values for cell in cells for panel in cell}
+    for name, value in spot["values"]:
+        height, width = ours[name].shape
+        expected = ours[name][spot["at"]["y"] * height // 32, spot["at"]["x"] * width // 32]
+        if np.isnan(expected):
+            assert value is None, name
+        else:
+            assert value == pytest.approx(
+                expected, rel=1e-3, abs=1e-4 * float(np.nanmax(np.abs(ours[name])))
+            ), name
     own = "cbam/layer3.1.refine.channel_gate"
     assert len(channel["asked"]) > 1  # so that there is another network's panel
     assert channel["answers"] == channel["changed"] == [own]
@@ -472,7 +485,7 @@ HALVES = """([left, right]) => {
     const [{ cells }] = panels(record, { block: "layer3.1" }, description);
     const canvas = document.createElement("canvas"), view = { overlay: 0.01 };
     drawPanel(canvas, cells.cbam[0], { view, picture, description, dark: false, width: 192, page: 0 });
-    return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.width).data];
+    return canvas.toDataURL();
 }"""
 
 
@@ -481,7 +494,7 @@ def test_the_page_finds_green_brighter_than_red_and_red_brighter_than_blue(page:
     """ITU-R BT.601: the contour line between two halves lies nearer to the darker one."""
 
     def drawn(left: tuple[int, int, int], right: tuple[int, int, int]) -> np.ndarray:
-        return np.array(page.evaluate(HALVES, [left, right]))
+        return read_picture(page.evaluate(HALVES, [left, right]))
 
     rising, falling = drawn((0,) * 3, (255,) * 3), drawn((255,) * 3, (0,) * 3)
     for colour, brightness in (((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29)):

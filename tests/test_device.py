@@ -36,13 +36,7 @@ class Visit:
     def __init__(self, page: Page, address: str, names: tuple[str, ...]):
         self.page, self.requests = page, []
         page.on("request", lambda request: self.requests.append(request.url))
-        page.goto(address)
-        self.rest()
-        page.locator("#open-chooser").click()
-        page.locator("#chooser").get_by_role("button", name="None", exact=True).click()
-        for name in names:
-            page.locator(f'#chooser [data-key="{name}"]').check()
-        page.keyboard.press("Escape")
+        page.goto(f"{address}#view=2&picture=cat&networks={','.join(names)}&end")
         self.rest()
 
     def rest(self) -> None:

@@ -44,6 +44,7 @@ def drawn(names: tuple[str, ...], look: View | None = None, **settings) -> Figur
 
 
 everything = cache(lambda: drawn(EVERY_KIND))
+kept = cache(drawn)  # for who only reads it
 
 
 def axes_of(made: Figure, path: str) -> Axes:
@@ -77,7 +78,7 @@ def test_maps_are_the_recorded_ones():
     assert np.allclose(
         data, maps["self_attention"]["stage3.affinity"].values[:, place].mean(0) * 64, rtol=1e-4
     )
-    data, _ = image_of(drawn(("danet", "plain")), "danet/stage3.channel")
+    data, _ = image_of(kept(("danet", "plain")), "danet/stage3.channel")
     assert np.allclose(data, maps["danet"]["stage3.channel"].values * 256, rtol=1e-3)
     curve = axes_of(made, "se/layer3.1.refine.gate").lines[-1].get_ydata()
     assert np.array_equal(curve, np.sort(maps["se"]["layer3.1.refine.gate"].values.ravel())[::-1])
@@ -158,7 +159,7 @@ def test_scales():
 
 
 def test_shares_are_drawn_in_equal_factors():
-    image = axes_of(drawn(("danet", "plain")), "danet/stage3.position").images[-1]
+    image = axes_of(kept(("danet", "plain")), "danet/stage3.position").images[-1]
     assert isinstance(image.norm, LogNorm)
     assert [float(image.norm(x)) for x in (0, 1 / 16, 1 / 4, 1, 16, 99)] == pytest.approx(
         [0, 0, 0.25, 0.5, 1, 1]
@@ -281,7 +282,7 @@ def test_every_kind_of_map_is_drawn():
     ids=lambda names: f"{len(names)} {names[0]}",
 )
 def test_no_words_overlap_or_are_cut(names):
-    have_room(everything() if names is EVERY_KIND else drawn(names))
+    have_room(everything() if names is EVERY_KIND else kept(names))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -359,7 +360,7 @@ SLIDES = [("danet",), ("plain", "cbam"), SEVEN, (*SEVEN, "scse")]
 
 @pytest.mark.parametrize("names", SLIDES, ids=len)
 def test_a_slide_is_16_to_9_and_read_from_the_back_of_a_room(names):
-    made = drawn(names)
+    made = kept(names)
     width, height = made.get_size_inches()
     assert width / height == pytest.approx(16 / 9)
     sizes = {text.get_fontsize(): text.get_text() for text in made.texts}
@@ -383,6 +384,16 @@ def test_many_networks_are_a_slide_as_well(count):
     made = everything() if count == len(EVERY_KIND) else figure(columns, at())
     width, height = made.get_size_inches()
     assert width / height == pytest.approx(16 / 9)
+    assert {f"{one.key}/layer3.1.cam" for one in columns} <= {axes.get_label() for axes in made.axes}
+    boxes = np.array(
+        [axes.bbox.extents for axes in made.axes if axes.get_label()]
+    )  # left, bottom, right, top
+    assert (boxes[:, :2] > -1).all() and (boxes[:, 2:] < [made.bbox.width + 1, made.bbox.height + 1]).all()
+    across, up = (
+        np.minimum(boxes[:, None, i + 2], boxes[:, i + 2]) - np.maximum(boxes[:, None, i], boxes[:, i])
+        for i in (0, 1)
+    )
+    assert not np.triu((across > 2) & (up > 2), 1).any()  # nothing covers another
 
 
 def test_a_slide_says_nothing_twice():

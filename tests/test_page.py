@@ -25,7 +25,7 @@ from models import CATALOGUE, CLASSES, CheckpointError
 from models.catalogue import BLOCK_SLOTS
 from models.metadata import mechanisms_table
 from models.results.table import results
-from tests.screenshots import AT_REST, ROOT, held, photograph, running_app
+from tests.screenshots import AT_REST, ROOT, draw_all, held, photograph, running_app
 from tests.static import TRAINED, build_site, given_out, stand_ins
 from visualize import answers
 from visualize.inspection.unfamiliar import sentence
@@ -36,6 +36,7 @@ from visualize.record.kinds import KINDS
 SHOWN = ("plain", "se", "non_local", "self_attention", "cbam", "danet")  # the same in the page's order
 PAIRWISE = 3  # of them
 MOST_REQUESTS, MOST_BYTES = 25, 300_000  # of a first visit
+FEW = "#view=2&picture=cat&networks=plain,cbam&end"  # where two networks do, the others need not answer
 CAT, SHIP = (ROOT / "visualize" / "page" / "examples" / f"{name}.png" for name in ("cat", "ship"))
 
 
@@ -118,6 +119,11 @@ class Visit:
     def pixel(self, x: int, y: int) -> list[int]:
         """RGB of a pixel of the picture as the networks see it."""
         return self.page.locator("#seen canvas").evaluate(PIXEL, [x, y])
+
+    def diagonal(self) -> np.ndarray:
+        """RGB of its 32 pixels from the upper left to the lower right, (32, 3)."""
+        places = "(canvas) => Array.from({ length: 32 }, (_, i) => pixel(canvas, [i, i]))"
+        return np.array(self.page.locator("#seen canvas").evaluate(places.replace("pixel(", f"({PIXEL})(")))
 
 
 PIXEL = """(canvas, [x, y]) =>
@@ -418,17 +424,34 @@ SAMPLED = """(canvas, count) => { // the middle of each cell
 
 @pytest.mark.browser
 @both_at_length
-def test_hover_reads_the_same_place_everywhere(visit: callable):
+def test_hover_reads_the_same_place_everywhere(visit: callable, client: Client):
     seen = visit(1280, 1500)  # all kinds of maps are in view
     seen.block("layer3.1")
-    seen.page.locator('#maps [data-kind="cam"] canvas').nth(2).hover(position={"x": 50, "y": 50})
+    cam = seen.page.locator('#maps [data-kind="cam"] canvas').nth(2)
+    side = cam.bounding_box()["width"]
+    cam.hover(position={"x": 0.15 * side, "y": 0.7 * side})  # of 8 x 8 cells the one in row 5, column 1
     seen.page.wait_for_function(
         """(count) => [...document.querySelectorAll("#maps .value")].filter((one) => one.textContent).length
             === count""",
         arg=len(TRAINED) + 1 + PAIRWISE,  # CAMs, the spatial gate, the pairwise maps
     )
-    read = [text for text in seen.texts("#maps .value") if text]
-    assert all(re.fullmatch(r"(< )?[\d.]+×?", text) for text in read), read
+    read = seen.page.locator("#maps .map").evaluate_all(
+        """(all) => all.map((one) => [one.dataset.mechanism, one.dataset.kind,
+            one.querySelector(".value").textContent]).filter(([, , text]) => text)"""
+    )
+    ours = {}
+    for column in client.predict(handle_file(CAT), [*SHOWN], api_name="/compare")["mechanisms"]:
+        for one in column["maps"]:
+            if one["block"] == "layer3.1" and one["kind"] in ("cam", "spatial", "pairwise"):
+                values = decode(one)
+                if one["kind"] == "pairwise":
+                    values = 64 * values[..., 5 * 8 + 3, :, :]  # of the marked place, in equal shares
+                ours[column["key"], one["kind"]] = values.reshape(-1, 8, 8).mean(0)
+    assert {(key, kind) for key, kind, _ in read} == ours.keys() and len(read) == len(ours)
+    for key, kind, text in read:
+        found = float(text.removeprefix("< ").rstrip("×"))
+        assert found == pytest.approx(ours[key, kind][5, 1], rel=0.02, abs=0.006), (key, kind)
+    assert max(abs(values[5, 1] - values[1, 5]) for values in ours.values()) > 0.05
     assert seen.asked() == 0
 
 
@@ -464,17 +487,18 @@ def test_a_picture_is_made_small_as_pillow_does(blank: Page, tmp_path: Path):
         ]
         shown = blank.evaluate(MADE_SMALL, [base64.b64encode(file.read_bytes()).decode(), crops])
         for one, other in zip(shown, expected):
-            distance = np.array(one).reshape(32, 32, 3) - np.asarray(other).astype(int)
+            pixels = np.frombuffer(base64.b64decode(one), np.uint8).reshape(32, 32, 3).astype(int)
+            distance = pixels - np.asarray(other)
             assert np.abs(distance).max() <= 1, file.name
 
 
 MADE_SMALL = """async ([bytes, crops]) => {
-    const { open, fromBase64, toNetwork, toLink, fromLink } = await import("./page/picture.js");
+    const { open, fromBase64, toBase64, toNetwork, toLink, fromLink } = await import("./page/picture.js");
     const { picture } = await open(new Blob([fromBase64(bytes)])), made = [];
     for (const crop of crops) {
         const pixels = toNetwork(picture, crop), again = await fromLink(await toLink(pixels));
         if (again.join() !== pixels.join()) throw new Error("the link lost a pixel");
-        made.push([...pixels]);
+        made.push(toBase64(pixels));
     }
     return made;
 }"""
@@ -506,8 +530,8 @@ CHANGED = """(most) => {  // as browsers do that let no page know its visitor ag
 @both
 def test_a_browser_that_hides_pixels(visit: callable):
     """The networks see no noise in place of a photograph, nor does it leave the device for that."""
-    seen = visit()
-    cat = [seen.pixel(x, x) for x in range(32)]
+    seen = visit(link="#view=2&picture=cat&networks=se&end")
+    cat = seen.diagonal()
     seen.page.evaluate(CHANGED, 128)
     seen.page.locator("#file").set_input_files(SHIP)
     seen.page.get_by_text("This browser hides the pixels of pictures from pages").wait_for()
@@ -516,20 +540,20 @@ def test_a_browser_that_hides_pixels(visit: callable):
     seen.example("ship")
     seen.example("cat")
     seen.page.evaluate("honest()")
-    assert [seen.pixel(x, x) for x in range(32)] == cat
+    assert (seen.diagonal() == cat).all()
 
     seen.page.evaluate(CHANGED, 1)  # which is no harm
     seen.choose_file(SHIP)
     seen.page.evaluate("honest()")
     ship = np.asarray(Image.open(SHIP).convert("RGB")).astype(int)
-    assert np.abs([seen.pixel(x, x) - ship[x, x] for x in range(32)]).max() <= 1
+    assert np.abs(seen.diagonal() - ship[range(32), range(32)]).max() <= 1
     assert seen.asked("decode") == 0
 
 
 @pytest.mark.browser
 @both_at_length
 def test_what_a_camera_and_a_designer_leave_in_a_file(visit: callable, tmp_path: Path):
-    seen = visit()
+    seen = visit(link=FEW)
     picture = Image.new("RGB", (60, 40), "red")
     picture.paste("blue", (0, 0, 60, 20))
     exif = Image.Exif()
@@ -619,7 +643,7 @@ PASTE = """(bytes) => {
 @pytest.mark.browser
 @both_at_length
 def test_a_picture_can_be_pasted_or_chosen(visit: callable):
-    seen = visit()
+    seen = visit(link=FEW)
     seen.page.evaluate(PASTE, list(SHIP.read_bytes()))
     seen.rest()
     assert seen.pixel(0, 0) == list(Image.open(SHIP).convert("RGB").getpixel((0, 0)))
@@ -630,6 +654,29 @@ def test_a_picture_can_be_pasted_or_chosen(visit: callable):
         seen.rest()
         assert seen.pixel(0, 0) == list(Image.open(CAT).convert("RGB").getpixel((0, 0)))
         assert seen.page.locator('#examples [aria-pressed="true"]').count() == 0
+
+
+GIVEN = """([bytes, type]) => { navigator.clipboard.read = async () => {
+    if (!type) throw new Error("not allowed");
+    return [new ClipboardItem({ [type]: new Blob([new Uint8Array(bytes)], { type }) })];
+}; }"""
+
+
+@pytest.mark.browser
+def test_the_clipboard_by_a_button(visit: callable):
+    seen = visit(link=FEW)
+    seen.page.evaluate(GIVEN, [[*SHIP.read_bytes()], "image/png"])
+    seen.page.locator("#paste").click()
+    seen.page.locator("#remove").wait_for()
+    seen.rest()
+    assert seen.pixel(0, 0) == [*Image.open(SHIP).convert("RGB").getpixel((0, 0))]
+    for kind, said in (
+        ("text/plain", "There is no picture in the clipboard."),
+        (None, "does not give out the clipboard"),
+    ):
+        seen.page.evaluate(GIVEN, [[65], kind])
+        seen.page.locator("#paste").click()
+        seen.page.locator("#status p", has_text=said).wait_for()
 
 
 @pytest.mark.browser
@@ -649,7 +696,7 @@ def test_what_needs_https_is_not_offered_without(edition: str, browser: Browser)
 @pytest.mark.browser
 @both_at_length
 def test_the_camera_of_a_computer(visit: callable):
-    seen = visit()
+    seen = visit(link=FEW)
     page, before = seen.page, seen.canvases("cam")
     for press, taken in (("Cancel", False), ("Take the picture", True)):
         page.locator("#camera").click()
@@ -681,7 +728,7 @@ def test_bad_file_says_so_and_the_page_goes_on(visit: callable, tmp_path: Path):
 @pytest.mark.browser
 @both_at_length
 def test_crop_is_a_square_to_drag(visit: callable, tmp_path: Path, edition: str, server: str):
-    seen = visit()
+    seen = visit(link=FEW)
     photograph(tmp_path / "photograph.jpg")  # 900 x 600: shown at a third of its size
     seen.choose_file(tmp_path / "photograph.jpg")
     seen.page.locator("#crop-choice select").select_option("own")
@@ -730,7 +777,7 @@ def test_pixels_of_any_number_become_text(blank: Page):
 
 @pytest.mark.browser
 def test_a_slow_file_does_not_replace_what_was_chosen_meanwhile(visit: callable, tmp_path: Path):
-    seen, waiting = visit(), []
+    seen, waiting = visit(link=FEW), []
     seen.page.route("**/decode", lambda route: waiting.append(route))
     (tmp_path / "slow.heic").write_bytes(b"no browser reads it")
     with seen.page.expect_request("**/decode"):
@@ -838,7 +885,7 @@ def test_of_quick_wishes_the_last_one_counts(visit: callable):
 
 @pytest.mark.browser
 def test_a_server_that_is_gone_is_named_and_asked_again(visit: callable):
-    seen = visit()
+    seen = visit(link=FEW)
     before = seen.canvases("cam")
     seen.page.route("**/look", lambda route: route.abort())
     seen.example("ship")
@@ -891,19 +938,13 @@ def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
     assert seen.page.locator("#glance .row.random").count() == len(UNTRAINED)
     assert {*seen.texts("#glance .random .facts:visible")} == {"random weights, not trained"}
     assert {*seen.texts("#maps .map.random .heading i")} == {"random weights"}
-    drawn = set()
-    for figure in seen.page.locator("#maps .map").all():
-        figure.scroll_into_view_if_needed()
-        kind, canvas = figure.get_attribute("data-kind"), figure.locator("canvas")
-        seen.page.wait_for_function(
-            "(node) => !node.classList.contains('fetching')", arg=figure.element_handle()
-        )
-        seen.rest()
-        assert canvas.evaluate(COUNT_COLOURS) > 1, (kind, figure.inner_text())
-        assert kind == "grid" or re.search(r"\d", figure.locator(".said").inner_text()), kind
-        assert canvas.get_attribute("aria-label") not in (None, "on its way"), kind
-        drawn.add(kind)
-    assert drawn == {*KINDS.values()}
+    draw_all(seen.page)
+    found = seen.page.locator("#maps .map").evaluate_all(DRAWN)
+    for kind, colours, said, label in found:
+        assert colours > 1, (kind, label)
+        assert kind == "grid" or re.search(r"\d", said), kind
+        assert label and not label.endswith("on its way"), kind
+    assert {kind for kind, *_ in found} == {*KINDS.values()}
 
     tiles = seen.page.locator('#maps [data-kind="volume"][data-mechanism="bam"]').first
     before = tiles.locator("canvas").evaluate("(c) => c.toDataURL()")
@@ -930,8 +971,12 @@ def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
     assert tiles.locator(".pager span").inner_text() == "page 9 of 9"
 
 
-COUNT_COLOURS = """(canvas) => new Set(new Uint32Array(
-    canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
+DRAWN = """(figures) => figures.map((figure) => { // kind, number of colours, words, and what a reader hears
+    const canvas = figure.querySelector("canvas"), context = canvas.getContext("2d");
+    const colours = new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+    const said = figure.querySelector(".said").innerText;
+    return [figure.dataset.kind, new Set(colours).size, said, canvas.getAttribute("aria-label")];
+})"""
 
 
 # ---- one mechanism, results, words
@@ -1012,13 +1057,22 @@ def test_with_no_network_chosen_the_page_keeps_those_it_has(visit: callable):
 @pytest.mark.browser
 def test_the_mark_is_as_large_as_a_cell_of_the_maps_below(visit: callable):
     seen = visit()
-    shown = "() => document.querySelector('#seen canvas').toDataURL()"
-    seen.block("layer3.1")
-    deep = seen.page.evaluate(shown)
-    seen.block("layer2.1")
-    assert seen.page.evaluate(shown) != deep
-    seen.block("layer3.1")
-    assert seen.page.evaluate(shown) == deep
+    mark = seen.page.locator("#seen canvas")
+    for block, side in {
+        "layer3.1": 32,
+        "layer2.1": 16,
+        "layer3.0": 32,
+    }.items():  # the mark is at 14, 20 of 32
+        seen.block(block)
+        x, y = 8 * 14 // side * side, 8 * 20 // side * side
+        assert mark.evaluate(FRAMED, [x, y, side]) and not mark.evaluate(FRAMED, [y, x, side]), block
+
+
+FRAMED = """(canvas, [x, y, side]) => { // whether the middles of its four sides are white
+    const context = canvas.getContext("2d"), half = side / 2;
+    const white = ([a, b]) => context.getImageData(a, b, 1, 1).data.every((level) => level === 255);
+    return [[x + half, y], [x + half, y + side], [x, y + half], [x + side, y + half]].every(white);
+}"""
 
 
 @pytest.mark.browser
@@ -1322,12 +1376,14 @@ def test_who_waits_for_a_network_sees_the_page_meanwhile(edition: str, browser: 
 def test_a_link_that_paints_beyond_a_tensor_is_refused_in_a_sentence(visit: callable):
     """By the server, and by the browser that computes in its place."""
     link = "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:{}*0.5&end"
-    last = visit(link=link.format(127))
-    assert last.page.locator("#maps .map.replaced").count() == 1  # the last of its 128 channels
     seen = visit(link=link.format(128))
     sentence = "The tensor layer2.1.refine.gate has 128 values, and one beyond them was changed."
     assert seen.texts("#status p") == [sentence]
     assert seen.page.locator("#maps .map.replaced").count() == 0
+    seen.page.evaluate("(hash) => { location.hash = hash; }", link.format(127))  # the last of its channels
+    seen.page.locator("#maps .map.replaced").wait_for()
+    seen.rest()
+    assert seen.page.locator("#maps .map.replaced").count() == 1
 
 
 CUT = "#view=2&picture=cat&networks=plain,se&class=predicted&cam=GradCAM&block=layer2.1&query=14,20"
@@ -1615,7 +1671,9 @@ def test_phone(visit: callable):
     assert top["y"] + top["height"] < 844  # the first map is on the first screen
     for tab in seen.page.locator("#bar .tabs button").all():  # one kind at a time
         tab.click()
-        assert seen.page.locator("#maps .section").filter(visible=True).count() >= 1
+        visible = seen.page.locator("#maps .section").filter(visible=True)
+        kinds = visible.evaluate_all("(all) => all.map((one) => one.dataset.tab)")
+        assert {*kinds} == {tab.get_attribute("data-tab")}
         assert seen.page.evaluate(wide) == 390
     seen.page.evaluate("scrollTo(0, document.querySelector('#maps').offsetTop + 300)")
     assert seen.page.locator("#bar .blocks").bounding_box()["y"] < 100  # the bar stays at hand
@@ -1681,7 +1739,8 @@ def test_light_and_dark(visit: callable):
             assert (text > ground) == (text_is_lighter != switched) and abs(text - ground) > 150
             seen.page.get_by_role("button", name="Light" if text > ground else "Dark", exact=True).click()
             seen.rest()
-        assert seen.canvases("channel") == curve  # drawn again for each
+            again = [now == old for now, old in zip(seen.canvases("channel"), curve, strict=True)]
+            assert again == [switched] * len(curve)  # drawn again for each
     assert brightness(visit(link="?__theme=dark"), "body", "backgroundColor") < 60
 
 

@@ -149,6 +149,11 @@ def test_a_point_stands_where_its_numbers_say(page, forty):
     page.locator('.block >> nth=0 >> [data-cost="latency_ms"]').click()
     label = page.locator(".block figure > svg").first.get_attribute("aria-label")
     assert "Milliseconds, CPU" in label
+    now = points.evaluate_all(
+        "(all) => all.map((one) => [one.dataset.key, +one.querySelector('line').getAttribute('x1')])"
+    )
+    dear = [dict(now)[row["key"]] for row in sorted(rows, key=lambda row: row["latency_ms"])]
+    assert dear == sorted(dear) and [dict(now)[row["key"]] for row in by_cost] != dear
 
 
 @pytest.mark.browser
@@ -166,6 +171,8 @@ def test_the_kind_of_a_verdict_decides_its_mark_and_its_words_are_only_shown(pag
             point = shown.locator(f'figure > svg .point[data-key="{row["key"]}"]')
             look = {"better": "differs", "worse": "differs"}.get(kind, kind)
             assert point.get_attribute("class").split() == ["point", look]
+            begins = {"better": "M0,-5.5", "worse": "M0,5.5", "plain": "M-4,-4"}.get(kind, "M4.5,0")
+            assert point.locator("path").get_attribute("d").startswith(begins)
             words = shown.locator(f'tr[data-key="{row["key"]}"] td.verdict').inner_text()
             assert words.startswith(row["beside"] or "the others are compared")
     kinds = {row["verdict"]["kind"] for block in spoken["blocks"] for row in block["rows"] if row["verdict"]}

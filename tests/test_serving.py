@@ -32,10 +32,11 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as safetensors_bytes
 
 from models import CLASSES
-from models.checkpoint import save
+from models.checkpoint import restore_with_facts, save
 from tests.health import EXAMPLE, ROOT, check, client_of, linked_tree, start, stop
 from tests.hostile import wrong_files
 from tests.networks import picture, randomised
+from visualize.inspection.network import inspect
 from visualize.record.encoding import decode
 
 MB = 2**20
@@ -279,23 +280,30 @@ def test_files_are_asked_for_again_only_if_they_changed(server: str):
         assert again.status_code == 304 and again.headers["cache-control"] == "no-cache" and not again.content
     script = web.get(f"{server}page/engine.js")
     assert "javascript" in script.headers["content-type"] and "content-encoding" in script.headers
-    assert web.get(f"{server}page/../../app.py").status_code == 404
+    for path in ("page/..%2f..%2fapp.py", "page/%2e%2e/%2e%2e/app.py"):
+        assert web.get(server + path).status_code == 404, path
 
 
-def test_columns_come_one_by_one_in_the_order_asked(server: str):
-    found = asked(server, ["cbam", "sk", "plain"], target="dog", cam="EigenCAM")
+def test_columns_come_one_by_one_in_the_order_asked(server: str, tree: Path):
+    model, _ = restore_with_facts("cbam", tree / "checkpoints")
+    least = int(inspect(model, picture()).probabilities.argmin())  # not what it would explain by itself
+    found = asked(server, ["cbam", "sk", "plain"], target=CLASSES[least], cam="LayerCAM")
+    cam = next(one for one in found["column"][0]["maps"] if one["tensor"] == "layer3.1.cam")
+    assert np.abs(decode(cam) - inspect(model, picture(), least, "LayerCAM").cams["layer3.1"]).max() < 1e-3
     assert [column["key"] for column in found["column"]] == ["cbam", "plain"]
     assert [entry["key"] for entry in found["unavailable"]] == ["sk"]
     assert found["done"] == [{"unlike": None}] and "error" not in found
 
 
-def test_a_row_of_a_large_map_is_the_one_that_was_recorded(server: str):
+def test_a_row_of_a_large_map_is_the_one_that_was_recorded(server: str, tree: Path):
     (column,) = asked(server, ["non_local"])["column"]
     left = next(found for found in column["maps"] if found["tensor"] == "stage2.affinity")
     assert left["data"] == "" and left["shape"] == [256, 16, 16]
     wanted = {"image": PIXELS, "mechanism": "non_local", "tensor": "stage2.affinity", "query": 7}
     row = decode(web.post(f"{server}row", json=wanted, timeout=60).json())
-    assert row.shape == (16, 16) and row.sum() == pytest.approx(1, abs=1e-3)
+    model, _ = restore_with_facts("non_local", tree / "checkpoints")
+    rows = inspect(model, picture(), stage="layer4.1").maps["stage2.affinity"].values
+    assert np.abs(row - rows[7]).max() < 1e-3 * rows[7].max() < np.abs(rows[8] - rows[7]).max()
 
 
 SHUFFLED = {"name": "shuffled", "scope": "stage2", "strength": None, "other": None, "by_hand": None}
@@ -338,11 +346,16 @@ def test_a_what_if_that_makes_no_sense_is_refused(server: str, log: Callable, re
     ("form", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("npz", b"PK"), ("json", b"{")]
 )
 def test_a_file_to_take_along(server: str, form: str, begins: bytes):
-    wanted = {"form": form, "image": PIXELS, "mechanisms": ["plain", "cbam", "sk"], "target": "predicted"}
-    wanted |= {"cam": "GradCAM", "view": {"block": "layer2.1"}}
+    looks = {"block": "layer2.1", "query": [3, 4], "scale": "own"}
+    wanted = {"form": form, "image": PIXELS, "mechanisms": ["plain", "cbam", "sk"], "target": "dog"}
+    wanted |= {"cam": "LayerCAM", "view": looks}
     answer = web.post(f"{server}file", json=wanted, timeout=60)
     assert answer.status_code == 200 and answer.content.startswith(begins)
     assert answer.headers["content-disposition"].endswith(f'plain-cbam-sk-layer2.1.{form}"')
+    if form == "json":
+        report = answer.json()
+        assert (looks | {"target": "dog", "cam": "LayerCAM"}).items() <= report["settings"].items()
+        assert {one["target"] for one in report["networks"]} == {"dog"} and {*report["unavailable"]} == {"sk"}
 
 
 def test_a_picture_that_the_browser_cannot_read(server: str):
@@ -787,6 +800,17 @@ def test_a_host_that_is_none_is_not_called_taken(tree: Path, tmp_path: Path):
     )
     assert done.returncode == 1
     assert done.stderr.startswith("Port 7860 of no.such.host cannot be used: ")
+
+
+def test_host_and_port_are_gradios(monkeypatch):
+    from gradio.http_server import INITIAL_PORT_VALUE, LOCALHOST_NAME
+
+    import app
+
+    assert app.where() == (LOCALHOST_NAME, INITIAL_PORT_VALUE)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "many")
+    with pytest.raises(SystemExit, match=r"^GRADIO_SERVER_PORT must be a number\.$"):
+        app.main()
 
 
 @pytest.mark.parametrize("path", ["\ud800", "/tmp" + "/a" * 400_000], ids=["half a character", "endless"])

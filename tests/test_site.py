@@ -223,24 +223,25 @@ def test_a_scope_is_a_block_or_a_tensor(page: Page, checkpoints: Path):
 def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Path):
     picture = moved("horse")
     script = """async ([image, mechanisms, form, replace = null]) => {
-        const { engine } = await import(new URL("page/engine.js", location.href).href);
+        const here = (file) => import(new URL(`page/${file}`, location.href).href);
+        const { engine } = await here("engine.js"), { toBase64 } = await here("picture.js");
         const view = { block: "layer3.1" };
         const asked = { image, mechanisms, target: "frog", cam: "GradCAM", view, replace };
         const { blob, name } = await engine.file(form, asked);
-        return [name, [...new Uint8Array(await blob.arrayBuffer())]];
+        return [name, toBase64(new Uint8Array(await blob.arrayBuffer()))];
     }"""
     name, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz"])
     assert name == "attnscope-non_local-se-layer3.1.npz"
-    numbers = np.load(io.BytesIO(bytes(content)))
+    numbers = np.load(io.BytesIO(base64.b64decode(content)))
     assert (numbers["pixels"] == np.array(picture)).all() and tuple(numbers["classes"]) == CLASSES
     wanted = {"pixels", "classes"}
     hand = {"name": "by hand", "scope": EVERYWHERE, "strength": 1, "by_hand": {}, "only": "cbam"}
     _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", hand])
     assert (
-        np.load(io.BytesIO(bytes(content)))["replaced"] == "by hand, in CBAM alone"
+        np.load(io.BytesIO(base64.b64decode(content)))["replaced"] == "by hand, in CBAM alone"
     )  # which is none of these
     name, content = page.evaluate(script, [text_of(picture), COMPUTED, "json"])
-    report = json.loads(bytes(content))
+    report = json.loads(base64.b64decode(content))
     for key, about in zip(COMPUTED, report["networks"]):
         seen = inspect(network(key, checkpoints), picture, CLASSES.index("frog"))
         assert about["checkpoint_sha256"] == read_facts(key, checkpoints)["sha256"]
@@ -257,26 +258,28 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
 
     whole = {"name": "level", "scope": EVERYWHERE, "strength": 1}
     picked = script, [text_of(picture), COMPUTED, "json", whole | {"only": "se"}]
-    report = json.loads(bytes(page.evaluate(*picked)[1]))
+    report = json.loads(base64.b64decode(page.evaluate(*picked)[1]))
     assert report["settings"]["replace"] == Replacement("level", only="se").whole
     other, se = report["networks"]
     assert "before" not in other
     assert [*se["before"].values()] == pytest.approx(numbers["se/probabilities"].tolist(), abs=CLOSE)
     assert se["probabilities"] != se["before"] and se["replace_note"] is None
     _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", whole])
-    replaced = np.load(io.BytesIO(bytes(content)))
+    replaced = np.load(io.BytesIO(base64.b64decode(content)))
     assert str(replaced["replaced"]) == Replacement("level").words == "level, everywhere"
     path, other = "layer2.1.refine.gate", moved("cat")
     asked = whole | {"name": "by hand", "only": "se", "by_hand": {path: {"3": 0.25}}}
     _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", asked])
     by_hand = Replacement("by hand", by_hand=((path, ((3, 0.25),)),), only="se")
-    assert str(np.load(io.BytesIO(bytes(content)))["replaced"]) == by_hand.words
+    assert str(np.load(io.BytesIO(base64.b64decode(content)))["replaced"]) == by_hand.words
     another = {"name": "another picture's", "other": text_of(other)}
     for wanted, given in (
         (by_hand, asked),
         (Replacement("another picture's", other=other.tobytes()), whole | another),
     ):
-        report = json.loads(bytes(page.evaluate(script, [text_of(picture), ("se",), "json", given])[1]))
+        report = json.loads(
+            base64.b64decode(page.evaluate(script, [text_of(picture), ("se",), "json", given])[1])
+        )
         assert report["settings"]["replace"] == wanted.whole
     assert (replaced["se/before"] == numbers["se/probabilities"]).all()
     assert replaced["se/probabilities"] == pytest.approx([*se["probabilities"].values()], abs=1e-6)

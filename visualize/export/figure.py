@@ -156,9 +156,9 @@ def sizes(bands: list[list[Block]], said: str) -> tuple[float, float, float]:
     for width in WIDTHS:
         lane = (width - 2 * EDGE + GAP) / lanes - GAP
         room = width * 9 / 16 - TOP - EDGE - caption_height(said, width)
-        for side in SIDES:
-            if side <= lane and bands_height(bands, side, lane) <= room:
-                return width, lane, side
+        sides = [side for side in SIDES if side <= lane]
+        if sides and bands_height(bands, sides[-1], lane) <= room:  # at least the smallest
+            return width, lane, next(side for side in sides if bands_height(bands, side, lane) <= room)
     return width, lane, SIDES[-1]
 
 
