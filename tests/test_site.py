@@ -182,7 +182,7 @@ def test_a_replacement_does_what_it_does_in_pytorch(
         assert column["replace_note"].endswith("it answers as trained.")
         assert column["before"] == column["probabilities"]
         return
-    assert column["replace_note"] is None
+    assert column["replace_note"] is None and column["replaced"] == [*edits]
     seen = inspect(model, picture, edits=edits)
     assert (
         np.abs(seen.probabilities - plain.probabilities).max() > 3 * CLOSE

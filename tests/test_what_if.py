@@ -32,6 +32,7 @@ from visualize.record.requests import RequestError, replacement_of
 from visualize.record.view import View
 
 NAMES = ("plain", "se", "non_local")
+TRAINED = (*NAMES, "efficient_attention")
 LOAD = averages.load
 OTHER = picture(1).tobytes()
 GATE = "layer2.1.refine.gate"  # of se: (128, 1, 1)
@@ -56,7 +57,7 @@ def checkpoints(monkeypatch):
 
     monkeypatch.setattr(averages, "load", load)
     stand_in(
-        monkeypatch, network, {name: {"accuracy": 93.0, "recipe": "cpu", "sha256": name} for name in NAMES}
+        monkeypatch, network, {name: {"accuracy": 93.0, "recipe": "cpu", "sha256": name} for name in TRAINED}
     )
 
 
@@ -104,6 +105,18 @@ def test_a_replaced_network_answers_as_with_the_edit_by_hand(replacement):
     assert found["probabilities"] == pytest.approx(expected, abs=2e-6)
     assert found["before"] == pytest.approx(answer_of(network(name))[0], abs=2e-6)
     assert found["probabilities"] != found["before"] and found["replace_note"] is None
+    assert found["replaced"] == [replacement.scope]
+
+
+def test_a_replacement_leaves_alone_what_it_has_no_meaning_for():
+    """Of Efficient Attention's two softmaxes only one is of places that ask."""
+    maps = [shown for shown in column_of("efficient_attention", None)["maps"] if shown["role"] == "share"]
+    found = column_of("efficient_attention", Replacement("query ignored"))["replaced"]
+    assert {shown["tensor"].split(".")[-1] for shown in maps} == {"query_weights", "key_maps"}
+    assert found == [shown["tensor"] for shown in maps if shown["tensor"].endswith("query_weights")]
+    assert column_of("efficient_attention", Replacement("shuffled"))["replaced"] == [
+        shown["tensor"] for shown in maps
+    ]
 
 
 def test_what_is_not_known_yet_comes_from_one_pass(monkeypatch):
@@ -124,6 +137,7 @@ def test_every_replacement_is_among_them():
 def test_a_strength_of_one_changes_no_bit():
     plain, found = column_of("se", None), column_of("se", Replacement("strength"))
     assert found.pop("before") == plain["probabilities"] and found.pop("replace_note") is None
+    assert found.pop("replaced") == [*attention_of(network("se"))]
     assert found == plain and "before" not in plain
 
 
@@ -186,7 +200,7 @@ def test_a_network_for_which_it_has_no_meaning_answers_as_trained_and_says_so(na
     plain, found = column_of(name, None), column_of(name, asked)
     note = found.pop("replace_note")
     assert said in note and note.endswith("it answers as trained.")
-    assert found.pop("before") == found["probabilities"]
+    assert found.pop("before") == found["probabilities"] and found.pop("replaced") == []
     assert found == plain
 
 

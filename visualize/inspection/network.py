@@ -81,6 +81,7 @@ class Inspection:
         strength: `stage2` -> |y - x| / |x| of the module there: how much it changes what it was given.
         before: (classes,) what it answers as trained, where attention was to be replaced (see `replaced`).
         replace_note: a sentence, where nothing was replaced.
+        replaced: paths of the maps that were.
     """
 
     pixels: np.ndarray
@@ -93,6 +94,7 @@ class Inspection:
     strength: dict[str, float]
     before: np.ndarray | None = None
     replace_note: str | None = None
+    replaced: tuple[str, ...] = ()
 
 
 def inspect(

@@ -128,8 +128,9 @@ def inspect_replaced(
         seen = inspect(model, image, target, cam, stage)
         return dataclasses.replace(seen, before=seen.probabilities, replace_note=note)
     other = others[0].tensors if others else None
-    seen = inspect(model, image, target, cam, stage, edits_of(own.attention, found, other, replacement))
-    return dataclasses.replace(seen, before=own.probabilities, evidence=own.evidence)
+    edits = edits_of(own.attention, found, other, replacement)
+    seen = inspect(model, image, target, cam, stage, edits)
+    return dataclasses.replace(seen, before=own.probabilities, evidence=own.evidence, replaced=tuple(edits))
 
 
 def as_trained(model: nn.Module, facts: dict, name: str, *pictures: bytes) -> list[Trained]:

@@ -10,14 +10,15 @@
                      "accuracy": {"value", "low", "high", "recipe"}, "random": untrained, a stand-in,
                      "strength": {"stage2": |y - x| / |x|}, "note": a sentence or None,
                      "unusual": finds less in the picture than in most test images, None if nobody measured,
-                     "before": [10], "replace_note": a sentence or None,
+                     "before": [10], "replace_note": a sentence or None, "replaced": [tensor],
                      "maps": [{"tensor", "block", "kind", "role", "axes", "shape", "data", "lo", "hi",
                                "scale", "static"}]}],
      "unavailable": [{"key", "name", "reason"}],
      "unlike": a sentence where most networks find the picture unusual, else None}
 
 Where its attention is replaced, and only there, a column has `before`, the probabilities as trained, and
-`replace_note`, which says why nothing was replaced in this network: its answer is the one as trained.
+`replace_note`, which says why nothing was replaced in this network: its answer is the one as trained; else
+`replaced` names the maps that were.
 A map's `tensor` is the dotted path under which the network recorded it (gradio_client takes every key `path`
 for a file), its `role` one of `models.recording.ROLES`; CAMs count as features. Its `data` is base64 of
 little-endian uint16, 0 for `lo` and 65535 for `hi`. Large maps stay on the server, with `data` "", and
@@ -76,9 +77,8 @@ def column(name: str, asked: Question, on_gpu: bool = True) -> dict:
     """
     seen, facts, note = inspect_by_name(name, asked, on_gpu=on_gpu)
     hold(seen, name, asked.replacement)
-    replaced = (
-        {} if seen.before is None else {"before": rounded(seen.before), "replace_note": seen.replace_note}
-    )
+    what_if = {} if seen.before is None else {"before": rounded(seen.before)}
+    what_if |= {"replace_note": seen.replace_note, "replaced": [*seen.replaced]} if what_if else {}
     return {
         "key": name,
         "name": CATALOGUE[name].title,
@@ -90,7 +90,7 @@ def column(name: str, asked: Question, on_gpu: bool = True) -> dict:
         "strength": {stage: round(value, 5) for stage, value in seen.strength.items()},
         "note": note,
         "unusual": is_unusual(seen.evidence, facts),
-        **replaced,
+        **what_if,
         "maps": [
             *(pack_cam(block, values, seen.cam_ranges[block]) for block, values in seen.cams.items()),
             *(pack_map(path, shown) for path, shown in seen.maps.items()),

@@ -25,6 +25,10 @@ export function reason({ name, scope, by_hand = {} }, { about, attention }, { av
   return null;
 }
 
+export const replaced = ({ name, scope, by_hand = {} }, { attention }) => attention // paths of what is replaced
+  .filter((each) => inside(each, scope) && each.can.includes(name) && (name !== "by hand" || each.path in by_hand))
+  .map(({ path }) => path);
+
 // A replacement that does not fit into a network; the message is one sentence for the visitor, and the server's.
 export class Refused extends Error {}
 function check(byHand, attention) { // nothing is changed beyond a tensor's end
@@ -36,11 +40,12 @@ function check(byHand, attention) { // nothing is changed beyond a tensor's end
 }
 
 // `given`: `averages` and `best`, each path -> values; `other`: path -> what another picture's tensor is.
-export function edits({ name, scope, strength = 1, by_hand = {} }, { attention }, { averages, best, other }) {
+export function edits(replace, { attention }, { averages, best, other }) {
+  const { name, strength = 1, by_hand = {} } = replace, paths = replaced(replace, { attention });
   const found = { keep: new Map(), shift: new Map(), shuffled: new Set(), ignored: new Set() };
   if (name === "by hand") check(by_hand, attention);
   attention.forEach((each, i) => {
-    if (!inside(each, scope) || !each.can.includes(name)) return;
+    if (!paths.includes(each.path)) return;
     const put = (keep, shift) => { found.keep.set(i, keep); found.shift.set(i, shift); };
     const instead = (values) => put(filled(each, 0), values);
     if (name === "average") instead(averages.get(each.path));
@@ -54,7 +59,7 @@ export function edits({ name, scope, strength = 1, by_hand = {} }, { attention }
       instead(filled(each, 0));
       (name === "shuffled" ? found.shuffled : found.ignored).add(i);
     }
-    if (name === "by hand" && by_hand[each.path]) {
+    if (name === "by hand") {
       put(filled(each, 1), filled(each, 0));
       for (const [at, value] of Object.entries(by_hand[each.path])) {
         found.keep.get(i)[at] = 0;

@@ -12,7 +12,7 @@
 
 import { fromBase64 } from "../picture.js";
 import { NotFinite, apart, cams, column, part, probabilities, strengths } from "./column.js";
-import { AS_TRAINED, Refused, averagesOf, edits, reason } from "./edits.js";
+import { AS_TRAINED, Refused, averagesOf, edits, reason, replaced } from "./edits.js";
 
 const KEPT = 10e6; // bytes of the runs whose numbers are kept: four of most networks
 const networks = new Map(), runs = new Map();
@@ -45,7 +45,7 @@ const acts = {
     if (!replace) return column(network.facts, before, cam);
     const note = reason(replace, network.facts, network);
     const found = column(network.facts, note ? before : await run(name, image, target, replace), cam, before);
-    return { ...found, before: probabilities(before), replace_note: note };
+    return { ...found, before: probabilities(before), replace_note: note, replaced: note ? [] : replaced(replace, network.facts) };
   },
   async part({ name, image, target, replace, tensor, query }) {
     const outputs = await run(name, image, target, replace), { facts } = networks.get(name);

@@ -124,14 +124,8 @@ function slider(label, most, name, moved) {
 // ---- what is said of it
 
 const isAttention = ({ role }) => role === "gate" || role === "share";
-export const placeOf = (tensor) => /^(layer\d\.\d|[^.]+)/.exec(tensor)[1]; // as in models/replacements.py
-export function isReplaced({ replace, replace_note: why }, panel) { // whether a map shows what was put there
-  if (!replace || why || !isAttention(panel)) return false;
-  const { name, scope, by_hand } = replace;
-  if (name === HAND) return panel.tensor in by_hand;
-  if (name === WARNING && panel.role !== "gate") return false;
-  return scope === EVERYWHERE || scope === placeOf(panel.tensor) || scope === panel.tensor;
-}
+const placeOf = (tensor) => /^(layer\d\.\d|[^.]+)/.exec(tensor)[1]; // as in models/replacements.py
+export const isReplaced = ({ replaced }, { tensor }) => Boolean(replaced?.includes(tensor)); // whether a map shows what was put there
 function byHand(panel) { // a gate whose every value is drawn
   return panel.role === "gate" && panel.values && ["curve", "places"].includes(drawnAs(panel)) && panel.values.length === panel.map.shape.reduce((a, b) => a * b, 1);
 }
