@@ -1693,6 +1693,10 @@ def test_phone(visit: callable):
     assert seen.page.evaluate(wide) == 390
     assert seen.page.locator("#chooser").bounding_box()["height"] <= 844
     seen.page.keyboard.press("Escape")
+    seen.page.locator("#glance .name").first.click()
+    seen.rest()
+    assert seen.page.locator("#detail").evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    seen.page.locator("#detail").get_by_role("button", name="Close").click()
     seen.page.emulate_media(media="print")
     seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     canvases = seen.page.locator("#maps .map:not(.fetching) canvas")
