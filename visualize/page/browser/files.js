@@ -1,6 +1,7 @@
 // What a visitor takes along that needs no server: the numbers (NPZ) and a report on them (JSON), as
 // visualize/export/files.py writes them.
 
+import { largest } from "../maps/record.js";
 import { fromBase64 } from "../picture.js";
 import { pack, softmax } from "./column.js";
 
@@ -22,7 +23,7 @@ async function factsOf({ name, scope, strength, only = null, by_hand: byHand, ot
   return { name, scope, strength: name === "strength" ? strength : 1, only, by_hand: (name === "by hand" && byHand) || null, other_sha256 };
 }
 function network({ facts, logits, strength, maps, before, replace_note: why }, target, classes) {
-  const shares = softmax(logits), predicted = classes[shares.indexOf(Math.max(...shares))];
+  const shares = softmax(logits), predicted = classes[largest(shares)];
   const byClass = (values) => Object.fromEntries(classes.map((name, i) => [name, values[i]]));
   return {
     id: facts.about.key, title: facts.about.name, random_weights: false, checkpoint_sha256: facts.sha256,

@@ -3,7 +3,7 @@
 
 import { button, hold, keep, make, put } from "../elements.js";
 import { rgba } from "../picture.js";
-import { localName, panels, percent } from "../maps/record.js";
+import { largest, localName, panels, percent } from "../maps/record.js";
 import { differenceOf, onOneScale } from "./difference.js";
 
 export class Pictures {
@@ -123,10 +123,7 @@ export class Pictures {
     return node;
   }
   answers(both, there) {
-    const answer = ({ probabilities }) => {
-      const most = Math.max(...probabilities);
-      return `${this.columns.classes[probabilities.indexOf(most)]} (${percent(most)})`;
-    };
+    const answer = ({ probabilities }) => `${this.columns.classes[largest(probabilities)]} (${percent(Math.max(...probabilities))})`;
     return `A and B: ${both.map((column) => `${column.name} says ${answer(there.get(column.key))}, ${answer(column)}`).join("; ")}.`;
   }
 }

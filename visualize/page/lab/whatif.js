@@ -3,7 +3,7 @@
 
 import { button, make, put, select } from "../elements.js";
 import { fromBase64, rgba, toBase64 } from "../picture.js";
-import { drawnAs, percent, scopeName } from "../maps/record.js";
+import { drawnAs, largest, percent, scopeName } from "../maps/record.js";
 
 const AS_TRAINED = { name: "", words: "as trained", question: "Put something else in the place of their attention, and see what they answer then." };
 const EVERYWHERE = "all", HAND = "by hand", STRENGTH = "strength", OTHER = "another picture's", WARNING = "factor 1";
@@ -135,9 +135,9 @@ export function change(before, after) { // in points
 }
 function found(columns, classes) { // how many keep their answer, and where most changes
   if (!columns.length) return "";
-  const first = (shares) => shares.indexOf(Math.max(...shares)), same = columns.filter(({ before, probabilities }) => first(before) === first(probabilities)).length;
-  const moved = ({ before, probabilities }) => Math.abs(probabilities[first(before)] - before[first(before)]);
-  const most = columns.reduce((a, b) => (moved(b) > moved(a) ? b : a)), { name, before, probabilities } = most, at = first(before);
+  const same = columns.filter(({ before, probabilities }) => largest(before) === largest(probabilities)).length;
+  const moved = ({ before, probabilities }) => Math.abs(probabilities[largest(before)] - before[largest(before)]);
+  const most = columns.reduce((a, b) => (moved(b) > moved(a) ? b : a)), { name, before, probabilities } = most, at = largest(before);
   const keep = columns.length === 1 ? `${name} ${same ? "keeps" : "changes"} its answer` : same === columns.length ? `${same === 2 ? "Both" : `All ${same}`} keep their answers` : `${same} of ${columns.length} keep their answers`;
   if (moved(most) < SMALL) return `${keep}, and hardly a share moves.`;
   return `${keep}. ${columns.length > 1 ? `Most changes at ${name}` : "It changes"}: ${classes[at]} ${percent(before[at])} → ${percent(probabilities[at])}.`;

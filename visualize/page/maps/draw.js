@@ -15,10 +15,9 @@
 // over them as contour lines, the fainter the larger the overlay. At overlay 0 it is shown alone. A flat map has one
 // colour. Nothing here knows the page or where a panel stands in it.
 
-import { curve, bars, drawnAs, gridLines, number, position, queryOf, stack, statistics, tiles, valueAt } from "./record.js";
+import { bars, curve, drawnAs, gridLines, limited, number, order, position, queryOf, stack, statistics, tiles, valueAt } from "./record.js";
 
 const NAME = 16, GAP = 6, FONT = "12px system-ui, sans-serif"; // below a small picture, between them
-const limited = (x) => Math.max(0, Math.min(1, x));
 const drawn = new WeakMap(); // canvas -> {panel, width, regions}
 
 // ---- colours
@@ -221,8 +220,7 @@ const DRAW = {
     ground(it, width, high);
     const lines = [...panel.others.map((values) => [inks.other, 1, curve({ values })]), [inks.accent, 2, curve(panel)]];
     for (const [colour, thick, values] of lines) line(it, values, colour, thick, width, high);
-    const sorted = [...panel.values.keys()].sort((a, b) => panel.values[b] - panel.values[a]);
-    channels(it, panel.values, sorted, width, high, height);
+    channels(it, panel.values, order(panel.values), width, high, height);
   },
   areas(it, width, height) {
     const { context, panel, inks } = it, high = height - STRIP - 4, { sorted, areas } = stack(panel);

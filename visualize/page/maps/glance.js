@@ -5,7 +5,7 @@ import { button, keep, later, make, oneStop, roving } from "../elements.js";
 import { start } from "../engine.js";
 import { change, isReplaced } from "../lab/whatif.js";
 import { drawThumb, table } from "./draw.js";
-import { bars, curve, drawnAs, gridLines, panelsOf, percent, position, range, stack, tiles } from "./record.js";
+import { bars, curve, drawnAs, gridLines, largest, order, panelsOf, percent, position, range, stack, tiles } from "./record.js";
 
 const SIDES = { 1: 32, 2: 16, 3: 8, 4: 4 }; // cells, by layer
 const LINES = ["curve", "areas", "bars"]; // what is drawn as a curve, the others as a map
@@ -88,7 +88,7 @@ export class Glance {
     this.state.change("mechanisms", this.state.mechanisms.filter((other) => other !== key));
   }
   answer(row, column) {
-    const { probabilities } = column, before = column.replace_note ? null : column.before, order = (shares) => [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
+    const { probabilities } = column, before = column.replace_note ? null : column.before;
     const ranked = order(probabilities), was = before ? order(before)[0] : ranked[0], few = ranked.slice(0, 3);
     if (!few.includes(was)) few[2] = was; // what it answered as trained stays in sight
     const bar = (index) => make("li", index === ranked[0] ? "first" : "", make("span", {}, this.columns.classes[index]),
@@ -195,7 +195,7 @@ export class Glance {
   summary(record) {
     const votes = new Map(), ready = record.mechanisms.filter((column) => !column.pending && !column.random);
     for (const { probabilities } of ready) {
-      const name = this.columns.classes[probabilities.indexOf(Math.max(...probabilities))];
+      const name = this.columns.classes[largest(probabilities)];
       votes.set(name, (votes.get(name) || 0) + 1);
     }
     const counts = [...votes].sort((a, b) => b[1] - a[1]);

@@ -45,8 +45,8 @@ export const decode = remembered((map) => { // little-endian uint16, 0 for lo an
   return { axes: map.axes, shape: map.shape, values: Float32Array.from(levels, (level) => map.lo + (level / 65535) * step) };
 });
 export const order = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]); // the largest first
-const largest = (values) => values.indexOf(Math.max(...values));
-const limited = (x) => Math.max(0, Math.min(1, x));
+export const largest = (values) => values.indexOf(Math.max(...values));
+export const limited = (x) => Math.max(0, Math.min(1, x));
 export const statistics = remembered((values) => {
   let least = Infinity, most = -Infinity, sum = 0, count = 0;
   for (const value of values) {
