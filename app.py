@@ -114,10 +114,9 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     try:
         host, port = where()
-    except ValueError:
-        sys.exit("GRADIO_SERVER_PORT must be a number.")
-    try:
         check_port(host, port)
+    except (ValueError, OverflowError):
+        sys.exit("GRADIO_SERVER_PORT must be a number up to 65535.")
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         why = (

@@ -226,6 +226,9 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     )
     kept = "() => [emptied, first.isConnected]"  # what is computed anew stays where it is until then
     put(again, "average")
+    framed = again.page.locator("#pair .map.replaced")
+    roles = {*framed.evaluate_all("(all) => all.map((one) => one.dataset.role)")}
+    assert framed.count() > 6 and roles == {"gate", "share"}  # no difference is what was put there
     put(again, "by hand")
     curve = again.page.locator('#maps [data-mechanism="se"][data-kind="channel"] canvas').last
     curve.click(position={"x": 2, "y": 20})
@@ -510,8 +513,12 @@ def test_channels_are_switched_and_gates_painted_by_hand(visit: callable, tree):
     seen.page.mouse.move(box["x"] + 5.5 * cell, box["y"] + 1.5 * cell)  # what begins so takes back all along
     seen.page.mouse.move(box["x"] + 5.5 * cell, box["y"] + 2.5 * cell)  # and paints nothing
     seen.page.mouse.up()
+    seen.page.mouse.move(box["x"] - 8, box["y"] + 3.5 * cell)
+    seen.page.mouse.down()
+    seen.page.mouse.move(box["x"] + 0.5 * cell, box["y"] + 3.5 * cell)  # what begins beside it paints
+    seen.page.mouse.up()
     seen.rest()
-    hand = (("layer2.1.refine.spatial_gate", tuple((16 + column, 0.0) for column in (2, 3, 6))),)
+    hand = (("layer2.1.refine.spatial_gate", tuple((at, 0.0) for at in (18, 19, 22, 48))),)
     expected = replaced(tree, "cbam", CAT, Replacement("by hand", by_hand=hand))
     assert close(answers(seen, "cbam")[0], expected.probabilities)
     touched = "(node) => [getComputedStyle(node).touchAction, getComputedStyle(node).cursor]"

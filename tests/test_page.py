@@ -1017,14 +1017,29 @@ def test_one_mechanism_in_detail(visit: callable):
     assert detail.evaluate("(node) => node.scrollTop") > 0
     detail.locator("select").select_option("border_align")  # it makes no network
     assert detail.evaluate("(node) => node.scrollTop") == 0  # another one begins at its top
+    seen.page.evaluate(
+        """() => { // as without https; what is selected is taken
+            navigator.clipboard.writeText = async () => { throw new Error("not allowed"); };
+            document.execCommand = () => { window.taken = document.activeElement.value; return true; };
+        }"""
+    )
+    copy = detail.get_by_role("button", name="Copy link")
+    copy.click()
+    said = detail.locator("header p")
+    said.filter(has_text="is copied").wait_for()
+    assert seen.page.evaluate("taken") == seen.page.url and "detail=border_align" in seen.page.url
     seen.page.wait_for_function(
         "() => document.querySelector('#detail').textContent.includes('models/modules/border_align.py')"
     )
     assert "not among the networks" in detail.inner_text()
+    detail.locator("select").select_option("se")
+    seen.rest()
+    assert said.inner_text() == ""  # that link was another one's
     detail.click(position={"x": 5, "y": 300})  # its own margin
     assert detail.is_visible()
     seen.page.mouse.click(2, 2)  # beside it
     assert not detail.is_visible()
+    assert "detail" not in seen.page.url
     assert name.evaluate("(node) => node === document.activeElement")
 
 
@@ -1797,11 +1812,16 @@ WATCHED = """async (pixels) => { // what columns say, of networks that answer at
     const unusual = { one: [true, true], two: [false, true], three: [null, null] }; // on a, on b
     let failing = false;
     const engine = {
-        async look(image, names, options, { onColumn }) {
+        async look(image, names, options, { onColumn, onWaiting }) {
+            onWaiting({ place: 1, seconds: 1 });
             const at = atob(image).charCodeAt(0) === pixels[0] ? 0 : 1;
             for (const key of names) onColumn({ key, maps: [], unusual: unusual[key][at] });
         },
-        async row() { if (failing) throw new Error("It is gone."); return "a row"; },
+        async row(image, name, tensor, query, replace, { onLoading }) {
+            onLoading({ loaded: 1, total: 2 });
+            if (failing) throw new Error("It is gone.");
+            return "a row";
+        },
     };
     const about = { isRandom: () => false, titles: new Map(), most: 8, other: () => null };
     const columns = new Columns(engine, state, about), busy = () => columns.running || columns.timer;
@@ -1831,6 +1851,9 @@ WATCHED = """async (pixels) => { // what columns say, of networks that answer at
     columns.said.again();
     await columns.fetch(column, wants);
     said.push(columns.parts([column])(wants));
+    columns.say("Something failed.", () => {});
+    await columns.fetch(column, { ...wants, query: 2 });
+    said.push(columns.said.text, columns.late);
     return said;
 }"""
 
@@ -1838,7 +1861,8 @@ WATCHED = """async (pixels) => { // what columns say, of networks that answer at
 @pytest.mark.browser
 @both_at_length
 def test_a_warning_belongs_to_its_picture_and_a_part_that_failed_may_be_asked_for_again(visit: callable):
-    *unlike, failed, part = visit().page.evaluate(WATCHED, [7, 9])
+    *unlike, failed, part, still, late = visit().page.evaluate(WATCHED, [7, 9])
     both = sentence([True, True])
     assert unlike == [None, both, None, both, sentence([True]), both, both]  # of those on the page, most
     assert failed == "A part of the maps cannot be fetched at the moment. It is gone." and part == "a row"
+    assert still == "Something failed." and not late  # what comes later does not hide it

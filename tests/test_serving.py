@@ -808,9 +808,10 @@ def test_host_and_port_are_gradios(monkeypatch):
     import app
 
     assert app.where() == (LOCALHOST_NAME, INITIAL_PORT_VALUE)
-    monkeypatch.setenv("GRADIO_SERVER_PORT", "many")
-    with pytest.raises(SystemExit, match=r"^GRADIO_SERVER_PORT must be a number\.$"):
-        app.main()
+    for wrong in ("many", "70000"):
+        monkeypatch.setenv("GRADIO_SERVER_PORT", wrong)
+        with pytest.raises(SystemExit, match=r"^GRADIO_SERVER_PORT must be a number up to 65535\.$"):
+            app.main()
 
 
 @pytest.mark.parametrize("path", ["\ud800", "/tmp" + "/a" * 400_000], ids=["half a character", "endless"])

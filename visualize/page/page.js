@@ -191,7 +191,7 @@ async function copy() { // the sentence about it
     await navigator.clipboard.writeText(address);
   } catch { // no permission, or a page without https
     const box = make("textarea", { value: address });
-    document.body.append(box);
+    (document.querySelector("dialog[open]") || document.body).append(box); // what lies beside a dialog cannot be chosen
     box.select();
     const copied = document.execCommand("copy");
     box.remove();
@@ -240,7 +240,7 @@ columns.addEventListener("change", () => later("page", redraw));
 columns.addEventListener("row", () => later("page", redraw));
 state.addEventListener("change", ({ detail: part }) => {
   if (part === "view") controls();
-  if (location.hash.startsWith("#view=") && part !== "detail" && settled) history.replaceState(null, "", location.pathname + location.search); // it has moved on
+  if (location.hash.startsWith("#view=") && (part !== "detail" || !state.detail) && settled) history.replaceState(null, "", location.pathname + location.search); // it has moved on
   later("page", redraw);
 });
 addEventListener("keydown", (event) => { // Escape closes what lies over the answers

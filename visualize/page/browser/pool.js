@@ -18,6 +18,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     this.each = Math.floor(most / this.size);
     this.loading = { loaded: 0, total: 0 };
     this.providers = {}; // network -> "webgpu" or "wasm", where it was computed
+    this.works = false; // whether the engine has opened a network
   }
 
   // What a network's worker makes of a message; throws an AbortError when nobody waits for it any more.
@@ -83,7 +84,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       this.dispatchEvent(new Event("loading"));
     };
     const stored = await store?.match(address);
-    const answer = stored || (await fetch(address, { signal, cache: "force-cache" }));
+    const answer = stored || (await fetch(address, { signal, cache: store ? "no-cache" : "default" }));
     if (!answer.ok) throw new EngineError("A part of the networks is missing on this site: load the page again.");
     let loaded = 0;
     const counted = new TransformStream({ transform(part, out) { count((loaded += part.length)), out.enqueue(part); } });
@@ -119,7 +120,13 @@ export class Pool extends EventTarget { // "loading": more bytes have come
         this.test = null;
         worker.end(error.message);
         this.jobs.unshift(job);
-      } else job.reject(error);
+      } else {
+        job.reject(error);
+        if (worker.broken && !this.works) { // the engine itself does not do: no use to load more
+          for (const { name: other } of this.jobs) this.fail(other, error);
+          this.coming?.controller.abort();
+        }
+      }
       if (worker.broken) this.workers = this.workers.filter((other) => other !== worker);
     }
     worker.busy = false;
@@ -135,10 +142,13 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     const test = await this.test?.(name).catch(() => null), given = { act: "open", name, facts: this.networks[name], test, ...files };
     try {
       this.providers[name] = await worker.ask(given, Object.values(files).filter(Boolean));
+      this.works = true;
     } catch (error) {
       worker.held = worker.held.filter((other) => other !== name);
-      const store = await kept(this.root); // what cannot be opened may have come wrong: next time it comes anew
-      for (const file of [this.engine.binary, ...filesOf(this.networks[name])]) await store?.delete(new URL(file.file, this.root).href);
+      if (!worker.broken) { // what cannot be opened may have come wrong: next time it comes anew
+        const store = await kept(this.root), wrong = [...filesOf(this.networks[name]), ...(this.works ? [] : [this.engine.binary])];
+        for (const { file } of wrong) await store?.delete(new URL(file, this.root).href).catch(() => {});
+      }
       throw error;
     }
   }

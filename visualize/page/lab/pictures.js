@@ -96,8 +96,9 @@ export class Pictures {
       }
     }
     const ready = both.filter((column) => !late(column)), waiting = both.length > 0 && !ready.length && !this.missing.size;
-    this.said.classList.toggle("pending", waiting); // it is about the pictures before
-    if (!waiting && !this.said.querySelector("button"))
+    const failed = Boolean(this.said.querySelector("button"));
+    this.said.classList.toggle("pending", waiting && !failed); // it is about the pictures before
+    if (!waiting && !failed)
       this.say([ready.length ? this.answers(ready, there) : this.missing.size || there.size ? "" : "Looking at A …", ...this.missing.values()].join(" ").trim());
     this.clear(kept);
     keep(this.list, nodes);
@@ -106,7 +107,7 @@ export class Pictures {
     const name = `pair ${section.kind} ${b.key} ${localName(b.tensor)}`;
     onOneScale(a, b);
     a.others = [];
-    b.others = a.values && a.kind === "channel" ? [a.values] : [];
+    b.others = a.values && a.kind === "channel" && !was.pending ? [a.values] : [];
     const shown = [["A", a, first, was], ["B", b, second, is], ["B less A", differenceOf(a, b, "B less A"), second, was.pending ? was : is]];
     const figures = shown.map(([word, panel, record, column]) => {
       const key = `${name} ${word}`;

@@ -85,6 +85,7 @@ export class WhatIf {
   // ---- by hand
 
   touch(event) {
+    if (event.type === "pointerdown") this.takesBack = false; // a stroke that begins elsewhere paints
     if (this.state.replace?.name !== HAND || !event.target.matches?.("canvas[data-figure]")) return;
     const figure = this.figures.all.get(event.target.dataset.figure), { panel } = figure || {};
     if (!panel || !byHand(panel)) return;
@@ -125,7 +126,7 @@ function slider(label, most, name, moved) {
 
 const isAttention = ({ role }) => role === "gate" || role === "share";
 const placeOf = (tensor) => /^(layer\d\.\d|[^.]+)/.exec(tensor)[1]; // as in models/replacements.py
-export const isReplaced = ({ replaced }, { tensor }) => Boolean(replaced?.includes(tensor)); // whether a map shows what was put there
+export const isReplaced = ({ replaced }, { tensor, role }) => role !== "difference" && Boolean(replaced?.includes(tensor)); // whether a map shows what was put there
 function byHand(panel) { // a gate whose every value is drawn
   return panel.role === "gate" && panel.values && ["curve", "places"].includes(drawnAs(panel)) && panel.values.length === panel.map.shape.reduce((a, b) => a * b, 1);
 }

@@ -155,6 +155,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     try {
       await this.engine.look(about.image, names, this.options(about, names), heard, controller.signal);
       if (this.running !== mine) return;
+      this.late = false;
       this.tries.clear(); // who could not fetch a part of a map may try again
       if (this.wanted().length) return this.ask(); // there were more than one request may ask for
       this.stop();
@@ -218,14 +219,14 @@ export class Columns extends EventTarget { // "change": the record is another on
     if (this.rows.size > ROWS_KEPT) this.rows.delete(this.rows.keys().next().value);
     const release = hold();
     let part = null, why = "", loads = false;
-    const onLoading = (bytes) => { if (!this.running) loads = true, this.loading(bytes); };
+    const onLoading = (bytes) => { if (!this.running && !this.said.again) loads = true, this.loading(bytes); };
     try {
       const { replace } = this.options(about, []);
       part = await this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace, { device: column.device, onLoading });
     } catch (error) { // the server is busy, or gone: again in a moment
       why = error.message;
     }
-    if (loads) this.rest();
+    if (loads && !this.said.again) this.rest();
     if (part) this.rows.set(key, part), this.tries.delete(key);
     else if (tried + 1 === TRIES) this.rows.delete(key), this.say(`A part of the maps cannot be fetched at the moment. ${why}`, () => { this.tries.clear(), this.dispatchEvent(new Event("row")); });
     else setTimeout(() => { this.rows.delete(key); this.dispatchEvent(new Event("row")); }, PAUSE);

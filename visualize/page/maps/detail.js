@@ -14,9 +14,8 @@ export class Detail {
     this.text = make("div", "card");
     this.title = make("h2", { id: "detail-title" });
     this.choice = select("Mechanism", cards.map(({ key, name }) => [key, name]), null, (key) => this.state.change("detail", key));
-    const said = make("p", { class: "note", role: "status" });
-    this.node.addEventListener("close", () => { said.textContent = ""; });
-    this.node.append(make("header", {}, this.title, this.choice, button("Copy link", {}, async () => { said.textContent = await copy(); }), button("Close", { class: "main" }, () => this.node.close()), said),
+    this.said = make("p", { class: "note", role: "status" });
+    this.node.append(make("header", {}, this.title, this.choice, button("Copy link", {}, async () => { this.said.textContent = await copy(); }), button("Close", { class: "main" }, () => this.node.close()), this.said),
       make("div", "inside", this.maps, this.evidence.node, this.text));
     this.node.addEventListener("close", () => this.state.change("detail", null));
     closeBeside(this.node);
@@ -46,6 +45,7 @@ export class Detail {
   clear() {
     for (const key of this.figures.all.keys()) if (key.startsWith("detail ")) this.figures.drop(key);
     this.maps.replaceChildren();
+    this.said.textContent = "";
     this.rows = new Map();
     this.shown = null;
   }
