@@ -148,7 +148,7 @@ def discover() -> dict[str, Entry]:
     return {entry.name: entry for entry in (plain, *ordered)}
 
 
-PLAIN = r"""The CIFAR ResNet18 without attention: the control beside every other column.
+PLAIN = r"""The CIFAR ResNet18 without attention: the control for all the others.
 
 $$y = \mathrm{relu}(x + F(x)), \quad
 F = \mathrm{bn}_2 \circ \mathrm{conv}_2 \circ \mathrm{relu} \circ \mathrm{bn}_1 \circ \mathrm{conv}_1$$
