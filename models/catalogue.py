@@ -154,8 +154,9 @@ $$y = \mathrm{relu}(x + F(x)), \quad
 F = \mathrm{bn}_2 \circ \mathrm{conv}_2 \circ \mathrm{relu} \circ \mathrm{bn}_1 \circ \mathrm{conv}_1$$
 
 Eight residual blocks in four stages look at the picture at 32, 16, 8 and 4 cells a side. Each block adds
-a correction to what it was given. Nothing tells one place or one channel to count more for this picture:
-whatever Grad-CAM shows here, the network does without attention.
+a correction to what it was given; where the map shrinks, a 1x1 convolution with BatchNorm first fits x
+to the new size. Nothing tells one place or one channel to count more for this picture: whatever Grad-CAM
+shows here, the network does without attention.
 
 **What to look for.** Compare its Grad-CAM with the others before you credit an attention mechanism.
 """

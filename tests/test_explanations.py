@@ -43,8 +43,8 @@ def test_ms_cam_adds_its_two_opinions_and_neither_wins_by_being_larger():
     assert not torch.equal(records["full_gate"] > 0.5, larger_says_yes)
 
 
-def test_in_dca_se_only_the_ratio_of_alpha_and_beta_counts():
-    assert says("dca_se", "Only their ratio counts, for the norm takes out a common factor")
+def test_in_dca_se_only_the_ratio_and_the_signs_of_alpha_and_beta_count():
+    assert says("dca_se", "Only their ratio and their signs count, for the norm takes out a common positive")
     assert says("dca_se", "The scalar b is the authors', and has no effect")
     module, x, carry = randomised(DeepConnectedAttention(64, 64)), features(), features(1).mean((2, 3))
     module.norm.eps = 0.0
@@ -54,6 +54,10 @@ def test_in_dca_se_only_the_ratio_of_alpha_and_beta_counts():
         module.connect.bias.add_(2)
     torch.testing.assert_close(module(x, carry)[0], before)
     with torch.no_grad():
+        module.connect.weight.neg_()
+    assert not torch.allclose(module(x, carry)[0], before)
+    with torch.no_grad():
+        module.connect.weight.neg_()
         module.connect.weight[0, 0] *= 3
     assert not torch.allclose(module(x, carry)[0], before)
 

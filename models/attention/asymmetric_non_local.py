@@ -31,16 +31,16 @@ class AsymmetricPyramidNonLocal(nn.Module):
     first, as a whole, in 3x3, in 6x6 and in 8x8 regions, and every cell asks these 110 summaries at four
     zoom levels instead of 256 neighbours.
 
-    **What to look for.** Each row of the matrix is a cell, each column a summary, from the whole picture
-    on the left to the smallest regions on the right. Which zoom level does a cell of the object use, and
-    which one the sky?
+    **What to look for.** Mark a place: the bars are what its cell reads, from the whole picture on the
+    left to the smallest regions on the right; a bar above the line is more than an equal share. Which
+    zoom level does a cell of the object use, and which one the sky?
 
     **Shapes.** (B, C, H, W) to the same, not negative; `affinity` (B, N, S): for each of the N = HW
     queries S weights that sum to one, over the regions of each size in turn, row by row. Regions may
     overlap where the sizes do not divide. After stage 3, where 8x8 regions would be the cells
-    themselves, the sizes are 1, 2, 4 (our choice). Query and key share one projection, to d = C/2
-    channels. W starts at 0, but the block does not start as the identity, for its last convolution
-    mixes and replaces x.
+    themselves, the sizes are 1, 2, 4 (our choice). Query and key share one projection, a 1x1 convolution
+    with BatchNorm and ReLU, to d = C/2 channels; the value has a convolution alone. W starts at 0, but
+    the block does not start as the identity, for its last convolution mixes and replaces x.
     """
 
     def __init__(self, channels: int, reduction: int = 2, sizes: tuple[int, ...] = (1, 3, 6, 8)):
@@ -82,15 +82,15 @@ class AsymmetricFusionNonLocal(nn.Module):
     earlier it is the other way round. Here the deep cell asks the earlier stage, which answers by
     averages P over the whole map and over 3x3, 6x6 and 8x8 regions of it.
 
-    **What to look for.** Each row of the matrix is a cell of the deep map, each column a region of the
-    earlier one, the largest on the left. Does a cell ask the finest regions, or the average of
-    everything?
+    **What to look for.** Mark a place: the bars are what its cell of the deep map reads from the regions
+    of the earlier one, the largest on the left; a bar above the line is more than an equal share. Does a
+    cell ask the finest regions, or the average of everything?
 
     **Shapes.** (B, C, H, W) and the earlier (B, C/2, 2H, 2W) to (B, C, H, W), of both signs; `affinity`
     (B, N, S): for each of the N = HW queries S weights that sum to one, over the regions of each size in
-    turn, row by row. Queries, keys and values have d = C/4 channels. There is no ReLU at the end, as in
-    the authors' code. W starts at 0, but the block does not start as the identity, for its last
-    convolution mixes and replaces x.
+    turn, row by row. Queries, keys and values have d = C/4 channels, the first two behind a BatchNorm
+    and a ReLU. There is no ReLU at the end, as in the authors' code. W starts at 0, but the block does
+    not start as the identity, for its last convolution mixes and replaces x.
     """
 
     def __init__(

@@ -27,9 +27,9 @@ class DeepConnectedAttention(nn.Module):
     with two numbers. Where the width changes, one layer translates p to the new channels.
 
     **What to look for.** The pair of bars: alpha for the block's own averages, beta for what was handed
-    down. They belong to the network, not to the picture. Only their ratio counts, for the norm takes out
-    a common factor. Where beta is large beside alpha, the gates of neighbouring blocks should look
-    alike, more than in plain squeeze-and-excitation.
+    down. They belong to the network, not to the picture. Only their ratio and their signs count, for the
+    norm takes out a common positive factor. Where beta is large beside alpha, the gates follow what the
+    block before handed down more than the block's own averages.
 
     **Shapes.** (B, C, H, W) and p, (B, C_before), to (B, C, H, W) and the next p, (B, C); `gate` (B, C,
     1, 1) between 0 and 1; `connection` (2,), alpha and beta, signed, the same for every picture. The

@@ -37,11 +37,12 @@ class FrequencyChannelAttention(nn.Module):
     to sixteen different notes of the discrete cosine transform, slow and fast waves along the height and
     the width; a small network then sets one factor per channel, as in squeeze-and-excitation.
 
-    **What to look for.** Compare the basis pictures with the spectrum of their group: a large value says
-    that the channel has that pattern, its sign where the crests lie. On the 8x8 and 4x4 maps some waves
-    have an odd frequency, v = 1, 3 or 5 across: mirror the input of the module, and their components change
-    sign, which an average would not notice. On the larger maps all frequencies are even and do not
-    notice either.
+    **What to look for.** The basis pictures are the sixteen waves. The strip below the spectrum keeps
+    the channels in their order: sixteen equal parts, for the waves 1 to 16. A large value says that the
+    channel has that pattern, its sign where the crests lie. On the 8x8 and 4x4 maps some waves have an
+    odd frequency, v = 1, 3 or 5 across: if the input of the module were mirrored, their components would
+    change sign, which an average would not notice. On the larger maps all frequencies are even and would
+    not notice either.
 
     **Shapes.** (B, C, H, W) to the same; `basis` (16, H, W), the same for every picture, `spectrum` (B,
     C), signed, and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' code z is a sum, the layers

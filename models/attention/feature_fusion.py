@@ -65,7 +65,7 @@ class AttentionalFeatureFusion(MultiScaleChannelAttention):
     plain sum again.
 
     **What to look for.** A map of who wins: above one half the new features of the block, below it the
-    old ones that were handed through. A block that stays below one half everywhere contributes little.
+    old ones that were handed through. A block that stays near 0 everywhere contributes little.
 
     **Shapes.** Two (B, C, H, W) to one; `fuse_gate` (B, C, H, W) between 0 and 1, the share of the
     residual; `global_logit` (B, C, 1, 1) and `local_logit` (B, C, H, W), signed, are the two opinions

@@ -26,7 +26,7 @@ class LightNonLocal(nn.Module):
     for the answer.
 
     **What to look for.** Put it beside `non_local`, which has forty times the parameters: is the map
-    similar? It has two colours, for agreement and its opposite.
+    similar? Zero is the middle of its colours: lighter is agreement, darker its opposite.
 
     **Shapes.** (B, C, H, W) to the same, on the residual; `affinity` (B, N, H, W), of both signs: for
     each of the N = HW queries its agreement with every key; symmetric. With `stride` 2 the keys x_s are

@@ -26,8 +26,8 @@ class NonLocal(nn.Module):
     that averaged look-alike patches; the network learns what look-alike means, and does not denoise.
 
     **What to look for.** Click the object, then the background. If the map hardly changes, the block has
-    found one answer for every question. Read the strength first: a sharp map that changes nothing does
-    nothing.
+    found one answer for every question. Read the line *changes the features by* first: a sharp map that
+    changes nothing does nothing.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, N, H, W): for each of the N = HW queries a map over
     the keys that sums to one. C' = C/2. The scale 1/sqrt(C') is the authors' code (the paper's formula has
@@ -83,8 +83,8 @@ class NonLocalGaussian(NonLocal):
     of many others, better than they are for themselves.
 
     **What to look for.** Click several places: do they find themselves, or the same few strong cells?
-    Compare with the embedded form (`non_local`), which learns what to compare: two projections make the
-    difference.
+    Compare with the embedded form (`non_local`), which learns what to compare: two projections and a
+    scale make the difference.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, N, H, W): for each of the N = HW queries a map
     over the keys that sums to one. Not scaled, as in the paper, so that nearly all weight may lie on one
@@ -116,9 +116,9 @@ class NonLocalDotProduct(NonLocal):
     or subtract what it finds in them. And the order of the products is free: summarise all cells first,
     then ask, and the large table of pairs is never built.
 
-    **What to look for.** The map has two colours: features of one kind of place are added, those of the
-    other subtracted. The weights of a query do not sum to one, so compare the strength of its whole map
-    too.
+    **What to look for.** Zero is the middle of the colours: features of lighter places are added, those
+    of darker ones subtracted. The weights of a query do not sum to one, so compare the strength of its
+    whole map too.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, N, H, W), of both signs and without bounds: for
     each of the N = HW queries a map over the keys, divided by their number. The last BatchNorm starts at

@@ -30,8 +30,9 @@ class ObjectContext(nn.Module):
     features under a sketch are averaged; then every cell compares itself with the ten averages and takes
     its share.
 
-    **What to look for.** Each region map is the guess where one class would be, present or not. For a
-    cat, compare "cat" with "dog": classes that are easily confused tend to light the same cells.
+    **What to look for.** Each region map is the guess where one class would be, present or not; their
+    numbers follow the order of the classes. For a cat, compare map 4, "cat", with map 6, "dog": classes
+    that are easily confused tend to light the same cells.
 
     **Shapes.** (B, C, H, W) to the same, not negative; `regions` (B, 10, H, W), each sums to one over
     the picture; `pixel_region` (B, 10, H, W) sums to one over the classes at each cell. Phi and psi are

@@ -35,10 +35,10 @@ class PairwiseSAN(nn.Module):
 
     **Shapes.** (B, C, H, W) to the same; `weights` (B, G, 49, H, W): for each of the G groups and each
     cell 49 weights over its 7x7 neighbourhood, row by row, that sum to one. Phi, psi and beta are 1x1
-    convolutions. Channel c of beta uses group c mod G, and the neighbourhood is reflected at the border,
-    as in the authors' code, so H and W must be above 3. The paper makes a whole network of these blocks;
-    one after a stage, and the last layer that starts at 0, are our choice: the untrained block changes
-    nothing.
+    convolutions; p is a cell's column and row, from -1 to 1 over the map, through a fourth. Channel c of
+    beta uses group c mod G, and the neighbourhood is reflected at the border, as in the authors' code,
+    so H and W must be above 3. The paper makes a whole network of these blocks; one after a stage, and
+    the last layer that starts at 0, are our choice: the untrained block changes nothing.
     """
 
     def __init__(self, channels: int, kernel_size: int = 7, share: int = 8):
@@ -117,8 +117,8 @@ class PatchwiseSAN(PairwiseSAN):
     as a whole and writes all 49 weights at once, so it knows where each cell lies without being told,
     and may draw any filter: one that blurs, or one that takes differences.
 
-    **What to look for.** The map has two colours: weights may be negative. A filter with both signs
-    along an edge measures a contrast, one of a single sign averages.
+    **What to look for.** Weights may be negative: zero is the middle of the colours, darker is below it.
+    A filter with both signs along an edge measures a contrast, one of a single sign averages.
 
     **Shapes.** (B, C, H, W) to the same; `weights` (B, G, 49, H, W), of both signs: for each of the G
     groups and each cell 49 weights over its 7x7 neighbourhood, row by row. No softmax and no position

@@ -27,8 +27,9 @@ class SelfCalibratedConv(nn.Module):
     the coarse view together make a gate that decides which of the convolved features go on.
 
     **What to look for.** The gates show blocks of 4x4 cells, the coarse view, under fine detail, the
-    features themselves. Bright: the wide surroundings agree that this feature belongs here. On the 4x4
-    maps of the last stage the coarse view is one number per channel.
+    features themselves. Bright: the feature is strong there itself, or its wide surroundings speak for
+    it. Where the feature is absent, the gate shows the coarse view alone. On the 4x4 maps of the last
+    stage the coarse view is one number per channel.
 
     **Shapes.** (B, C, H, W) to the same; `calibration_gate` (B, C/2, H, W), between 0 and 1, for the
     second half of the channels. It stands in place of a block's second convolution and norm. The coarse

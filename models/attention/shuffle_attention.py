@@ -34,9 +34,10 @@ class ShuffleAttention(nn.Module):
 
     **Shapes.** (B, C, H, W) to the same; `channel_gate` (B, C/2, 1, 1) and `spatial_gate` (B, C/2, H,
     W), between 0 and 1, in the order of the input: the first and the second half of every group. Weights
-    start at 0 and biases at 1, so every gate starts at 0.73, as in the authors' code. Their 64 groups
-    need 128 channels; with 16 the halves have 2, 4, 8 and 16 channels, as in their ResNet50. The shuffle
-    has two groups, as in the code.
+    start at 0 and biases at 1, so every gate starts at 0.73, as in the authors' code. The norm has a
+    factor and a shift of its own for each channel, left out above. Their 64 groups need 128 channels;
+    with 16 the halves have 2, 4, 8 and 16 channels, as in their ResNet50. The shuffle has two groups, as
+    in the code.
     """
 
     def __init__(self, channels: int, groups: int = 16):

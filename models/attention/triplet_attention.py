@@ -25,9 +25,11 @@ class TripletAttention(nn.Module):
     over the columns or the rows, and these masks say in which rows, or in which columns, each channel
     matters.
 
-    **What to look for.** The side views are unique to this module: a bright cell says "this channel
-    counts in this column". Whether neighbouring channels look alike there is chance: the 7x7 window
-    takes channels with neighbouring numbers for neighbours, and their order means nothing.
+    **What to look for.** The front view is one map, as in CBAM. The other two are drawn as bands,
+    channel by channel: a bright band says "this channel counts in this column", or in this row.
+    Coordinate Attention has such gates, too, but multiplies them; here the three are averaged. Where
+    channels with neighbouring numbers look alike, that is the 7x7 window's doing, which takes them for
+    neighbours: their order means nothing.
 
     **Shapes.** (B, C, H, W) to the same; `hw_gate` (B, 1, H, W), `cw_gate` (B, 1, C, W) and `hc_gate`
     (B, 1, H, C), between 0 and 1. Three gates with weights of their own, 300 parameters at any width.

@@ -12,8 +12,8 @@ from ..recording import record
     title="Feature tools",
     family="module",
     slot=None,
-    paper="Plumbing of many networks; the Gram matrix: Gatys et al., Image Style Transfer Using "
-    "Convolutional Neural Networks, CVPR 2016, https://arxiv.org/abs/1508.06576",
+    paper="Plumbing of many networks; the Gram matrix: Gatys et al., A Neural Algorithm of "
+    "Artistic Style, 2015, https://arxiv.org/abs/1508.06576",
 )
 class FeatureTools(nn.Module):
     r"""Stacks feature maps, flattens them, and tells which channels fire together.

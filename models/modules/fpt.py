@@ -33,9 +33,9 @@ class FeaturePyramidTransformer(nn.Module):
     each cell reads from all of its own stage (self), from all of the coarser ones (grounding: what am I
     part of?), and a coarse stage is told by the finer ones which channels matter (rendering).
 
-    **What to look for.** Click a cell on the object: where does it read on its own scale? The matrices
-    tell which of the few cells of a coarser scale it belongs to. Each affinity is a mixture of two
-    softmaxes (the sum over n); their shares pi say whether one would do.
+    **What to look for.** Click a cell on the object: where does it read on its own scale? The bars tell
+    how much it reads from each of the few cells of a coarser scale, row by row. Each affinity is a
+    mixture of two softmaxes (the sum over n); their shares pi say whether one would do.
 
     **Shapes.** Head: the outputs of the last three stages to features (B, 192), the average of each. By
     `own.<stage>` and `grounding.<stage>_<coarser>`: `affinity`, (B, N, H, W) on the own scale and (B, N,

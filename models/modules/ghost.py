@@ -26,8 +26,9 @@ class GhostModule(nn.Module):
     blurred or sharpened twin. So half of them are enough to compute; each ghost is then made from its
     original by one small filter of its own.
 
-    **What to look for.** The pairs: map i of `intrinsic` beside map i of `ghost`. Is the ghost a copy,
-    an edge picture, a negative? The filters that make them do not react to the picture.
+    **What to look for.** The pairs: the same group number in `intrinsic` and in `ghost` (each shows its
+    own strongest first). Is the ghost a copy, an edge picture, a negative? The filters that make them do
+    not react to the picture.
 
     **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride); `intrinsic` and `ghost` (B, C/2, H/stride,
     W/stride), `filters` (C/2, 3, 3), static. The module ends in its own BatchNorms. The first filter is

@@ -26,13 +26,14 @@ class ReceptiveFieldBlock(nn.Module):
     with gaps between its taps sets how far out it lies. All branches are merged and added to a shortcut
     with a small weight.
 
-    **What to look for.** The branch with the strongest response tells how much surrounding this picture
-    asks for. Compare the residual with the shortcut: with a factor of 0.1 it can only correct.
+    **What to look for.** Compare one branch on two pictures: on which does the wide one respond more?
+    Between branches sizes say nothing, for each ends in a BatchNorm that sets its own. Compare the
+    residual with the shortcut: with a factor of 0.1 it starts as a small correction.
 
     **Shapes.** (B, C, H, W) to the same, not negative; `views` (B, 3, C/4, H, W), the narrow branch
     first, `residual`, which is lambda L, and `shortcut`, which is S x, (B, C, H, W); all of both signs.
     In the formula f^m is f applied m times. Every convolution is followed by a BatchNorm (momentum
-    0.01), those inside a branch by a ReLU too; widths as in the authors' code.
+    0.01), those inside a branch, but for its last, by a ReLU too; widths as in the authors' code.
     """
 
     def __init__(self, channels: int, visual: int = 1, scale: float = 0.1):

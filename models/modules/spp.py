@@ -25,8 +25,9 @@ class SpatialPyramidPooling(nn.Module):
     The number of values is the same for any size of picture, and the classifier keeps an idea of where
     things were.
 
-    **What to look for.** The finest grid weighted by the predicted class's row of the classifier is an
-    exact map of where its share of the logit comes from, without Grad-CAM.
+    **What to look for.** Choose HiResCAM at layer4.1: behind it come only maxima and one linear layer,
+    so the map says exactly how much each cell speaks for the class (what speaks against it is left out,
+    and the map is stretched, as all of these are). In the grids, see how few cells are left of the map.
 
     **Shapes.** Head: the output of stage 4 (B, C, H, W) to features (B, 21 C), whatever H and W;
     `grid_1`, `grid_2`, `grid_4` (B, C, n^2), the fields row by row. Levels 1, 2, 4 suit a 4x4 map; the

@@ -30,8 +30,9 @@ class StripPooling(nn.Module):
     other things. The average over a row keeps it, and so does the average over a column. Both summaries
     are spread out over the map again and added, and a last layer decides how much of each cell passes.
 
-    **What to look for.** One profile beside the picture, one above it, and the gate. The gate is made
-    of rows and columns, so its picture looks woven: a bright row and a bright column make a cross, not a
+    **What to look for.** Rows and columns are drawn as bands, channel by channel; then comes the gate.
+    It is made of rows and columns, so its picture looks woven: a bright row and a bright column make a
+    cross, brightest where they meet. Where the ReLU cuts off the arms, only the crossing is left: a
     spot.
 
     **Shapes.** (B, C, H, W) to the same; `rows` (B, C, H, 1), one value for each row, and `columns` (B,
@@ -78,7 +79,7 @@ class MixedPooling(nn.Module):
     and columns that run through the whole map serve long thin ones and tie together what lies far apart.
     Their sums are merged and added to the map.
 
-    **What to look for.** Five views: the cell's own neighbourhood, two mosaics of broad fields, then
+    **What to look for.** Five views: the cell's own neighbourhood, two soft blurs of broad fields, then
     the columns and the rows, which look like stripes. Which of them follows the object?
 
     **Shapes.** (B, C, H, W) to the same, not negative; `views` (B, 5, C/4, H, W), of both signs: the

@@ -24,9 +24,9 @@ class WeightedFusion(nn.Module):
     block learns two numbers, the share of each. That is the whole mechanism: sixteen numbers in the
     network show how far each block trusts its shortcut and how far its own work.
 
-    **What to look for.** One stacked bar for each block, read from the first to the last. The shares are
-    the same for every picture. A share of 0 means that the path is closed for good: a weight that has
-    fallen to 0 gets no gradient any more.
+    **What to look for.** Two bars for each block, the shortcut's share and the residual's; read them
+    from the first block to the last. The shares are the same for every picture. A share of 0 means that
+    the path is closed for good: a weight that has fallen to 0 gets no gradient any more.
 
     **Shapes.** n maps (B, C, H, W) to one; `weights` (n,), not negative, sum just under one, in the
     order of the maps: the shortcut first, then the residual. Weights start at 1, as in the authors'
