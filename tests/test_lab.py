@@ -138,6 +138,10 @@ def test_the_single_view_shows_what_was_measured(visit: callable, tree):
     seen.page.locator('#glance [data-key="cbam"] .name').click()
     seen.rest()
     lab = seen.page.locator("#detail .lab")
+    heard = lab.locator(
+        '[data-part="use"] .forest .unseen'
+    ).first.inner_text()  # what the dot and its line show
+    assert re.search(r"\d to −?\d", heard)
     assert lab.locator('[data-part="health"] .badge').all_inner_texts() == ["constant"]
     shares = lab.locator('[data-part="health"] tbody tr').first.locator("td").first.inner_text()
     assert shares == f"{100 * found['tensors'][0]['from_picture']:.0f} %"

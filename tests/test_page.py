@@ -751,6 +751,18 @@ def test_crop_is_a_square_to_drag(visit: callable, tmp_path: Path, edition: str,
     assert seen.asked() == asked + (edition == server)  # gathered
     moved = square.bounding_box()
     assert moved["x"] > corner["x"] and moved["y"] > corner["y"] and moved["width"] < corner["width"]
+    seen.page.get_by_role("button", name="larger").click()  # without any dragging
+    larger = square.bounding_box()
+    assert larger["width"] > moved["width"]
+    seen.page.get_by_role("button", name="smaller").click()
+    assert square.bounding_box()["width"] == pytest.approx(moved["width"], abs=1)
+    seen.page.locator("#crop canvas").click(position={"x": 290, "y": 190})
+    there = square.bounding_box()
+    assert there["x"] + there["width"] == pytest.approx(whole["x"] + whole["width"], abs=1)
+    text = square.get_attribute("aria-valuetext")
+    side = int(square.get_attribute("aria-valuenow"))
+    assert f"side {side} of 900 × 600" in text and abs(3 * there["width"] - side) < 4
+    seen.rest()
     seen.page.locator("#crop").get_by_role("button", name="Done").click()
     assert not square.is_visible()
     seen.example("ship")  # another picture, another crop
@@ -800,7 +812,7 @@ def test_a_slow_file_does_not_replace_what_was_chosen_meanwhile(visit: callable,
 def test_two_networks_take_three_clicks_and_no_new_computation(visit: callable):
     seen = visit()
     seen.page.locator("#open-chooser").click()
-    seen.page.get_by_role("button", name=f"only {CATALOGUE['se'].title}").click()
+    seen.page.get_by_role("button", name=f"only this: {CATALOGUE['se'].title}").click()
     seen.page.locator('#chooser [data-key="cbam"]').check()
     seen.rest()
     assert seen.texts("#glance .row .name") == [CATALOGUE[name].title for name in ("se", "cbam")]
@@ -1187,6 +1199,12 @@ def test_all_ten_answers_under_the_pointer_and_by_keyboard(visit: callable):
     every.wait_for(state="visible")
     seen.page.keyboard.press("Escape")
     every.wait_for(state="hidden")
+    assert row.locator(".answer").evaluate("(node) => node === document.activeElement")  # it stays there
+    row.locator(".away").focus()
+    row.locator(".answer").hover()
+    every.wait_for(state="visible")
+    seen.page.keyboard.press("Escape")
+    every.wait_for(state="hidden")
 
 
 @pytest.mark.browser
@@ -1535,6 +1553,25 @@ def test_keys_and_words_for_who_cannot_see(visit: callable, client: Client):
     gate = decode(maps["layer3.0.refine.spatial_gate"])[0]
     row, column = np.unravel_index(gate.argmax(), gate.shape)
     assert (int(found[1]), int(found[2])) == (row + 1, column + 1)
+    canvas = seen.page.locator('#maps [data-kind="spatial"] canvas').first
+    canvas.focus()
+    seen.page.keyboard.press("ArrowRight")
+    seen.rest()
+    spoken, cell = canvas.get_attribute("aria-valuetext"), int(canvas.get_attribute("aria-valuenow"))
+    found = re.fullmatch(r"row (\d), column (\d): ([\d.]+)", spoken)
+    row, column = int(found[1]) - 1, int(found[2]) - 1
+    assert cell == 8 * row + column and float(found[3]) == pytest.approx(gate[row, column], abs=0.006)
+    matrix = seen.page.locator('#maps [data-kind="matrix"]').first
+    matrix.locator("canvas").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        seen.page.keyboard.press(key)
+    seen.rest()
+    assert re.search(r"\d", matrix.locator(".value").inner_text())
+    assert matrix.locator("canvas").get_attribute("aria-valuetext") == matrix.locator(".value").inner_text()
+    seen.example("ship")
+    seen.page.wait_for_function(
+        "() => document.querySelector('#voice').textContent.includes('have answered')"
+    )
     labels = seen.page.locator("main canvas:not([aria-hidden])").evaluate_all(
         "(nodes) => nodes.map((node) => node.getAttribute('aria-label'))"
     )
@@ -1724,6 +1761,12 @@ def test_phone(visit: callable):
     assert canvases.count() > 12 and canvases.evaluate_all(
         "(all) => all.every((one) => one.style.aspectRatio)"
     )
+
+
+@pytest.mark.browser
+def test_nothing_is_cut_at_400_percent(visit: callable):
+    seen = visit(320, 640)  # as 1,280 pixels look when they are that large
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 320
 
 
 @pytest.mark.browser

@@ -20,7 +20,7 @@ export function chooser(state, table, groups, first, device) {
   const untrained = table.filter((row) => !row.trained && row.offered !== false), trained = table.filter((row) => row.trained && row.available);
   const rest = make("details", { class: "untrained", hidden: !untrained.length },
     make("summary", {}, `${untrained.length} untrained networks, with random weights. Their maps mean nothing yet.`));
-  const nothing = make("p", { class: "note nothing", hidden: true }, "No network is called that.");
+  const nothing = make("p", { class: "note nothing", role: "status" });
   const empty = make("p", { class: "note", hidden: true }, "Choose at least one network: until then the page keeps what it shows.");
   const quick = make("div", { class: "buttons quick" },
     button("All trained", {}, () => choose(trained.map((row) => row.key))),
@@ -54,7 +54,7 @@ export function chooser(state, table, groups, first, device) {
   function line({ key, name }) {
     const box = make("input", { type: "checkbox", "data-key": key });
     box.addEventListener("change", () => toggle(key, box.checked));
-    const only = button("only this", { class: "link only", "aria-label": `only ${name}` }, () => choose([key]));
+    const only = button("only this", { class: "link only", "aria-label": `only this: ${name}` }, () => choose([key]));
     return make("div", { class: "line", "data-words": `${key} ${name}`.toLowerCase().replace(/[^a-z0-9]/g, "") }, make("label", {}, box, name), only);
   }
   search.addEventListener("input", () => {
@@ -66,13 +66,13 @@ export function chooser(state, table, groups, first, device) {
     }
     for (const group of panel.querySelectorAll("fieldset")) group.hidden = !group.querySelector(".line:not([hidden])");
     if (wanted) rest.open = Boolean(rest.querySelector(".line:not([hidden])"));
-    nothing.hidden = found > 0;
+    nothing.textContent = found ? "" : "No network is called that.";
   });
   search.addEventListener("keydown", (event) => { // Enter takes the first that is left
     const box = event.key === "Enter" && !event.isComposing && search.value.trim() && panel.querySelector(".line:not([hidden]) input");
     if (box) box.click();
   });
-  panel.addEventListener("toggle", (event) => { if (event.newState === "open" && matchMedia("(pointer: fine)").matches) search.focus(); });
+  panel.addEventListener("toggle", (event) => { if (event.newState === "open") (matchMedia("(pointer: fine)").matches ? search : panel.querySelector("header button")).focus(); });
 
   function show() {
     for (const box of panel.querySelectorAll("[data-key]")) box.checked = state.mechanisms.includes(box.dataset.key);

@@ -154,6 +154,15 @@ export function input(state, engine, examples, say) {
     event.preventDefault();
     recrop(squareOf(source, moved));
   });
+  for (const [node, sign] of [[$("#crop .less"), -1], [$("#crop .more"), 1]])
+    node.addEventListener("click", () => {
+      const { source, crop: [left, top, side] } = state.picture, by = 2 * sign * Math.max(1, Math.round(source.width / 32));
+      recrop(squareOf(source, [left - by / 2, top - by / 2, side + by]));
+    });
+  whole.addEventListener("click", ({ offsetX, offsetY }) => { // a click beside the square takes it there
+    const { source, crop: [, , side] } = state.picture, scale = source.width / whole.clientWidth;
+    recrop(squareOf(source, [offsetX * scale - side / 2, offsetY * scale - side / 2, side]));
+  });
   function crops() { // what the crop box shows of the state
     const { source, crop } = state.picture, own = Array.isArray(crop);
     choice.value = own ? "own" : crop;
@@ -163,13 +172,14 @@ export function input(state, engine, examples, say) {
     if (drawn !== source) {
       Object.assign(whole, { width: source.width, height: source.height });
       put(whole, source);
-      const shrink = WHOLE / Math.max(source.width, source.height);
+      const shrink = Math.min(WHOLE, document.documentElement.clientWidth - 50) / Math.max(source.width, source.height);
       Object.assign(whole.style, { width: source.width * shrink + "px", height: source.height * shrink + "px" });
       drawn = source;
     }
     const [left, top, side] = crop, share = (x, all) => (100 * x) / all + "%", { width, height } = source;
     Object.assign(square.style, { left: share(left, width), top: share(top, height), width: share(side, width), height: share(side, height) });
-    square.setAttribute("aria-description", `left ${left}, top ${top}, side ${side} of ${width} × ${height} pixels`);
+    Object.assign(square, { ariaValueNow: String(side), ariaValueMax: String(Math.min(width, height)) });
+    square.setAttribute("aria-valuetext", `left ${left}, top ${top}, side ${side} of ${width} × ${height} pixels`);
   }
 
   state.addEventListener("change", ({ detail }) => {

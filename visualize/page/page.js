@@ -135,6 +135,8 @@ function seen() {
       context.strokeRect(Math.floor(x / cell) * cell * scale, Math.floor(y / cell) * cell * scale, cell * scale, cell * scale);
     }
   }
+  $("#seen canvas").ariaValueNow = String(32 * y + x);
+  $("#seen canvas").setAttribute("aria-valuetext", `row ${Math.floor(y / cell) + 1}, column ${Math.floor(x / cell) + 1}`);
 }
 
 // ---- the bar: block, and how maps are drawn
@@ -156,8 +158,10 @@ function controls() {
   for (const box of document.querySelectorAll("#bar [name=block]")) box.checked = box.value === state.view.block;
   for (const control of document.querySelectorAll("[data-view]")) control.value = state.view[control.dataset.view];
 }
-$("#display").addEventListener("click", ({ currentTarget }) =>
-  currentTarget.setAttribute("aria-expanded", currentTarget.getAttribute("aria-expanded") !== "true"));
+const display = $("#display"), looks = $("#looks"), fold = () => display.setAttribute("aria-expanded", "false");
+display.addEventListener("click", () => display.setAttribute("aria-expanded", display.getAttribute("aria-expanded") !== "true"));
+bar.addEventListener("keydown", (event) => { if (event.key === "Escape" && display.offsetParent && display.getAttribute("aria-expanded") === "true") fold(), display.focus(); });
+looks.addEventListener("focusout", ({ relatedTarget: to }) => { if (to && to !== display && !looks.contains(to)) fold(); }); // it would cover it
 addEventListener("keydown", (event) => { // the arrows move the block, where they mean nothing else
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], { blocks } = description;
   if (!step || event.defaultPrevented || event.target !== document.body || event.altKey || event.ctrlKey || event.metaKey) return;
@@ -190,11 +194,12 @@ async function copy() { // the sentence about it
   try {
     await navigator.clipboard.writeText(address);
   } catch { // no permission, or a page without https
-    const box = make("textarea", { value: address });
+    const box = make("textarea", { value: address }), from = document.activeElement;
     (document.querySelector("dialog[open]") || document.body).append(box); // what lies beside a dialog cannot be chosen
     box.select();
     const copied = document.execCommand("copy");
     box.remove();
+    from?.focus({ preventScroll: true });
     if (!copied) return "The link stands in the address bar: copy it there. It holds this picture and every setting.";
   }
   return "The link is copied. It holds this picture and every setting.";
@@ -234,7 +239,14 @@ columns.addEventListener("said", () => {
   const { text, again } = columns.said;
   $("#status p").textContent = text;
   $("#status .again").hidden = !again;
+  aloud();
 });
+let due = 0;
+function aloud() { // for who does not see it: what is so in the end, and of what goes on a word every five seconds
+  if (columns.running && due) return;
+  clearTimeout(due);
+  due = setTimeout(() => { due = 0; $("#voice").textContent = columns.said.text; }, columns.running ? 5000 : 300);
+}
 $("#status .again").addEventListener("click", () => { columns.said.again?.(), $("#glance").focus({ preventScroll: true }); }); // it goes away itself
 columns.addEventListener("change", () => later("page", redraw));
 columns.addEventListener("row", () => later("page", redraw));
@@ -244,7 +256,11 @@ state.addEventListener("change", ({ detail: part }) => {
   later("page", redraw);
 });
 addEventListener("keydown", (event) => { // Escape closes what lies over the answers
-  if (event.key === "Escape" && document.activeElement.matches(".answer")) document.activeElement.blur();
+  if (event.key !== "Escape") return;
+  for (const node of document.querySelectorAll(".answer:is(:hover, :focus)")) {
+    node.classList.add("closed");
+    for (const type of ["pointerleave", "blur"]) node.addEventListener(type, () => node.classList.remove("closed"), { once: true });
+  }
 });
 for (const [type, begins] of [["beforeprint", true], ["afterprint", false]])
   addEventListener(type, () => {

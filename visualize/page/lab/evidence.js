@@ -34,7 +34,7 @@ export class Evidence {
       this.found = found;
       parts = found ? this.parts(found) : [];
     } catch (error) {
-      parts = [make("p", {}, error.message, " ", button("Try again", "link", () => this.read(key)))];
+      parts = [make("p", {}, error.message, " ", button("Try again", "link", () => { this.node.closest("dialog").querySelector(".main").focus(), this.read(key); }))];
     }
     release();
     if (this.key === key) this.node.replaceChildren(...parts);

@@ -18,7 +18,8 @@ export function forest(rows, [low, high], { zero = null, text = (value) => minus
     const track = make("span", { class: "track", "aria-hidden": "true" }, zero !== null && make("i", { class: "zero", style: `left: ${place(zero)}%` }),
       make("i", { class: "whisker", style: `left: ${place(row.low)}%; right: ${100 - place(row.high)}%` }),
       make("i", { class: "dot", style: `left: ${place(row.value)}%` }));
-    return make("div", { class: look, role: "listitem", title: row.title || "" }, make("span", "label", row.label), track, make("data", {}, text(row.value)));
+    return make("div", { class: look, role: "listitem", title: row.title || "" }, make("span", "label", row.label), track,
+      make("data", {}, text(row.value)), row.title && make("span", "unseen", row.title)); // the interval, and whether it is more than chance
   }));
 }
 export function endsOf(rows, zero = null) {

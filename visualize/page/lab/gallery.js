@@ -23,7 +23,8 @@ export function gallery(state, engine, columns, titles) {
       readout.textContent = rest;
     } catch (error) {
       found = null;
-      readout.replaceChildren(error.message, " ", button("Try again", "link", load));
+      readout.ariaLive = "polite";
+      readout.replaceChildren(error.message, " ", button("Try again", "link", () => { root.querySelector("summary").focus(), load(); }));
     } finally {
       loading = false;
       release();
@@ -37,7 +38,7 @@ export function gallery(state, engine, columns, titles) {
       const [x, y] = [i % across, Math.floor(i / across)], words = sentence(picture);
       const place = `background: url("${found.picture}") ${(100 * x) / (across - 1)}% ${(100 * y) / Math.max(1, rows - 1)}% / ${100 * across}% ${100 * rows}%`;
       const node = button("", { style: place, "aria-label": words, title: words }, () => take(image, x, y, picture));
-      for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.textContent = words; });
+      for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.ariaLive = "off", readout.textContent = words; }); // which is its name, too
       return node;
     }));
     oneStop([...list.children]);
@@ -52,6 +53,7 @@ export function gallery(state, engine, columns, titles) {
     try {
       checkCanvas();
     } catch (error) {
+      readout.ariaLive = "polite";
       readout.textContent = error.message;
       return;
     }

@@ -44,7 +44,7 @@ export class Pictures {
     const key = text + Boolean(again);
     if (this.said.dataset.key === key) return;
     this.said.dataset.key = key;
-    this.said.replaceChildren(text, ...(again ? [" ", button("Try again", "link", again)] : []));
+    this.said.replaceChildren(text, ...(again ? [" ", button("Try again", "link", () => { this.node.querySelector("header button").focus(), again(); })] : []));
   }
   clear(kept = new Set()) {
     for (const [key, figure] of this.figures.all) if (key.startsWith("pair ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();

@@ -35,7 +35,7 @@ export class Used {
       ...names.map((name) => {
         const row = rows[name];
         if (!row) return make("td", { title: "It has no meaning here." }, "–");
-        return make("td", { title: about(row) }, make(row.verdict === "same" ? "span" : "b", {}, points(0 - row.lost.value)));
+        return make("td", { title: about(row), ...(row.verdict === "same" ? {} : { "aria-description": row.words }) }, make(row.verdict === "same" ? "span" : "b", {}, points(0 - row.lost.value)));
       })));
     return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Accuracy with replaced attention" },
       make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));

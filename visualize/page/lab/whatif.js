@@ -19,7 +19,9 @@ export class WhatIf {
     this.strength = slider("Strength", 2, "strength", (strength) => state.merge("replace", { strength }));
     this.value = slider("Value", 1, "value", (value) => { this.brush = value; });
     this.back = button("As trained", "back", () => { this.choose(""), this.choice.lastChild.focus(); }); // it goes away itself
-    this.text = make("p", { class: "note", role: "status" });
+    this.question = make("span");
+    this.result = make("span", { role: "status" });
+    this.text = make("p", "note", this.question, this.result);
     const how = make("div", "how", this.back, this.where, this.picture, this.strength.node, this.value.node); // what changes stands last
     for (const node of how.children) node.hidden = true; // as trained
     this.node.append(this.choice, how, this.text);
@@ -64,8 +66,9 @@ export class WhatIf {
     if (replace) this.strength.set(replace.strength);
     this.value.set(this.brush);
     if (name === OTHER) this.draw();
-    const words = this.words(record, name);
-    if (this.said !== words) this.text.textContent = this.said = words;
+    this.result.ariaBusy = record.mechanisms.some(({ pending }) => pending); // it is said when all have answered
+    const [question, result] = this.words(record, name), key = `${question}|${result}`;
+    if (this.said !== key) this.question.textContent = question, this.result.textContent = result && ` ${result}`, this.said = key;
   }
   scopes(record) { // all, and every place where one of the networks has attention
     const found = new Set(record.mechanisms.flatMap((column) => column.maps.filter(isAttention).map(({ tensor }) => placeOf(tensor))));
@@ -75,11 +78,11 @@ export class WhatIf {
     if (box.dataset.all !== ordered.join()) box.replaceChildren(...options.map(([value, text]) => new Option(text, value))), box.dataset.all = ordered.join();
     box.value = scope;
   }
-  words(record, name) {
+  words(record, name) { // the question, and what came out
     const { question } = this.replacements.find((one) => one.name === name), ready = record.mechanisms.filter((column) => !column.pending && column.before && !column.replace_note);
-    if (!name) return question;
-    if (name === HAND && !this.state.replace.by_hand) return "Click a channel in a curve to switch it, or paint on a map of gates below. A second click takes it back.";
-    return [name === WARNING ? "A factor of 1 takes away the usual size of the gates, on which the network relies: a loss says little about attention." : question, found(ready, this.columns.classes)].filter(Boolean).join(" ");
+    if (!name) return [question, ""];
+    if (name === HAND && !this.state.replace.by_hand) return ["Click a channel in a curve to switch it, or paint on a map of gates below. A second click takes it back.", ""];
+    return [name === WARNING ? "A factor of 1 takes away the usual size of the gates, on which the network relies: a loss says little about attention." : question, found(ready, this.columns.classes)];
   }
 
   // ---- by hand
@@ -116,7 +119,7 @@ export class WhatIf {
 }
 
 function slider(label, most, name, moved) {
-  const bar = make("input", { type: "range", min: 0, max: most, step: 0.05 }), number = make("output");
+  const bar = make("input", { type: "range", min: 0, max: most, step: 0.05 }), number = make("output", { "aria-hidden": "true" });
   const set = (value) => { bar.value = value, number.value = (+value).toFixed(2); };
   bar.addEventListener("input", () => { set(bar.value), moved(+bar.value); });
   return { node: make("label", `choice ${name}`, make("span", {}, label), bar, number), set };

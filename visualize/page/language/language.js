@@ -68,7 +68,7 @@ export function translated(text) { // the same text where nothing of it is known
 
 // ---- what comes into the document
 
-const ATTRIBUTES = ["title", "aria-label", "aria-description", "placeholder", "data-label"];
+const ATTRIBUTES = ["title", "aria-label", "aria-description", "aria-valuetext", "placeholder", "data-label"];
 const OURS = "script, style, code, math, [translate=no]"; // what stays as it is
 
 function exchange(node) {

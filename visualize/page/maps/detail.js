@@ -57,7 +57,7 @@ export class Detail {
       const { html, placement, measured } = await this.engine.card(key);
       made = [...this.words(html), make("div", { class: "numbers", innerHTML: placement + measured })];
     } catch (error) {
-      made = [make("p", {}, error.message, " ", button("Try again", "link", () => this.read(key)))];
+      made = [make("p", {}, error.message, " ", button("Try again", "link", () => { this.node.querySelector(".main").focus(), this.read(key); }))];
     }
     release();
     if (this.shown !== key) return;

@@ -5,7 +5,7 @@ import { button, later, make } from "../elements.js";
 import { drawPanel, hit } from "./draw.js";
 import { isReplaced } from "../lab/whatif.js";
 import { translated } from "../language/language.js";
-import { describe, drawnAs, marks, order, position, queryOf, valueAt } from "./record.js";
+import { describe, drawnAs, judged, marks, order, position, queryOf, valueAt } from "./record.js";
 
 const WIDE = ["tiles", "bars", "curve", "areas"];
 const PRINTED = 320; // pixels of width on paper, where the screen gives none
@@ -79,11 +79,12 @@ export class Figures {
     Object.assign(node.dataset, { kind: panel.kind, role: panel.role });
     node.classList.toggle("wide", this.wide(panel));
     node.classList.toggle("replaced", isReplaced(column, panel));
+    figure.canvas.ariaBusy = Boolean(column.pending);
     if (column.pending) return; // it keeps its old picture
     node.classList.toggle("fetching", !panel.values);
     Object.assign(figure, { wants: panel.values ? null : panel.wants, picture: column.pixels, column });
     if (panel.values) figure.panel = panel;
-    else figure.canvas.setAttribute("aria-label", `${panel.name}, ${panel.tensor}: on its way`);
+    else figure.text = null, figure.canvas.setAttribute("aria-label", `${panel.name}, ${panel.tensor}: on its way`);
     this.want(figure);
     this.paint(figure);
   }
@@ -103,11 +104,11 @@ export class Figures {
       const { height, pages } = drawPanel(canvas, panel, { view, picture, description: this.description, dark, width, page, hover, say: translated });
       canvas.style.aspectRatio = `${width} / ${height}`;
       canvas.classList.toggle("pick", drawn !== "grid");
-      if (["places", "grid", "curve"].includes(drawn)) canvas.tabIndex = 0;
+      if (!["tiles", "grid"].includes(drawn)) Object.assign(canvas, { tabIndex: 0, role: "slider" }); // the arrow keys read it
       figure.page = Math.min(page, pages - 1); // another block may have fewer
       this.pages(figure, pages);
     }
-    this.words(figure, look);
+    if (!figure.mark || !(figure.wants || figure.node.matches(".pending"))) this.words(figure);
     this.number(figure);
   }
   words(figure) {
@@ -149,6 +150,19 @@ export class Figures {
     const known = found && found.value !== null;
     mark.hidden = !known;
     if (known) mark.style.left = 100 * Math.max(0, Math.min(1, position(panel, found.value))) + "%";
+    this.speak(figure);
+  }
+  speak(figure) { // where the keys are, and what stands there, for who does not see it
+    const { panel, canvas } = figure;
+    if (canvas.role !== "slider") return;
+    const places = drawnAs(panel) === "places", [x, y] = this.state.view.query, [rows, columns] = places ? panel.shape : [];
+    const found = valueAt(panel, places ? { kind: "places", over: true, x, y } : this.hover);
+    const row = Math.floor((y * rows) / 32), column = Math.floor((x * columns) / 32), last = panel.values.length - 1;
+    const now = places ? row * columns + column : this.hover?.index ?? 0, text = places ? `row ${row + 1}, column ${column + 1}: ${found.text}` : found?.text || "–";
+    if (figure.spoken === `${last} ${now} ${text}`) return;
+    figure.spoken = `${last} ${now} ${text}`;
+    Object.assign(canvas, { ariaValueMin: "0", ariaValueMax: String(last), ariaValueNow: String(Math.min(now, last)) });
+    canvas.setAttribute("aria-valuetext", text);
   }
 
   // ---- what the visitor points at
@@ -175,17 +189,21 @@ export class Figures {
     const canvas = event.target.matches?.("canvas") && event.target;
     if (!move || !canvas || event.altKey || event.ctrlKey || event.metaKey || !(canvas.dataset.figure || canvas.dataset.place)) return;
     const panel = this.all.get(canvas.dataset.figure)?.panel;
-    if (panel && drawnAs(panel) === "curve") return move[0] && this.walk(event, panel, move[0]);
+    if (panel && drawnAs(panel) !== "places") return this.walk(event, panel, move);
     event.preventDefault();
     const cell = 32 / this.side(), { query } = this.state.view;
     const moved = query.map((at, axis) => Math.max(0, Math.min(31, at + move[axis] * cell)));
     this.state.merge("view", { query: moved });
     this.look({ kind: "places", over: true, x: moved[0], y: moved[1] });
   }
-  walk(event, { key, tensor, values }, by) { // to the next smaller channel, or the next larger one
+  walk(event, panel, [right, down]) { // to the next smaller channel, the next bar, over a matrix
+    const kind = drawnAs(panel), { key, tensor, shape } = panel, values = judged(panel), { hover } = this;
+    if (!right && kind !== "matrix") return;
     event.preventDefault();
-    const sorted = order(values), { hover } = this, at = hover?.key === key && hover.tensor === tensor ? sorted.indexOf(hover.index) : -1;
-    this.look({ kind: "curve", key, tensor, index: sorted[Math.max(0, Math.min(sorted.length - 1, at + by))] });
+    const sorted = ["curve", "areas"].includes(kind) && order(values);
+    const at = hover?.kind === kind && hover.key === key && hover.tensor === tensor ? (sorted ? sorted.indexOf(hover.index) : hover.index) : -1;
+    const to = at < 0 ? 0 : at + right + down * shape.at(-1);
+    if (to >= 0 && to < values.length) this.look({ kind, key, tensor, index: sorted ? sorted[to] : to });
   }
   side() { // of the grid that the mark stands in: that of the pairwise maps on the page, or pixels
     for (const { panel, node } of this.all.values())

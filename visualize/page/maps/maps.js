@@ -92,7 +92,7 @@ export class Maps {
   }
   frame(section) {
     const node = make("section", { class: "section", "data-section": section.kind, "data-tab": section.tab });
-    const known = { node, lacks: new Map(), title: make("h2"), text: make("p"), controls: make("div", "controls"), none: make("p", "none-here note"), maps: make("div", "figures") };
+    const known = { node, lacks: new Map(), title: make("h2", { tabIndex: -1 }), text: make("p"), controls: make("div", "controls"), none: make("p", "none-here note"), maps: make("div", "figures") };
     node.append(make("header", {}, known.title, known.controls, known.text), known.maps, known.none);
     this.sections.set(section.kind, known);
     return known;
@@ -108,8 +108,10 @@ export class Maps {
     this.controls(known, section, block, record);
     const parts = [];
     for (const [column, { none: words, at }] of none) {
-      if (at.length) parts.push(make("span", {}, `${column.name}: ${words}. `, ...at.map((one) => button(`go to ${one}`, "link", () =>
-        this.state.merge("view", section.pairwise ? { pairwise_block: one } : { block: one })))));
+      if (at.length) parts.push(make("span", {}, `${column.name}: ${words}. `, ...at.map((one) => button(`go to ${one}`, "link", () => {
+        known.title.focus({ preventScroll: true }); // the button goes away
+        this.state.merge("view", section.pairwise ? { pairwise_block: one } : { block: one });
+      }))));
       else if (record.mechanisms.length <= 4) parts.push(make("span", {}, `${column.name}: ${words}.`));
     }
     const key = parts.map((part) => part.textContent).join();
