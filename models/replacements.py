@@ -22,12 +22,12 @@ from .recording import Edit, Record, dims_of, recording
 REPLACEMENTS = {  # name -> the question that it answers
     "as trained": "What does the network answer?",
     "average": "Does it matter that the attention follows this picture?",
-    "another picture's": "Does it matter that it follows this picture, with values that do occur?",
+    "another picture's": "Does it matter that the attention is this picture's own and not another's?",
     "strength": "What would more of it do, or less of it?",
     "level": "Does the pattern over channels or places matter at all?",
     "shuffled": "Does it matter which channel or place is which?",
     "query ignored": "Does it matter who asks?",
-    "best constant": "Could any constant do?",
+    "best constant": "Would fixed numbers, the same for every picture, do as well?",
     "by hand": "What if it were like this?",
     # Many gates centre on one half, and 1 then doubles every residual: a loss says little about attention.
     "factor 1": "A warning: what if every gate were 1, a size that the network hardly ever met?",

@@ -166,10 +166,13 @@ def test_more_and_fewer_parameters():
         ("se", ["never says where"]),
         ("dynamic_conv", ["never says where"]),
         ("cbam", ["4 × 4 = 16 cells, each 8 pixels"]),
-        ("non_local", ["shares (1×)", "feature change", "8 × 8 = 64 cells, each 4 pixels"]),
-        ("danet", ["shares (1×)", "feature change", "8 × 8 = 64 cells"]),  # recorded on the CPU
-        ("ccnet", ["shares (1×)", "feature change", "8 × 8 = 64 cells"]),
-        ("non_local_dot_product", ["feature change", "8 × 8 = 64 cells"]),  # its weights are no shares
+        ("non_local", ["shares (1×)", "changes the features by", "8 × 8 = 64 cells, each 4 pixels"]),
+        ("danet", ["shares (1×)", "changes the features by", "8 × 8 = 64 cells"]),  # recorded on the CPU
+        ("ccnet", ["shares (1×)", "changes the features by", "8 × 8 = 64 cells"]),
+        (
+            "non_local_dot_product",
+            ["changes the features by", "8 × 8 = 64 cells"],
+        ),  # its weights are no shares
         ("global_context", ["shares (1×)", "4 × 4 = 16 cells"]),
         ("acblock", ["4 × 4 = 16 cells", "the same for every picture"]),
         ("doconv", ["the same for every picture"]),

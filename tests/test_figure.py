@@ -212,6 +212,7 @@ def test_lines_and_cells():
         (image,) = axes.images
         assert image.get_cmap()(0.7)[3] == 1 and image.get_alpha() is None
         assert image.get_interpolation() == ("nearest" if look.cells == "true" else "bilinear")
+        assert image.get_interpolation_stage() == "rgba"  # colours are blended, as on the page
         anchors = WORDS["colours"][look.colours].split()  # 17 of them, as on the page
         assert np.allclose(image.get_cmap()(3 / 16)[:3], to_rgb(f"#{anchors[3]}"), atol=0.01)
         assert [patch.get_edgecolor()[3] for patch in axes.patches] == pytest.approx([0.8 * 0.7] * 2)
@@ -242,6 +243,8 @@ def test_the_mark_is_on_the_cell_that_asks():
         assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (8, 28, 4, 4)
     assert not [one for one in axes_of(made, "danet/layer3.1.cam").patches if isinstance(one, Rectangle)]
     assert "row 8, column 3" in words_of(made)
+    made = kept(("gsop", "se"))  # a matrix of channels is read from no place
+    assert not [*axes_of(made, "picture").patches] and "marked place" not in words_of(made)
 
 
 def test_no_map_is_invented():
@@ -291,13 +294,23 @@ def test_what_is_replaced_has_room_too(count):
     columns = []
     for name in SEVEN[:count]:
         seen = column(name).inspection
-        seen = replace(
-            seen, before=np.roll(seen.probabilities, 1), replace_note=f"{name} answers as trained."
-        )
+        seen = replace(seen, before=np.roll(seen.probabilities, 1), replaced=tuple(seen.maps))
         columns.append(replace(column(name), inspection=seen))
     have_room(
         figure(columns, at(), replacement=Replacement("another picture's", "layer3.1.refine.spatial_gate"))
     )
+
+
+def test_only_what_was_replaced_is_said_to_be():
+    one, other = (column(name).inspection for name in ("cbam", "se"))
+    paths = ("layer3.1.refine.spatial_gate",)
+    one = replace(one, before=np.roll(one.probabilities, 1), replaced=paths)
+    other = replace(other, before=other.probabilities, replace_note="SE answers as trained.")
+    columns = [replace(column("cbam"), inspection=one), replace(column("se"), inspection=other)]
+    made = figure(columns, at(), replacement=Replacement("average", "layer3.1.refine.spatial_gate"))
+    words = words_of(made)
+    assert words.count("(as trained ") == words.count("answers as trained ") == 1  # beneath the names
+    assert sum(text.get_text() == "replaced" for text in made.texts) == 1
 
 
 def have_room(made: Figure) -> None:
@@ -328,7 +341,7 @@ def test_the_caption_says_what_was_asked_for():
         "Block: layer3.1, 8 × 8 cells.",
         "Squeeze-and-Excitation 93.0 % (92.5 to 93.5; recipe cpu)",
         "Random weights, not trained: Spatial Transformer",
-        "colours do not compare",
+        "colours cannot be compared",
         "No eca.",
         "An attention map shows where a factor is large, not why the network decides.",
         "AttnScope.",
@@ -394,6 +407,19 @@ def test_many_networks_are_a_slide_as_well(count):
         for i in (0, 1)
     )
     assert not np.triu((across > 2) & (up > 2), 1).any()  # nothing covers another
+
+
+def test_what_found_no_room_is_counted():
+    made = kept(SEVEN, at(block="layer2.1"))
+    left = dict(re.findall(r"([\w -]+?) (\d+)", re.search(r"found no room: (.*?)\. ", words_of(made))[1]))
+    drawn_maps = {axes.get_label() for axes in made.axes}
+    for name in SEVEN:
+        shown = [row.cells[name] for row in panels([column(name)], at(block="layer2.1"))]
+        own = {panel.name for cell in shown if isinstance(cell, list) for panel in cell}
+        title = column(name).title
+        assert len(own - drawn_maps) == sum(int(n) for key, n in left.items() if key.strip() == title), name
+    assert left
+    assert "4 of 5 shown" in words_of(drawn(("aspp",)))
 
 
 def test_a_slide_says_nothing_twice():

@@ -110,7 +110,7 @@ def test_use_is_said_under_each_name_and_by_the_results(visit: callable, tree):
     seen.page.locator('#used [data-replacement="shuffled"]').click()
     rows = [row for row in evidence("cbam", tree / "checkpoints")["rows"] if row["replacement"] == "shuffled"]
     seen.choose("plain")
-    assert "Of no network on the page" in seen.page.locator("#used .panels").inner_text()
+    assert "This is not measured yet for any network on the page" in seen.page.locator("#used .panels").inner_text()
     seen.choose(*TRAINED)
     lines = seen.page.locator('#used figure[data-key="cbam"] .line')
     assert [float(text) for text in lines.locator("data").all_inner_texts()] == pytest.approx(
@@ -244,7 +244,7 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     again.page.locator(difference).nth(2).click(position={"x": 9, "y": 9})  # no gate of any network
     again.rest()
     assert again.page.evaluate(by_hand) == 1
-    again.page.locator("#pair").get_by_role("button", name="Let A go").click()
+    again.page.locator("#pair").get_by_role("button", name="Unpin A").click()
     again.rest()
     assert again.page.locator("#pair").is_hidden()
     assert again.page.evaluate("document.activeElement.id") == "pin"
@@ -272,7 +272,7 @@ def test_two_networks_beside_each_other(visit: callable, record: callable):
     spans = sorted([(np.ptp(se), names["se"], se), (np.ptp(cbam), names["cbam"], cbam)], reverse=True)
     (_, wide, one), (_, narrow, other) = spans
     said = seen.texts("#differ > b")[0]
-    first, second = f"{wide}’s channel weights span {extent(one)}", f"{narrow}’s {extent(other)}"
+    first, second = f"{wide}’s channel weights ranged from {extent(one)}", f"{narrow}’s from {extent(other)}"
     assert said == f"At layer2.1 {first} on this picture, {second}."
     lacks = seen.texts('#maps [data-section="spatial"] .lacks')
     means = "there is no number per place that all channels share"

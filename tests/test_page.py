@@ -1283,7 +1283,8 @@ def test_the_page_speaks_chinese_too(visit: callable):
 
 LOST = "0.12 points lost (−0.30 to 0.54), 10,000 test images, p = 0.420"
 SPAN = (
-    "At layer3.1, or nearest to it, Non-local’s attention span 0.1× to 2× on this picture, DANet’s 1× to 3×."
+    "At layer3.1, or nearest to it, Non-local’s attention ranged from 0.1× to 2× on this picture, "
+    "DANet’s from 1× to 3×."
 )
 TEST = "Test picture 12, a cat: 2 say dog (CBAM, Global Context (GCNet), BAM); 1 says cat (scSE)."
 OTHER = "BAM has no attention; Coordinate Attention has rows and columns"
@@ -1297,7 +1298,7 @@ SAID = [  # what was wrong once: sentences that are put together
     "在 layer1.0，两者没有同类的东西：BAM 没有注意力；Coordinate Attention：行与列。",
     f"Non-local has {NONE}: no feature is singled out; BAM has spatial maps plus channel weights",
     "Non-local 没有逐位置、逐通道的数：没有突出任何特征；BAM：空间图，加上通道权重",
-    "All 3 keep their answers, and hardly a share moves.",
+    "All 3 keep their answers, and no probability changes much.",
     "3 个网络的回答都不变，概率几乎不变。",
     SPAN,
     "在 layer3.1 或离它最近处，Non-local 的注意力在这张图片上为 0.1× 至 2×，DANet 的为 1× 至 3×。",

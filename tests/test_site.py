@@ -272,6 +272,9 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
     _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", asked])
     by_hand = Replacement("by hand", by_hand=((path, ((3, 0.25),)),), only="se")
     assert str(np.load(io.BytesIO(base64.b64decode(content)))["replaced"]) == by_hand.words
+    _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", whole | {"scope": "stage3"}])
+    after = str(np.load(io.BytesIO(base64.b64decode(content)))["replaced"])
+    assert after == Replacement("level", "stage3").words == "level, after layer3"
     another = {"name": "another picture's", "other": text_of(other)}
     for wanted, given in (
         (by_hand, asked),

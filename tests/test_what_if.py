@@ -189,7 +189,7 @@ def test_the_averages_are_read_once_and_again_when_their_file_is_another_one(tmp
         (
             "se",
             Replacement("query ignored"),
-            "has no attention there for which this replacement has a meaning",
+            "This replacement does not apply to the attention that",
         ),
         ("non_local", Replacement("average"), "The average attention of Non-local is not measured yet"),
         ("non_local", Replacement("best constant"), "The best constants of Non-local are not measured yet"),
@@ -350,6 +350,7 @@ def test_numbers_and_report_say_what_was_replaced_and_what_was_answered_before(t
     asked = {"name": "strength", "scope": "layer2.1", "strength": 0.5}
     assert found["settings"]["replace"] == asked | {"only": None, "by_hand": None, "other_sha256": None}
     assert Replacement("by hand", only="cbam").words == "by hand, in CBAM alone"
+    assert Replacement("level", "stage2").words == "level, after layer2"
     for said in found["networks"]:
         name = said["id"]
         before, _ = answer_of(network(name))

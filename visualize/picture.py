@@ -255,7 +255,7 @@ def _check_size(size: tuple[int, int], max_pixels: float, kind: str) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"This {kind} picture has {width * height / 1e6:.1f} megapixels: "
-            f"files of its kind may have {max_pixels / 1e6:.0f}."
+            f"files of its kind may have at most {int(max_pixels / 1e6)}."
         )
 
 
@@ -430,7 +430,7 @@ def _avif(data: bytes) -> _Still:
     if coded > 2 * MAX_PIXELS["AVIF"]:
         raise ImageError(
             f"The frames of this AVIF picture have {coded / 1e6:.1f} megapixels: "
-            f"they may have {2 * MAX_PIXELS['AVIF'] / 1e6:.0f}."
+            f"they may have at most {int(2 * MAX_PIXELS['AVIF'] / 1e6)}."
         )
     return _Still(bytes(file), MAX_PIXELS["AVIF"], animated=animated)
 
@@ -668,7 +668,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> tuple[Image.Image, list[str]
         converted = transform.apply(image)
         converted.info = {}
     except Exception:  # a profile may be anything
-        return image, ["Its colour profile cannot be used, so that the colours may look different."]
+        return image, ["Its colour profile cannot be used, so the colours may look different."]
     if image.mode != "CMYK":
         change = ImageChops.difference(converted, image.convert("RGB")).getextrema()
         if max(most for _, most in change) <= 2:  # sRGB by another name

@@ -181,7 +181,7 @@ def caption(block: dict) -> str:
         " With mirror: the logits of the picture and of its mirror image, added."
         " FLOPs count two for a multiplication and its addition."
         " Milliseconds are for one picture, on one thread of a CPU."
-        " Training times are of machines that had other work as well: they do not compare."
+        " Training times are from machines that also did other work: they cannot be compared."
     )
     if not all(row["ships"] for row in block["rows"]):
         said += " \\* Its weights do not ship."

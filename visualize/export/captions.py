@@ -74,8 +74,10 @@ def caption(
     cam: str,
     missing: dict[str, str],
     replacement: Replacement | None = None,
+    left: list[str] | tuple = (),
 ) -> str:
-    """What a reader needs who has the figure and nothing else."""
+    """What a reader needs who has the figure and nothing else; `left`: networks, and how many of their maps
+    found no room."""
     seen, words = columns[0].inspection, description()
     said = ["One picture of 32 × 32 pixels, as the networks see it."]
     if replacement:
@@ -109,6 +111,8 @@ def caption(
     said.append(f"Test accuracy on CIFAR-10, with its 95 % interval: {interval}.")
     if random := [column.title for column in columns if column.random]:
         said.append(f"Random weights, not trained: {', '.join(random)}; what they show means nothing.")
+    if left:
+        said.append(f"Maps that found no room: {', '.join(left)}.")
     said += missing.values()
     said += ["An attention map shows where a factor is large, not why the network decides.", "AttnScope."]
     return " ".join(said).replace(" %", "\N{NO-BREAK SPACE}%")

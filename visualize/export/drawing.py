@@ -86,6 +86,7 @@ def paint(sheet: Sheet, axes: Axes, panel: Panel, values: np.ndarray, over_pictu
     colours = sheet.colours.with_extremes(bad=(0, 0, 0, 0))
     image = axes.imshow(values, cmap=colours, norm=norm(panel), extent=extent, aspect="auto")
     image.set_interpolation("bilinear" if smooth else "nearest")
+    image.set_interpolation_stage("rgba")  # the colours are blended, as on the page
     if over_picture:
         rules, size = (
             description()["contours"],

@@ -18,12 +18,12 @@ from models import CLASSES
 
 from ..inspection.network import Inspection
 from ..inspection.replaced import Replacement
-from ..record.display import percent
+from ..record.display import description, percent
 from ..record.view import View
 from .captions import caption, subtitle, title
 from .column import Column
 from .drawing import draw, height_of, mark
-from .panels import Absent, Panel, Row, panels
+from .panels import Absent, Panel, Row, panels, query_of
 from .sheet import (
     ACCENT,
     BODY,
@@ -62,6 +62,7 @@ class Block(NamedTuple):
     column: Column
     lanes: list[list[Panel]]
     absent: list[str]
+    more: int  # maps of its own that found no room
 
 
 def figure(
@@ -87,7 +88,8 @@ def figure(
     """
     rows, count = panels(columns, view, target, cam), -(-len(columns) // -(-len(columns) // BAND))
     bands = [blocks(columns[start : start + count], rows) for start in range(0, len(columns), count)]
-    said = caption(columns, view, rows, target, cam, missing or {}, replacement)
+    left = [f"{block.column.title} {block.more}" for band in bands for block in band if block.more]
+    said = caption(columns, view, rows, target, cam, missing or {}, replacement, left)
     width, lane, side = sizes(bands, said)
     below = EDGE + caption_height(said, width)
 
@@ -137,12 +139,12 @@ def blocks(columns: list[Column], rows: list[Row]) -> list[Block]:
     found = []
     for column in columns:
         maps, room = shown[column.key], deep * lanes[column.key]
-        if more := len(maps) - room if len(maps) > room else 0:
+        more = max(0, len(maps) - room)
+        if more:
             absent[column.key].insert(0, f"and {more} more map{'s' if more > 1 else ''} of its own")
         maps = maps[:room]
-        found.append(
-            Block(column, [maps[i : i + deep] for i in range(0, len(maps), deep)], absent[column.key])
-        )
+        laned = [maps[i : i + deep] for i in range(0, len(maps), deep)]
+        found.append(Block(column, laned, absent[column.key], more))
     return found
 
 
@@ -199,12 +201,14 @@ def heights(panel: Panel, side: float, lane: float) -> float:
 
 
 def photo(sheet: Sheet, column: Column, rows: list[Row]) -> None:
-    """The picture, with the mark where some network has attention."""
+    """The picture, with the mark where some map says what a place reads."""
     axes = sheet.axes(EDGE, EDGE, PHOTO, PHOTO, "picture")
     axes.imshow(column.inspection.pixels, extent=(0, 32, 32, 0), interpolation="nearest")
-    if block := next((row.block for row in rows if row.section.pairwise), None):
-        cells = len(column.inspection.cams[block])
-        mark(axes, *(at * cells // 32 for at in sheet.view.query), cells)
+    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
+    parts = {kind: drawn.get("part") for kind, drawn in description()["kinds"].items()}
+    asking = [panel.map for cell in cells for panel in cell if parts[panel.kind] in ("row", "cross")]
+    if asking:
+        mark(axes, *query_of(asking[0], sheet.view))
 
 
 def draw_band(sheet: Sheet, band: list[Block], y: float) -> float:
@@ -240,7 +244,10 @@ def facts_of(column: Column) -> str:
     facts = "not measured" if value is None else f"{value:.1f} % in the test"
     if column.random:
         facts = "random weights, not trained"
-    return facts if column.inspection.before is None else f"{facts}\n{change_of(column.inspection)}"
+    seen = column.inspection
+    if seen.before is None:
+        return facts
+    return f"{facts}\n{'answers as trained' if seen.replace_note else change_of(seen)}"
 
 
 def change_of(seen: Inspection) -> str:
@@ -267,7 +274,7 @@ def header(sheet: Sheet, block: Block, x: float, top: float, bottom: float) -> N
         sheet.write(x + width, y, percent(share), number, align="right")
         sheet.bar(x, y + ANSWER - 0.045, width, "#e5e7eb")
         sheet.bar(x, y + ANSWER - 0.045, width * share, colour)
-        if column.inspection.before is not None:
+        if column.inspection.before is not None and not column.inspection.replace_note:
             before = float(column.inspection.before[index])
             sheet.bar(x + (width - TICK) * before, y + ANSWER - 0.045, TICK, INK)
         y += ANSWER

@@ -92,7 +92,9 @@ def write(form: str, asked: Question, found: dict[str, Column | str], view: View
     columns = [column for column in found.values() if isinstance(column, Column)]
     missing = {name: reason for name, reason in found.items() if isinstance(reason, str)}
     if not columns:
-        raise RequestError("None of these networks can be shown: train them, or allow random weights.")
+        raise RequestError(
+            " ".join(["None of these networks can be shown.", *dict.fromkeys(missing.values())])
+        )
 
     names = "-".join(found) if len(found) <= 3 else f"{len(found)}-networks"
     file = Path(folder) / f"attnscope-{names}-{view.block}.{form}"

@@ -365,4 +365,9 @@ def lines_about(panel: Panel, view: View, cam: str, brief: bool) -> list[str]:
         lines.append(said["strength"].format(share=percent(strength)))
     if panel.map.static:
         lines.append(said["static"])
+    if brief and panel.tensor in seen.replaced:  # the page frames it
+        lines.append("replaced")
+    most = description()["tiles"]["figure"]
+    if brief and panel.drawn == "tiles" and (count := len(tiles(panel))) > most:
+        lines.append(f"{most} of {count} shown")
     return lines

@@ -9,6 +9,7 @@ What can be put there, and what that asks, is said in `models.replacements`.
 
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,8 @@ class Replacement:
     def words(self) -> str:
         """Such as "average, everywhere", "strength 1.5, in layer2.1" or "by hand, in CBAM alone"."""
         how = f"strength {self.strength:g}" if self.name == "strength" else self.name
-        where = [] if self.scope == EVERYWHERE else [f"in {self.scope}"]
+        at = f"after layer{self.scope[5]}" if re.fullmatch(r"stage\d", self.scope) else f"in {self.scope}"
+        where = [] if self.scope == EVERYWHERE else [at]
         where += [f"in {CATALOGUE[self.only].title} alone"] if self.only else []
         return f"{how}, {' '.join(where) or 'everywhere'}"
 
@@ -188,7 +190,7 @@ def why_not(
         return f"{title} has nothing that was changed by hand: it answers as trained."
     if not any(applies(wanted.name, each) for each in chosen):
         return (
-            f"{title} has no attention there for which this replacement has a meaning: it answers as trained."
+            f"This replacement does not apply to the attention that {title} has there: it answers as trained."
         )
     needed = {"average": "average", "strength": "average", "level": "average", "best constant": "best"}
     known = getattr(found, needed[wanted.name]) if found and wanted.name in needed else {}

@@ -200,7 +200,7 @@ async function copy() { // the sentence about it
     const copied = document.execCommand("copy");
     box.remove();
     from?.focus({ preventScroll: true });
-    if (!copied) return "The link stands in the address bar: copy it there. It holds this picture and every setting.";
+    if (!copied) return "The link is in the address bar: copy it from there. It holds this picture and every setting.";
   }
   return "The link is copied. It holds this picture and every setting.";
 }

@@ -124,7 +124,7 @@ export async function open(file) {
   return { picture, notes };
 }
 export function sizeNotes({ width, height }) {
-  return Math.min(width, height) < SIDE ? [`It was enlarged, for it has fewer than ${SIDE} x ${SIDE} pixels.`] : [];
+  return Math.min(width, height) < SIDE ? [`The picture was enlarged, because one of its sides is shorter than ${SIDE} pixels.`] : [];
 }
 const isGif = (head) => String.fromCharCode(...head.subarray(0, 3)) === "GIF";
 async function frames(file) { // of an animation; 1 where the browser cannot tell

@@ -34,8 +34,8 @@ PLACES = {  # what an entry fills, by its slot
     "fuse": "in place of the addition of shortcut and residual",
     "block": "in place of the whole block",
     "act": "in place of every activation",
-    "stage": "between two stages, on all that goes on",
-    "cross": "between two stages, with the output of an earlier one at hand",
+    "stage": "between two stages, on everything that is passed on",
+    "cross": "between two stages, also fed with the output of an earlier stage",
     "input": "on the picture, before the first layer",
     "head": "between the last stage and the classifier",
 }
@@ -156,8 +156,8 @@ ROWS = {  # of the table of figures: label, and what stands in a network's cell
     "Test images": tested_on,
     "with mirror averaging": lambda facts: known(facts, "accuracy_mirror", "{:.2f} %"),
     "Parameters": lambda facts: known(facts, "parameters", "{:,}"),
-    "MFLOPs a picture": lambda facts: known(facts, "flops", "{:,.1f}", 1e-6),
-    "Time a picture, one CPU": lambda facts: known(facts, "latency_ms", "{:.1f} ms"),
+    "MFLOPs per picture": lambda facts: known(facts, "flops", "{:,.1f}", 1e-6),
+    "Time per picture, one CPU": lambda facts: known(facts, "latency_ms", "{:.1f} ms"),
     "Trained": training,
 }
 
@@ -208,7 +208,7 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
             "equal, also where nothing matters."
         )
     if CATALOGUE[name].slot == "stage":
-        found.append("A sharp map may do little: the feature change beside it says how much.")
+        found.append("A sharp map may do little: the line “changes the features by” below it says how much.")
     if sides:
         side = min(sides)
         found.append(
@@ -216,7 +216,9 @@ def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
             "What a cell knows comes from a larger part of the picture."
         )
     if any(role == "static" for *_, role in maps):
-        found.append("What is labelled as learnt belongs to the network and is the same for every picture.")
+        found.append(
+            "What is labelled “the same for every picture” belongs to the network, not to the picture."
+        )
     if is_trained(name, folder):
         found.append("One training run: the interval is about the test images alone, not about another seed.")
     return found

@@ -17,7 +17,7 @@ export function reason({ name, scope, by_hand = {} }, { about, attention }, { av
   if (name === "by hand" && !chosen.some((each) => each.path in by_hand))
     return `${about.name} has nothing that was changed by hand: it answers as trained.`;
   if (!chosen.some((each) => each.can.includes(name)))
-    return `${about.name} has no attention there for which this replacement has a meaning: it answers as trained.`;
+    return `This replacement does not apply to the attention that ${about.name} has there: it answers as trained.`;
   const needed = { average: averages, strength: averages, level: averages, "best constant": best };
   if (name in needed && !needed[name]?.size)
     return name === "best constant" ? `The best constants of ${about.name} are not measured yet: it answers as trained.`

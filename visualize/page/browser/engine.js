@@ -6,7 +6,7 @@ import { EngineError, UNREADABLE, start } from "../engine.js";
 import { fromBase64 } from "../picture.js";
 
 const ROOT = new URL("../../", import.meta.url), site = start().site || { records: [], ...start().device };
-const NEEDS_SERVER = "A figure as PNG or PDF is drawn by a server, which this edition of the page has not: take the numbers or the report, or print the page.";
+const NEEDS_SERVER = "A figure as PNG or PDF is drawn by a server, which this edition of the page does not have: take the numbers or the report, or print the page.";
 const UNABLE = "This browser cannot compute the networks (it has no WebAssembly, or no workers): the ten examples can be looked at.";
 
 const get = async (file) => {

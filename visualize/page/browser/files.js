@@ -54,7 +54,7 @@ export function arrays(found, { pixels, replace }, { classes, title }) { // titl
 }
 function words({ name, scope, strength }, title) { // as in visualize/inspection/replaced.py
   const how = name === "strength" ? `strength ${+strength.toPrecision(6)}` : name;
-  const where = [scope !== "all" && `in ${scope}`, title && `in ${title} alone`].filter(Boolean);
+  const at = /^stage\d$/.test(scope) ? `after layer${scope[5]}` : `in ${scope}`, where = [scope !== "all" && at, title && `in ${title} alone`].filter(Boolean);
   return `${how}, ${where.join(" ") || "everywhere"}`;
 }
 function texts(shape, lines) {

@@ -41,6 +41,6 @@ export function sentenceOf(rows, columns, block) { // rows: of `panels`, without
     return most - least;
   }
   const where = shared.block === block ? block : `${block}, or nearest to it,`;
-  return `At ${where} ${genitive(wide.name)} ${shared.section.title.toLowerCase()} span ${spans(wide)} on this picture, ${genitive(narrow.name)} ${spans(narrow)}.`;
+  return `At ${where} ${genitive(wide.name)} ${shared.section.title.toLowerCase()} ranged from ${spans(wide)} on this picture, ${genitive(narrow.name)} from ${spans(narrow)}.`;
 }
 const genitive = (name) => (name.endsWith("s") ? `${name}’` : `${name}’s`);

@@ -8,9 +8,9 @@ import { endsOf, forest, minus, points, within } from "./forest.js";
 import { about } from "./used.js";
 
 const SCORES = [ // of faithfulness: key, name, what it asks, whether more is better
-  ["road", "ROAD", "Half of how much more of the answer is lost without the pixels that the map names first than without those it names last. More is better.", 1],
-  ["deletion", "Deletion", "How much of the answer is left while the first pixels go. Less is better. But no network has seen pictures with scattered holes: even a random map does well here, so trust ROAD first.", -1],
-  ["insertion", "Insertion", "How much of the answer is there while the first pixels come back. More is better.", 1],
+  ["road", "ROAD", "Taking pixels away lowers the probability of the answer. The score is half of how much more it falls without the pixels that the map ranks highest than without those it ranks lowest. More is better.", 1],
+  ["deletion", "Deletion", "How much of the probability is left while the highest-ranked pixels are taken away. Less is better. But no network has seen pictures with scattered holes: even a random map does well here, so trust ROAD first.", -1],
+  ["insertion", "Insertion", "How much of the probability is there while the highest-ranked pixels are put back. More is better.", 1],
 ];
 const CONTROLS = { random: "random map", centre: "centre of the picture", Sobel: "edges (Sobel)" };
 const MOST = 64; // elements of a profile that are drawn: those in which the classes differ most
@@ -122,7 +122,7 @@ export class Evidence {
       return make("div", { "data-score": key }, make("b", {}, name), make("p", "note", text), forest(rows, endsOf(rows)));
     });
     return this.part("faithful", "Do its maps show what the answer rests on?", make("p", "note",
-      `Measured on ${images.map.toLocaleString("en")} test images, beside three maps that know nothing of the network (grey squares). Grad-CAM is that of layer4.1. Of a map with several channels, or with places that ask, the mean counts. A filled dot lies beyond all three. The lines are 95 % intervals.`), make("div", "scores", ...parts));
+      `Measured on ${images.map.toLocaleString("en")} test images, beside three maps that know nothing of the network (grey squares). Grad-CAM is that of layer4.1. Of a map with several channels, or with one map for each place that asks, the mean is used. A filled dot lies beyond all three. The lines are 95 % intervals.`), make("div", "scores", ...parts));
   }
 
   // ---- were they learned, do they agree with Grad-CAM
@@ -133,8 +133,8 @@ export class Evidence {
     const [twin, agreement] = [rows("twin"), rows("agreement")];
     if (!twin.length && !agreement.length) return "";
     const list = (name, text, some) => some.length > 0 && make("div", { "data-score": name }, make("p", "note", text), forest(some, [-1, 1], { zero: 0 }));
-    return this.part("learned", "Was it learned, and does Grad-CAM agree?", make("p", "note", `Rank correlation within a picture, on ${images.twin} test images: 1 the same order, 0 none.`), make("div", "scores",
-      list("twin", "With the same tensor before training. Near 1, training did not make it.", twin),
+    return this.part("learned", "Was it learned, and does Grad-CAM agree?", make("p", "note", `Rank correlation within a picture, on ${images.twin} test images: 1 means the same order, 0 no relation.`), make("div", "scores",
+      list("twin", "With the same tensor before training. Near 1, the map was there before training.", twin),
       list("agreement", "With Grad-CAM at the same block. Near 0, the two show different things.", agreement)));
   }
 }

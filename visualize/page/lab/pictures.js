@@ -16,11 +16,11 @@ export class Pictures {
     this.said = make("p", { role: "status" });
     this.list = make("div", "triples");
     this.node.append(make("header", {}, make("h2", {}, "Two pictures"), make("span", "both", make("b", {}, "A"), this.a, make("b", {}, "B"), this.b),
-      button("Let A go", {}, () => { state.change("pinned", null), this.pin.focus({ preventScroll: true }); })), this.said, this.list); // it goes away itself
+      button("Unpin A", {}, () => { state.change("pinned", null), this.pin.focus({ preventScroll: true }); })), this.said, this.list); // it goes away itself
   }
   show(record) {
     const { pinned, picture } = this.state, same = pinned && pinned.every((byte, i) => byte === picture.pixels[i]);
-    this.pin.textContent = pinned ? "Let A go" : "Pin as A";
+    this.pin.textContent = pinned ? "Unpin A" : "Pin as A";
     this.pin.nextElementSibling.textContent = pinned ? "A is pinned: see below." : "keeps this picture; the next one is B, and both are shown beside each other.";
     this.node.hidden = !pinned;
     if (this.pinned !== pinned) this.was.clear(), this.missing.clear();
@@ -108,7 +108,7 @@ export class Pictures {
     onOneScale(a, b);
     a.others = [];
     b.others = a.values && a.kind === "channel" && !was.pending ? [a.values] : [];
-    const shown = [["A", a, first, was], ["B", b, second, is], ["B less A", differenceOf(a, b, "B less A"), second, was.pending ? was : is]];
+    const shown = [["A", a, first, was], ["B", b, second, is], ["B minus A", differenceOf(a, b, "B minus A"), second, was.pending ? was : is]];
     const figures = shown.map(([word, panel, record, column]) => {
       const key = `${name} ${word}`;
       if (!panel) return a.values && b.values ? null : this.figures.waiting(key, kept);

@@ -34,7 +34,7 @@ export class Used {
       make("td", { title: `percent right of ${images.toLocaleString("en")} test images` }, right.toFixed(1)),
       ...names.map((name) => {
         const row = rows[name];
-        if (!row) return make("td", { title: "It has no meaning here." }, "–");
+        if (!row) return make("td", { title: "This replacement does not apply here." }, "–");
         return make("td", { title: about(row), ...(row.verdict === "same" ? {} : { "aria-description": row.words }) }, make(row.verdict === "same" ? "span" : "b", {}, points(0 - row.lost.value)));
       })));
     return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Accuracy with replaced attention" },
@@ -81,12 +81,12 @@ export class Used {
     const look = [this.chosen, some, ...shown.map(([{ key }]) => key)].join();
     if (look === this.look) return; // what was measured does not change
     this.look = look;
-    if (!some) return this.panels.replaceChildren(make("p", "note", "Of no network on the page it is measured yet: choose another one above."));
+    if (!some) return this.panels.replaceChildren(make("p", "note", "This is not measured yet for any network on the page: choose other networks above."));
     const ends = endsOf(shown.flatMap(([, rows]) => rows.map((row) => row.lost)), 0);
     this.panels.replaceChildren(...shown.map(([{ key, title }, rows]) => make("figure", { "data-key": key }, make("figcaption", {}, title),
       rows.length ? forest(rows.map((row) => ({ label: scopeName(row.scope), ...row.lost, strong: row.verdict !== "same", title: about(row) })),
         ends, { zero: 0, text: (value) => minus(value.toFixed(1)) })
-        : make("p", "note", "It has no meaning here."))));
+        : make("p", "note", "This replacement does not apply here."))));
   }
 }
 export function about({ words, lost, p, images }) { // a row in one sentence

@@ -5,7 +5,7 @@ import { button, make, put, select } from "../elements.js";
 import { fromBase64, rgba, toBase64 } from "../picture.js";
 import { drawnAs, largest, percent, scopeName } from "../maps/record.js";
 
-const AS_TRAINED = { name: "", words: "as trained", question: "Put something else in the place of their attention, and see what they answer then." };
+const AS_TRAINED = { name: "", words: "as trained", question: "Put something else in place of the networks’ attention, and see what they answer." };
 const EVERYWHERE = "all", HAND = "by hand", STRENGTH = "strength", OTHER = "another picture's", WARNING = "factor 1";
 const SMALL = 0.005; // of a share: not worth a word
 
@@ -14,7 +14,7 @@ export class WhatIf {
     Object.assign(this, { state, description, examples, replacements: [AS_TRAINED, ...replacements], brush: 0 });
     this.node = document.querySelector("#whatif");
     this.choice = select("What if the attention were", this.replacements.map(({ name, words = name }) => [name, words]), "", (name) => this.choose(name));
-    this.where = select("in", [], "", (scope) => state.merge("replace", { scope }));
+    this.where = select("Where", [], "", (scope) => state.merge("replace", { scope }));
     this.picture = make("canvas", { width: 32, height: 32, role: "img", "aria-label": "The other picture" });
     this.strength = slider("Strength", 2, "strength", (strength) => state.merge("replace", { strength }));
     this.value = slider("Value", 1, "value", (value) => { this.brush = value; });
@@ -81,7 +81,7 @@ export class WhatIf {
   words(record, name) { // the question, and what came out
     const { question } = this.replacements.find((one) => one.name === name), ready = record.mechanisms.filter((column) => !column.pending && column.before && !column.replace_note);
     if (!name) return [question, ""];
-    if (name === HAND && !this.state.replace.by_hand) return ["Click a channel in a curve to switch it, or paint on a map of gates below. A second click takes it back.", ""];
+    if (name === HAND && !this.state.replace.by_hand) return ["Click a channel in a curve to set it to this value, or paint on a map of gates below. A second click takes it back.", ""];
     return [name === WARNING ? "A factor of 1 takes away the usual size of the gates, on which the network relies: a loss says little about attention." : question, found(ready, this.columns.classes)];
   }
 
@@ -143,6 +143,6 @@ function found(columns, classes) { // how many keep their answer, and where most
   const moved = ({ before, probabilities }) => Math.abs(probabilities[largest(before)] - before[largest(before)]);
   const most = columns.reduce((a, b) => (moved(b) > moved(a) ? b : a)), { name, before, probabilities } = most, at = largest(before);
   const keep = columns.length === 1 ? `${name} ${same ? "keeps" : "changes"} its answer` : same === columns.length ? `${same === 2 ? "Both" : `All ${same}`} keep their answers` : `${same} of ${columns.length} keep their answers`;
-  if (moved(most) < SMALL) return `${keep}, and hardly a share moves.`;
-  return `${keep}. ${columns.length > 1 ? `Most changes at ${name}` : "It changes"}: ${classes[at]} ${percent(before[at])} → ${percent(probabilities[at])}.`;
+  if (moved(most) < SMALL) return `${keep}, and no probability changes much.`;
+  return `${keep}. ${columns.length > 1 ? `The largest change is at ${name}` : "It changes"}: ${classes[at]} ${percent(before[at])} → ${percent(probabilities[at])}.`;
 }

@@ -192,7 +192,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     const count = columns.length, here = columns.filter(({ device }) => device).length;
     const untouched = columns.map((column) => column.replace_note).filter(Boolean), many = untouched.length > 1; // each says so in its row
     const where = here === count ? ", on this device" : here ? `, ${here} of them on this device` : "";
-    const how = many ? `, ${untouched.length} of them as trained: theirs cannot be replaced so, or is not measured yet` : "";
+    const how = many ? `, ${untouched.length} of them as trained: their attention cannot be replaced in this way, or what this needs is not measured yet` : "";
     const answered = count ? `${count} network${count === 1 ? " has" : "s have"} answered${where}${how}.` : "";
     const notes = [...columns.map(({ name, note }) => note && `${name}: ${note}`), ...(many ? [] : untouched)].filter(Boolean);
     const missing = names.filter((name) => this.missing.has(name)).map((name) => this.missing.get(name));

@@ -53,7 +53,7 @@ export class Glance {
   row(key, column) {
     if (!this.rows.has(key)) {
       const name = this.titles.get(key), row = { key, column: null, answer: make("div", { class: "answer" }), thumbs: make("div", { class: "thumbs" }), blocks: new Map() };
-      row.name = button(name, { class: "name", title: `${name}: all blocks, formula, paper, figures` }, () => this.open(key));
+      row.name = button(name, { class: "name", title: `${name}: all blocks, formula, paper, measurements` }, () => this.open(key));
       row.facts = make("p", "facts", "on its way …");
       row.use = make("p", { class: "facts use", hidden: true, title: "Percent right in the test with its average in place of the attention: see “Is the attention used?” below" });
       row.away = button("×", { class: "away", hidden: true, "aria-label": `Remove ${name}`, title: `Remove ${name}` }, () => this.remove(key));

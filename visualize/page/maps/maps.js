@@ -74,7 +74,7 @@ export class Maps {
     };
     for (let i = 0; i < Math.max(of(one).length, of(other).length); i++) {
       const [a, b] = [of(one)[i], of(other)[i]], places = a && b && a[1].values && drawnAs(a[1]) === "places"; // channels of two networks have nothing to do with each other
-      const difference = places && differenceOf(a[1], b[1], `${other.name} less ${one.name}`);
+      const difference = places && differenceOf(a[1], b[1], `${other.name} minus ${one.name}`);
       nodes.push(a?.[0].node || lacks(one, i), b?.[0].node || lacks(other, i));
       const name = `map ${section.kind} difference ${i}`;
       if (!difference) {
@@ -98,7 +98,7 @@ export class Maps {
     return known;
   }
   heading(column, local) {
-    const name = button(column.name, { class: "name", title: `${column.name}: all blocks, formula, paper, figures` }, () => this.open(column.key));
+    const name = button(column.name, { class: "name", title: `${column.name}: all blocks, formula, paper, measurements` }, () => this.open(column.key));
     return make("span", "heading", name, local && make("small", {}, local), column.random && make("i", {}, "random weights"));
   }
   words(known, section, block, none, record) {
