@@ -1056,6 +1056,33 @@ def test_one_mechanism_in_detail(visit: callable):
 
 
 @pytest.mark.browser
+def test_what_failed_is_asked_for_again_and_the_focus_stays(visit: callable):
+    seen, focused = visit(), "document.activeElement.textContent"
+    detail, parts = seen.page.locator("#detail"), ("**/card/*", "**/evidence/*", "**/disagreement.json")
+    for part in parts:
+        seen.page.route(part, lambda route: route.abort())
+    seen.page.locator("#glance .name", has_text="CBAM").click()
+    again = detail.get_by_role("button", name="Try again")
+    again.nth(1).wait_for()
+    for part in parts[:2]:
+        seen.page.unroute(part)
+    while again.count():
+        again.first.click()
+        assert seen.page.evaluate(focused) == "Close"
+        seen.rest()
+    assert detail.locator("math").count() > 0
+    detail.get_by_role("button", name="Close").click()
+    seen.page.get_by_role("button", name="they differ").click()
+    again = seen.page.locator("#disagree").get_by_role("button", name="Try again")
+    again.wait_for()
+    seen.page.unroute(parts[2])
+    again.click()
+    seen.page.locator("#disagree .pictures button").first.wait_for()
+    assert seen.page.evaluate("document.activeElement.matches('#disagree summary')")
+    seen.complaints.clear()
+
+
+@pytest.mark.browser
 @both_at_length
 def test_cards_of_all_mechanisms_are_on_the_page(visit: callable, edition: str, server: str):
     seen = visit()

@@ -6,7 +6,7 @@ from ..inspection.replaced import Replacement
 from ..record.display import description
 from ..record.view import View
 from .column import Column
-from .panels import Row, place, query_of
+from .panels import Row, place, query_of, read_from_the_mark
 
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -54,14 +54,7 @@ def place_of(rows: list[Row]) -> str:
 
 def marked(rows: list[Row], view: View) -> str:
     """Where the marked place is among those that ask, on each grid that is shown; "" where none asks."""
-    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
-    maps = [
-        panel.map
-        for cell in cells
-        for panel in cell
-        if description()["kinds"][panel.kind].get("part") in ("row", "cross")
-    ]
-    places = dict.fromkeys(query_of(found, view) for found in maps)  # of each grid once
+    places = dict.fromkeys(query_of(found, view) for found in read_from_the_mark(rows))  # of each grid once
     said = [f"row {y + 1}, column {x + 1} of {side} × {side}" for x, y, side in places]
     return f", marked place in {' and '.join(said)}" if said else ""
 

@@ -18,12 +18,12 @@ from models import CLASSES
 
 from ..inspection.network import Inspection
 from ..inspection.replaced import Replacement
-from ..record.display import description, percent
+from ..record.display import percent
 from ..record.view import View
 from .captions import caption, subtitle, title
 from .column import Column
 from .drawing import draw, height_of, mark
-from .panels import Absent, Panel, Row, panels, query_of
+from .panels import Absent, Panel, Row, panels, query_of, read_from_the_mark
 from .sheet import (
     ACCENT,
     BODY,
@@ -204,11 +204,8 @@ def photo(sheet: Sheet, column: Column, rows: list[Row]) -> None:
     """The picture, with the mark where some map says what a place reads."""
     axes = sheet.axes(EDGE, EDGE, PHOTO, PHOTO, "picture")
     axes.imshow(column.inspection.pixels, extent=(0, 32, 32, 0), interpolation="nearest")
-    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
-    parts = {kind: drawn.get("part") for kind, drawn in description()["kinds"].items()}
-    asking = [panel.map for cell in cells for panel in cell if parts[panel.kind] in ("row", "cross")]
-    if asking:
-        mark(axes, *query_of(asking[0], sheet.view))
+    if maps := read_from_the_mark(rows):
+        mark(axes, *query_of(maps[0], sheet.view))
 
 
 def draw_band(sheet: Sheet, band: list[Block], y: float) -> float:

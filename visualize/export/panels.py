@@ -228,6 +228,13 @@ def query_of(found: Map, view: View) -> tuple[int, int, int]:
     return x, y, side
 
 
+def read_from_the_mark(rows: list[Row]) -> list[Map]:
+    """The maps that show what the marked place reads."""
+    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
+    parts = {kind: drawn.get("part") for kind, drawn in description()["kinds"].items()}
+    return [panel.map for cell in cells for panel in cell if parts[panel.kind] in ("row", "cross")]
+
+
 def tiles(panel: Panel) -> list[tuple[str, np.ndarray]]:
     """The pictures (h, w) of a map that is several, each with its name, in the order of showing."""
     values, axes, rules = panel.values, panel.map.axes, description()["tiles"]

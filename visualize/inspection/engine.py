@@ -28,6 +28,7 @@ except ImportError:
 else:
     from gradio import Error as LentError  # what it raises where it has none to lend, or the call fails
 
+log = logging.getLogger("attnscope")
 LENT = 10  # seconds of a lent GPU that one answer asks for: a visitor without as many left is refused
 
 
@@ -72,7 +73,7 @@ def inspect_by_name(
         except torch.cuda.OutOfMemoryError:
             note = "The GPU's memory was full, so this one was computed on the CPU."
         except LentError as error:  # a fault of the call itself comes again on the CPU, with its name
-            logging.getLogger("attnscope").warning("no GPU lent: %s", error)
+            log.warning("no GPU lent: %s", error)
             note = "No GPU could be lent, so this one was computed on the CPU."
     seen, facts = found or inspect_loaded(name, "cpu", asked, stage)
     if len(seen.probabilities) != len(CLASSES):

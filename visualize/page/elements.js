@@ -14,6 +14,7 @@ export function button(text, given, pressed) {
   node.addEventListener("click", pressed);
   return node;
 }
+export const tryAgain = (stays, act) => button("Try again", "link", () => { stays().focus(), act(); }); // it goes away itself, and the focus stays
 export function select(label, options, value, chosen, given = {}) { // options: [key, text]
   const node = make("select", given);
   for (const [key, text] of options) node.add(new Option(text, key, false, String(key) === String(value)));

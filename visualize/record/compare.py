@@ -77,8 +77,13 @@ def column(name: str, asked: Question, on_gpu: bool = True) -> dict:
     """
     seen, facts, note = inspect_by_name(name, asked, on_gpu=on_gpu)
     hold(seen, name, asked.replacement)
-    what_if = {} if seen.before is None else {"before": rounded(seen.before)}
-    what_if |= {"replace_note": seen.replace_note, "replaced": [*seen.replaced]} if what_if else {}
+    what_if = {}
+    if seen.before is not None:
+        what_if = {
+            "before": rounded(seen.before),
+            "replace_note": seen.replace_note,
+            "replaced": [*seen.replaced],
+        }
     return {
         "key": name,
         "name": CATALOGUE[name].title,

@@ -1,7 +1,7 @@
 // What was measured of one network's attention, in its single view: is it used, does it follow the picture, what does
 // each class get, are its maps faithful, were they learned. Everything comes from `engine.evidence`.
 
-import { button, hold, make, select } from "../elements.js";
+import { hold, make, select, tryAgain } from "../elements.js";
 import { drawThumb, table } from "../maps/draw.js";
 import { decode, number, position } from "../maps/record.js";
 import { endsOf, forest, minus, points, within } from "./forest.js";
@@ -34,7 +34,7 @@ export class Evidence {
       this.found = found;
       parts = found ? this.parts(found) : [];
     } catch (error) {
-      parts = [make("p", {}, error.message, " ", button("Try again", "link", () => { this.node.closest("dialog").querySelector(".main").focus(), this.read(key); }))];
+      parts = [make("p", {}, error.message, " ", tryAgain(() => this.node.closest("dialog").querySelector(".main"), () => this.read(key)))];
     }
     release();
     if (this.key === key) this.node.replaceChildren(...parts);

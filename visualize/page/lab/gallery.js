@@ -1,6 +1,6 @@
 // Test pictures on which trained networks differ: small, opened on demand, each one click from the grid.
 
-import { button, hold, make, oneStop, roving } from "../elements.js";
+import { button, hold, make, oneStop, roving, tryAgain } from "../elements.js";
 import { SIDE, checkCanvas, rgba } from "../picture.js";
 
 const say = (count) => `${count} ${count === 1 ? "says" : "say"}`;
@@ -24,7 +24,7 @@ export function gallery(state, engine, columns, titles) {
     } catch (error) {
       found = null;
       readout.ariaLive = "polite";
-      readout.replaceChildren(error.message, " ", button("Try again", "link", () => { root.querySelector("summary").focus(), load(); }));
+      readout.replaceChildren(error.message, " ", tryAgain(() => root.querySelector("summary"), load));
     } finally {
       loading = false;
       release();

@@ -1,7 +1,7 @@
 // Two pictures: one is pinned as A, whatever comes next is B. For each network the maps of both at the chosen block, B's
 // curves over A's, and the map of their difference.
 
-import { button, hold, keep, make, put } from "../elements.js";
+import { button, hold, keep, make, put, tryAgain } from "../elements.js";
 import { rgba } from "../picture.js";
 import { largest, localName, panels, percent } from "../maps/record.js";
 import { differenceOf, onOneScale } from "./difference.js";
@@ -44,7 +44,7 @@ export class Pictures {
     const key = text + Boolean(again);
     if (this.said.dataset.key === key) return;
     this.said.dataset.key = key;
-    this.said.replaceChildren(text, ...(again ? [" ", button("Try again", "link", () => { this.node.querySelector("header button").focus(), again(); })] : []));
+    this.said.replaceChildren(text, ...(again ? [" ", tryAgain(() => this.node.querySelector("header button"), again)] : []));
   }
   clear(kept = new Set()) {
     for (const [key, figure] of this.figures.all) if (key.startsWith("pair ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();

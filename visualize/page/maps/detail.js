@@ -1,6 +1,6 @@
 // One mechanism by itself: all its maps in all blocks, its text, its place in the network, what was measured of it.
 
-import { button, closeBeside, hold, make, select } from "../elements.js";
+import { button, closeBeside, hold, make, select, tryAgain } from "../elements.js";
 import { Evidence } from "../lab/evidence.js";
 import { chosen, language, translated } from "../language/language.js";
 import { localName, panelsOf, place, sections } from "./record.js";
@@ -57,7 +57,7 @@ export class Detail {
       const { html, placement, measured } = await this.engine.card(key);
       made = [...this.words(html), make("div", { class: "numbers", innerHTML: placement + measured })];
     } catch (error) {
-      made = [make("p", {}, error.message, " ", button("Try again", "link", () => { this.node.querySelector(".main").focus(), this.read(key); }))];
+      made = [make("p", {}, error.message, " ", tryAgain(() => this.node.querySelector(".main"), () => this.read(key)))];
     }
     release();
     if (this.shown !== key) return;
