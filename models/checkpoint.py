@@ -236,14 +236,14 @@ def restore_with_facts(name: str, folder: Path = CHECKPOINTS) -> tuple[nn.Module
         KeyError: unknown name.
         CheckpointError: on any fault of the files, shapes included.
     """
-    from . import build, find  # here: to read facts and weights, no catalogue is needed
+    from .networks import build, find, shapes_only  # here: to read facts and weights, no catalogue is needed
 
     find(name)
     facts = read_facts(name, folder)
     state = read_weights(name, facts["sha256"], folder)
     classifier = state.get("fc.weight")
     classes = len(classifier) if classifier is not None and classifier.ndim == 2 else 10
-    with torch.device("meta"):  # no memory, no random numbers: every tensor comes from the file
+    with shapes_only():  # every tensor comes from the file
         model = build(name, classes)
     wanted = model.state_dict()
     if sorted(wanted) != sorted(state) or any(wanted[key].shape != state[key].shape for key in wanted):

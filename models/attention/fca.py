@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -81,9 +82,10 @@ def dct_basis(height: int, width: int) -> torch.Tensor:
     else:  # the lowest of the grid; on 4x4 these are all
         grid = itertools.product(range(height), range(width))
         frequencies = sorted(grid, key=lambda pair: (sum(pair), pair))[:16]
-    return torch.stack([wave(u, height)[:, None] * wave(v, width) for u, v in frequencies])
+    waves = [np.outer(wave(u, height), wave(v, width)) for u, v in frequencies]
+    return torch.tensor(np.stack(waves), dtype=torch.float32)
 
 
-def wave(frequency: int, size: int) -> torch.Tensor:
+def wave(frequency: int, size: int) -> np.ndarray:
     scale = math.sqrt((2 if frequency else 1) / size)
-    return scale * torch.cos(math.pi * frequency * (torch.arange(size) + 0.5) / size)
+    return scale * np.cos(math.pi * frequency * (np.arange(size) + 0.5) / size)

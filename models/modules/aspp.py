@@ -1,5 +1,5 @@
 import torch
-from torchvision.models.segmentation.deeplabv3 import ASPP
+from torch import nn
 
 from ..catalogue import mechanism
 from ..recording import record
@@ -14,7 +14,7 @@ from ..recording import record
     paper="Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentation (DeepLab v3), 2017, "
     "https://arxiv.org/abs/1706.05587",
 )
-class AtrousPyramid(ASPP):
+class AtrousPyramid(nn.Module):
     r"""Looks at the map through filters whose taps are spread ever wider, and once at all of it.
 
     $$y = \mathrm{cbr}_{1\times1}\big[\mathrm{cbr}_{1\times1}\,x;\ \mathrm{cbr}_{3\times3}^{\,r_1}\,x;\
@@ -31,16 +31,28 @@ class AtrousPyramid(ASPP):
     blurred into its surroundings? The last view is the same at every cell by construction.
 
     **Shapes.** (B, C, H, W) to the same, not negative; `views` (B, 5, C, H, W), not negative, in the
-    order of the formula. The module is torchvision's. Rates 1, 2, 4 and no dropout are our fit to an 8x8
-    map: of the paper's rates 6, 12, 18 the last two would read nothing but padding around the middle
-    tap, and its dropout of 0.5 belongs in front of a classifier.
+    order of the formula. Its layers have the names of torchvision's, whose weights fit. Rates 1, 2, 4 and
+    no dropout are our fit to an 8x8 map: of the paper's rates 6, 12, 18 the last two would read nothing
+    but padding around the middle tap, and its dropout of 0.5 belongs in front of a classifier.
     """
 
     def __init__(self, channels: int, rates: tuple[int, ...] = (1, 2, 4), dropout: float = 0.0):
-        super().__init__(channels, rates, channels)
-        self.project[-1].p = dropout
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                conv_bn_relu(channels, channels, 1),
+                *(conv_bn_relu(channels, channels, 3, rate) for rate in rates),
+                nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_bn_relu(channels, channels, 1)),
+            ]
+        )
+        self.project = conv_bn_relu(len(self.convs) * channels, channels, 1).append(nn.Dropout(dropout))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        views = torch.stack([conv(x) for conv in self.convs], dim=1)  # (B, 5, C, H, W)
+        views = torch.stack([conv(x).expand_as(x) for conv in self.convs], dim=1)  # (B, 5, C, H, W)
         views = record(self, "views", views, "b branch c h w", role="features")
         return self.project(views.flatten(1, 2))
+
+
+def conv_bn_relu(channels_in: int, channels: int, size: int, rate: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(channels_in, channels, size, padding=rate * (size // 2), dilation=rate, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())

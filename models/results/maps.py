@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.transforms.functional import gaussian_blur
 
 from ..networks import start_of
 from ..preprocessing import normalise
@@ -173,6 +172,8 @@ def faithfulness(
     Source: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022;
     Petsiuk et al., RISE, BMVC 2018.
     """
+    from torchvision.transforms.functional import gaussian_blur  # a second to import
+
     scores: dict[str, list[np.ndarray]] = {"road": [], "deletion": [], "insertion": []}
     with torch.inference_mode():
         blank = model(normalise(images[:1]) * 0).softmax(1)[0]  # what any picture ends as

@@ -1,7 +1,8 @@
 """Class activation maps from activations and gradients that are already there.
 
-The package grad-cam does the mathematics, but for EigenCAM, whose sign it leaves to chance. Its hooks and its
-backward pass stay unused: they change the network they look at, which is not safe when threads share one.
+The package grad-cam does the mathematics, but for the two lines of Grad-CAM, for which the page does not wait
+until it is imported, and for EigenCAM, whose sign it leaves to chance. Its hooks and its backward pass stay
+unused: they change the network they look at, which is not safe when threads share one.
 
     cam = class_map("GradCAM", activations, gradients)   # (h, w), evidence for the class, never negative
     shown = relative(cam)                                # the same map from 0 to 1
@@ -35,6 +36,8 @@ def class_map(method: str, activations: np.ndarray, gradients: np.ndarray) -> np
         raise ValueError(f"There is no CAM method {method!r}: choose one of {', '.join(METHODS)}.")
     if method == "EigenCAM":
         return np.maximum(principal_map(activations), 0)
+    if method == "GradCAM":
+        return np.maximum((gradients.mean((1, 2), keepdims=True) * activations).sum(0), 0)
     # The package asks for input, layer and targets, too, and these methods do not use them.
     cam = _package(method).get_cam_image(None, None, None, activations[None], gradients[None], False)
     return np.maximum(cam[0], 0).astype(np.float32)
@@ -78,7 +81,7 @@ def relative(cam: np.ndarray) -> np.ndarray:
 
 @cache  # one instance per method, for all threads: what we call on it keeps no state
 def _package(method: str):
-    import pytorch_grad_cam  # takes seconds, so not before the first map
+    import pytorch_grad_cam  # takes seconds, so not before it is needed
 
     cls = getattr(pytorch_grad_cam, method.replace("++", "PlusPlus"))
     return cls(model=nn.Linear(1, 1), target_layers=[])  # asks its model for a device and for eval mode

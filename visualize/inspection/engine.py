@@ -26,6 +26,7 @@ except ImportError:
         return lambda function: function
 
 else:
+    import pytorch_grad_cam  # noqa: F401  takes seconds to import: not while a GPU is lent
     from gradio import Error as LentError  # what it raises where it has none to lend, or the call fails
 
 log = logging.getLogger("attnscope")

@@ -11,6 +11,7 @@ from torch import nn
 from models import CATALOGUE, CheckpointError, build
 from models.checkpoint import CHECKPOINTS, facts_in_use
 from models.metadata import TEST_IMAGES, accuracy, is_trained, networks, parameters
+from models.networks import shapes_only
 from models.recording import Record, recording
 from models.results.table import beside_plain
 from models.statistics import in_words
@@ -235,7 +236,7 @@ def axes_shape_role(record: Record) -> tuple[list[str], list[int], str]:
 def recorded(name: str) -> dict[str, Record]:
     """What a mechanism records, by path; the tensors hold no numbers."""
     try:
-        with torch.device("meta"):  # shapes only
+        with shapes_only():
             records = records_of(build(name), torch.zeros(1, 3, 32, 32))
     except RuntimeError:  # some modules ask for autocast, which knows no such device
         records = records_of(untrained(name), torch.zeros(1, 3, 32, 32))

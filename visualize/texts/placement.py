@@ -14,6 +14,7 @@ from torch import nn
 
 from models import CATALOGUE, Entry, build
 from models.catalogue import BLOCK_SLOTS
+from models.networks import shapes_only
 from models.resnet import SIZES, WIDTHS, BasicBlock
 
 from .cards import place
@@ -41,7 +42,7 @@ def placement(name: str) -> str:
     entry = CATALOGUE[name]
     parts, height = strip(entry), BOTTOM
     if entry.is_network:
-        with torch.device("meta"):  # for its structure alone
+        with shapes_only():
             network = build(name).eval()
         inside = entry.slot in (None, "act", *BLOCK_SLOTS)
         enlarged, height = block_picture(entry, network) if inside else path_picture(entry, network)
