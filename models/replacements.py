@@ -216,9 +216,7 @@ def _edit(replacement: str, each: Attention, given: torch.Tensor | None, strengt
     """One tensor's edit; `given` is m, another picture's tensor, a constant or painted values."""
 
     def average(t: torch.Tensor) -> torch.Tensor:
-        return each.fit(
-            given.to(t).expand_as(t)
-        )  # rounded to half precision, so shares are made shares again
+        return each.fit(given.to(t).expand_as(t))  # shares in half precision are made shares again
 
     def stronger(t: torch.Tensor) -> torch.Tensor:
         mixed = torch.lerp(average(t), t, strength)  # exact at 0 and 1

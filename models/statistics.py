@@ -63,11 +63,8 @@ def mcnemar(better: int, worse: int) -> float:
     Source: McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
     """
     count = better + worse
-    term = total = 1  # binomial coefficients (count, 0) and their sum, in exact integers
-    for k in range(min(better, worse)):
-        term = term * (count - k) // (k + 1)
-        total += term
-    return min(1.0, 2 * total / 2**count)
+    tail = sum(math.comb(count, k) for k in range(min(better, worse) + 1))  # an exact integer
+    return min(1.0, 2 * tail / 2**count)
 
 
 def holm(values: list[float]) -> list[float]:

@@ -536,6 +536,13 @@ def test_the_command_says_where_the_data_is(tiny_cifar, monkeypatch, capsys):
     assert capsys.readouterr().out == f"cifar10 is in {tiny_cifar / 'cifar10'}, checked\n"
 
 
+def test_the_command_says_in_a_sentence_that_it_cannot_write(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path / "file"))
+    with pytest.raises(SystemExit, match=r"file.* cannot be used \(Not a directory\)\.$"):
+        command(monkeypatch)
+
+
 def test_the_command_packs_and_unpacks(tiny_cifar, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data, "MOSAIC", (4, 8))
     command(monkeypatch, "pack", str(tmp_path / "packed"), "--parts", "3")

@@ -473,6 +473,9 @@ def test_the_command(tiny_cifar, tmp_path, monkeypatch, capsys):
 
     run("--table")
     assert capsys.readouterr().out == ""  # nothing measured, nothing printed
+    with pytest.raises(SystemExit, match="There is no folder"):
+        run("danet", "--folder", str(tmp_path / "chekpoints"))
+    assert not (tmp_path / "chekpoints").exists()
     monkeypatch.setattr(maps, "STEPS", 2)
     monkeypatch.setattr(maps, "PERCENTILES", (50,))
     run("danet", "--images", "2")

@@ -25,6 +25,7 @@ from visualize.export.figure import BAND, figure, save
 from visualize.export.files import MOST_IN_FIGURE
 from visualize.export.panels import panels
 from visualize.export.sheet import CAPTION, PATH, SLIDE
+from visualize.inspection.engine import Question
 from visualize.inspection.replaced import Replacement
 from visualize.record.display import description
 from visualize.record.kinds import KINDS, kind_of
@@ -39,8 +40,14 @@ def at(**settings) -> View:
     return View(**{"block": "layer3.1", "query": (16, 16), **settings})
 
 
+def figure_of(
+    columns: list[Column], look: View | None = None, missing: dict[str, str] | None = None, **asked
+) -> Figure:
+    return figure(columns, look or at(), Question(picture(), **asked), missing)
+
+
 def drawn(names: tuple[str, ...], look: View | None = None, **settings) -> Figure:
-    return figure([column(name) for name in names], look or at(), **settings)
+    return figure_of([column(name) for name in names], look, **settings)
 
 
 everything = cache(lambda: drawn(EVERY_KIND))
@@ -199,7 +206,7 @@ def test_constant_maps_look_constant_on_every_scale(scale):
     flat = column("cbam").inspection.maps[path].values * 0 + 0.5
     flat[0, 0, 0] += 1e-6
     zero = column("ms_cam").inspection.maps[logit].values * 0
-    made = figure([changed("cbam", path, flat), changed("ms_cam", logit, zero)], at(scale=scale))
+    made = figure_of([changed("cbam", path, flat), changed("ms_cam", logit, zero)], at(scale=scale))
     image = axes_of(made, f"cbam/{path}").images[-1]
     assert np.ptp(image.norm(image.get_array())) < 1e-3
     assert "flat: 0.50 everywhere" in words_of(made)
@@ -297,7 +304,7 @@ def test_what_is_replaced_has_room_too(count):
         seen = replace(seen, before=np.roll(seen.probabilities, 1), replaced=tuple(seen.maps))
         columns.append(replace(column(name), inspection=seen))
     have_room(
-        figure(columns, at(), replacement=Replacement("another picture's", "layer3.1.refine.spatial_gate"))
+        figure_of(columns, replacement=Replacement("another picture's", "layer3.1.refine.spatial_gate"))
     )
 
 
@@ -307,7 +314,7 @@ def test_only_what_was_replaced_is_said_to_be():
     one = replace(one, before=np.roll(one.probabilities, 1), replaced=paths)
     other = replace(other, before=other.probabilities, replace_note="SE answers as trained.")
     columns = [replace(column("cbam"), inspection=one), replace(column("se"), inspection=other)]
-    made = figure(columns, at(), replacement=Replacement("average", "layer3.1.refine.spatial_gate"))
+    made = figure_of(columns, replacement=Replacement("average", "layer3.1.refine.spatial_gate"))
     words = words_of(made)
     assert words.count("(as trained ") == words.count("answers as trained ") == 1  # beneath the names
     assert sum(text.get_text() == "replaced" for text in made.texts) == 1
@@ -394,7 +401,7 @@ def test_a_slide_is_16_to_9_and_read_from_the_back_of_a_room(names):
 def test_many_networks_are_a_slide_as_well(count):
     again = [replace(column(name), key=f"{name}_again") for name in EVERY_KIND]
     columns = [*map(column, EVERY_KIND), *again][:count]
-    made = everything() if count == len(EVERY_KIND) else figure(columns, at())
+    made = everything() if count == len(EVERY_KIND) else figure_of(columns)
     width, height = made.get_size_inches()
     assert width / height == pytest.approx(16 / 9)
     assert {f"{one.key}/layer3.1.cam" for one in columns} <= {axes.get_label() for axes in made.axes}
@@ -429,7 +436,7 @@ def test_a_slide_says_nothing_twice():
     for asked in (one, other):
         (cam,) = panels([asked], at())[0].cells["cbam"]
         drawn_words, of_class = (
-            words_of(figure([asked], at())),
+            words_of(figure_of([asked])),
             cam.said[1].replace(" %", "\N{NO-BREAK SPACE}%"),
         )
         assert of_class.startswith(f"for {CLASSES[asked.inspection.target]}, ")

@@ -833,8 +833,10 @@ parent = Path(os.environ["TMPDIR"])
 
 def test_a_lock_says_whose_folder_it_is(tmp_path: Path):
     """Another server's start deletes what is left of killed servers, however young, and nothing else."""
-    abandoned, foreign = tmp_path / "attnscope-killed", tmp_path / "other"
-    for folder in (abandoned, foreign):
+    abandoned, foreign, trial = (
+        tmp_path / f"attnscope-{name}" for name in ("server-killed", "notes", "trial-1")
+    )
+    for folder in (abandoned, foreign, trial):
         folder.mkdir()
         (folder / "cat.png").write_text("picture")
     first = FOLDERS + "print(prepare(), flush=True); sys.stdin.read()"
@@ -848,7 +850,7 @@ def test_a_lock_says_whose_folder_it_is(tmp_path: Path):
         python(FOLDERS + "prepare()", TMPDIR=str(tmp_path))
         assert ours.exists()
         running.stdin.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert {*tmp_path.iterdir()} == {foreign, trial}
 
 
 def test_sweep_deletes_what_is_old(tmp_path: Path):
@@ -960,7 +962,7 @@ def elsewhere(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             line = running.stdout.readline()
             assert line, "it has ended"
             told += line
-        assert [path.name[:10] for path in chosen.iterdir()] == ["attnscope-"]
+        assert [path.name[:17] for path in chosen.iterdir()] == ["attnscope-server-"]
         inside = re.search(r"mounted (\d+)", told)[1]
         yield {
             "mounted": f"http://127.0.0.1:{inside}/deep/attnscope/",

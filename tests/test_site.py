@@ -557,6 +557,12 @@ def test_a_clear_sentence_where_npm_or_a_package_is_missing(tmp_path: Path, monk
     monkeypatch.setattr(sys, "argv", ["site", str(tmp_path / "full")])
     assert command.main() == 1
     assert "holds something else" in capsys.readouterr().out
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "index.html").write_text("somebody's own page")
+    monkeypatch.setattr(sys, "argv", ["site", str(tmp_path / "mine")])
+    assert command.main() == 1 and (tmp_path / "mine" / "index.html").exists()
+    assert "holds something else" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["site", str(tmp_path / "full")])
     (tmp_path / "full" / "site").mkdir()  # as a clone has it where its edition was built
     assert command.main() == 1
     assert "holds something else" in capsys.readouterr().out

@@ -556,7 +556,7 @@ def test_without_test_images_it_trains_all_the_same(toy, tmp_path):
     facts = evaluate.evaluate("plain", tmp_path / "out")  # later, on a machine that has them
     assert facts["accuracy"] > 10 and facts["test_images"] == PER_FILE
     ((row,),) = (block["rows"] for block in table.results(tmp_path / "out"))
-    assert row["unrounded"] is None and row["accuracy"]["value"] == round(facts["accuracy"], 2)
+    assert facts["accuracy_unrounded"] is None and row["accuracy"]["value"] == round(facts["accuracy"], 2)
 
 
 def test_measuring_again_without_test_images_keeps_the_accuracy(toy, tmp_path):

@@ -190,9 +190,9 @@ class Answers:
         random, replacement = asked.get("random") is True, replacement_of(asked.get("replace"))
         question = Question(picture, target, cam, random, replacement)
         jobs = [partial(answer, name, question) for name in names]
-        return Lines(self._look(jobs, partial(record_of, question)))
+        return Lines(self._look(jobs))
 
-    async def _look(self, jobs: list[Callable], record: Callable[[list], dict]) -> AsyncGenerator[str, None]:
+    async def _look(self, jobs: list[Callable]) -> AsyncGenerator[str, None]:
         found = []
         try:
             async with aclosing(self.line.ask(jobs)) as news:
@@ -202,7 +202,7 @@ class Answers:
                     else:
                         found.append(one)
                         yield line_of(**{"column" if "maps" in one else "unavailable": one})
-            yield line_of(done={"unlike": record(found)["unlike"]})
+            yield line_of(done={"unlike": sentence([one["unusual"] for one in found if "maps" in one])})
         except REFUSALS as error:
             log.warning("refused: %s", error)
             yield line_of(error=str(error), full=isinstance(error, FullError))

@@ -5,6 +5,7 @@ visualize.site site` puts it, or in the one that ATTNSCOPE_SITE names. It must b
 weights and the averages of the server, or the two would answer differently.
 """
 
+import filecmp
 import json
 import logging
 import os
@@ -46,8 +47,10 @@ def device() -> dict | None:
 def offered(folder: Path) -> dict | None:
     found = json.loads((folder / "device.json").read_text("utf-8"))
     made = json.loads((folder / found["networks"]).read_text("utf-8"))
-    scripts = [script.relative_to(PAGE) for script in sorted((PAGE / "browser").glob("*.js"))]
-    if any(not same(PAGE / script, folder / "page" / script) for script in scripts):
+    ours, theirs = PAGE / "browser", folder / "page" / "browser"
+    scripts = [script.name for script in ours.glob("*.js")]
+    same, _, _ = filecmp.cmpfiles(ours, theirs, scripts, shallow=False)
+    if len(same) < len(scripts):
         log.warning(OTHER, folder)
         return None
     networks = {
@@ -61,10 +64,6 @@ def offered(folder: Path) -> dict | None:
     each = max(sum(facts[part]["bytes"] for part in parts if facts[part]) for facts in networks.values())
     engine = max(sum(part["bytes"] for part in made[kind].values()) for kind in ("engine", "webgpu"))
     return found | {"names": list(networks), "megabytes": [round(size / 1e6, 1) for size in (engine, each)]}
-
-
-def same(ours: Path, theirs: Path) -> bool:
-    return theirs.is_file() and theirs.read_bytes() == ours.read_bytes()
 
 
 def weights_of(name: str) -> str | None:

@@ -30,7 +30,7 @@ try:
 except ImportError:  # Windows
     fcntl = resource = None
 
-FOLDER = "attnscope-"  # what the names of our temporary folders start with
+FOLDER = "attnscope-server-"  # what the names of our temporary folders start with, and nobody else's
 SWEEP = 600  # seconds between two sweeps
 LOOSE = 1800  # seconds after which a file is nobody's
 GRACE = 1  # seconds that answers under way get when the server is stopped

@@ -34,18 +34,10 @@ from .averages import Advance, Averages, batches
 from .prefix import outputs, starting_from
 from .table import trained, write_into
 
-AT_ONCE = {  # what is measured in all blocks at once: replacement -> strengths
-    "average": (1.0,),
-    "another picture's": (1.0,),
-    "level": (1.0,),
-    "shuffled": (1.0,),
-    "query ignored": (1.0,),
-    "best constant": (1.0,),
-    "strength": (0.5, 2.0),
-    "factor 1": (1.0,),
-}
-ALONE = ("average", "another picture's", "level", "shuffled", "query ignored")  # in each block
-TAKES_AWAY = ("average", "another picture's", "level", "shuffled", "query ignored", "best constant")
+ALONE = ("average", "another picture's", "level", "shuffled", "query ignored")  # measured in each block
+TAKES_AWAY = (*ALONE, "best constant")
+AT_ONCE = dict.fromkeys(TAKES_AWAY, (1.0,))  # in all blocks at once: replacement -> strengths
+AT_ONCE |= {"strength": (0.5, 2.0), "factor 1": (1.0,)}
 UNFAIR = ("level", "shuffled")  # they also take away the size that each channel's gate usually has
 TRAINING_IMAGES, BLOCK_IMAGES = 5_000, 2_000
 MAP_IMAGES, TWIN_IMAGES = 500, 100
@@ -382,8 +374,10 @@ def alone(name: str, folder: Path) -> Iterator[None]:
     """Within it no other process measures this network, and it computes as when its accuracy was measured.
 
     Raises:
-        CheckpointError: another process does.
+        CheckpointError: another process does, or there is no such folder.
     """
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no folder {folder}.")
     refusal = f"Another process measures {name}."
     with (
         locked(folder / f"{name}.evidence", refusal, 0),

@@ -222,16 +222,16 @@ def control(name: str, pictures: torch.Tensor, number: int) -> torch.Tensor:
     return F.conv2d(grey, torch.stack([kernel, kernel.T])[:, None]).square().sum(1)
 
 
-def order_of(drawn: torch.Tensor, number: int, size: int = 32) -> torch.Tensor:
+def order_of(drawn: torch.Tensor, number: int) -> torch.Tensor:
     """A map (B, h, w), enlarged, as ranks (B, 32, 32) from 0 to 1; ties fall by lot, the same every time."""
-    flat = F.interpolate(drawn[:, None].float(), (size, size), mode="bilinear")[:, 0].flatten(1)
+    flat = F.interpolate(drawn[:, None].float(), (32, 32), mode="bilinear")[:, 0].flatten(1)
     lots = torch.rand(flat.shape, generator=torch.Generator().manual_seed(1000 + number)).argsort(1)
     lots = lots.to(flat.device)
     mixed = flat.gather(1, lots).argsort(dim=1, stable=True)  # places among the lots, lowest value first
     order = lots.gather(1, mixed)
     ranks = torch.empty_like(flat)
     steps = torch.linspace(0, 1, flat.shape[1], device=flat.device).expand_as(flat)
-    return ranks.scatter(1, order, steps).unflatten(1, (size, size))
+    return ranks.scatter(1, order, steps).unflatten(1, (32, 32))
 
 
 def curve(

@@ -41,13 +41,12 @@ def results(folder: Path = CHECKPOINTS) -> list[dict]:
     """One block per recipe, the largest first; two recipes of one name with other settings are two.
 
     Returns:
-        dicts with `recipe`, `dataset`, `epochs`, `title`, `comparisons` (how many p values were corrected
-        together), `devices` (trained on), `caption` and `rows`. A row has `key` (the id; `<id>-seed<seed>`
-        where the weights do not ship), `name`, `title`, `family`, `ships`, `seed`, `accuracy` and `mirror`
-        (see `statistics.interval`), `unrounded`, `test_images`, `verdict` (see `statistics.verdict`; `better`
-        counts the images right that plain gets wrong) and `beside`, the verdict in words (both None for the
-        plain network that the others are compared with), `parameters`, `flops`, `latency_ms`,
-        `latency_gpu_ms` and `train_seconds`. All of it can be sent as JSON.
+        dicts with `title`, `caption` and `rows`. A row has `key` (the id; `<id>-seed<seed>` where the weights
+        do not ship), `name`, `title`, `ships`, `seed`, `accuracy` and `mirror` (see `statistics.interval`),
+        `verdict` (see `statistics.verdict`; `better` counts the images right that plain gets wrong) and
+        `beside`, the verdict in words (both None for the plain network that the others are compared with),
+        `parameters`, `flops`, `latency_ms`, `latency_gpu_ms` and `train_seconds`. All of it can be sent as
+        JSON.
     """
     rows: dict[str, list[tuple[dict, dict]]] = {}  # settings -> rows and their facts
     for key, facts in _measured(folder):
@@ -61,16 +60,9 @@ def results(folder: Path = CHECKPOINTS) -> list[dict]:
         while title in titles:
             title += ", other settings"
         titles.add(title)
-        block = {
-            "recipe": recipe,
-            "dataset": dataset,
-            "epochs": epochs,
-            "title": title,
-            "comparisons": _compare(pairs, folder),
-            "devices": sorted({facts["device"] for _, facts in pairs if facts.get("device")}),
-            "rows": [row for row, _ in pairs],
-        }
-        blocks.append(block | {"caption": caption(block)})
+        count, listed = _compare(pairs, folder), [row for row, _ in pairs]
+        devices = sorted({facts["device"] for _, facts in pairs if facts.get("device")})
+        blocks.append({"title": title, "caption": caption(listed, count, devices), "rows": listed})
     return blocks
 
 
@@ -103,13 +95,10 @@ def _row(key: str, facts: dict) -> dict:
         "key": key,
         "name": facts["name"],
         "title": entry.title,
-        "family": entry.family,
         "ships": key == facts["name"],
         "seed": facts.get("seed"),
         "accuracy": interval(facts["accuracy"], count),
         "mirror": interval(facts.get("accuracy_mirror"), count),
-        "unrounded": facts.get("accuracy_unrounded"),
-        "test_images": count,
         "verdict": None,
         "beside": None,
         **{key: facts.get(key) for key in ("parameters", "flops", "latency_ms", "latency_gpu_ms")},
@@ -164,9 +153,8 @@ def markdown(folder: Path = CHECKPOINTS) -> str:
     return "\n\n".join(parts)
 
 
-def caption(block: dict) -> str:
-    """How the table of a recipe is to be read."""
-    count = block["comparisons"]
+def caption(rows: list[dict], count: int, devices: list[str]) -> str:
+    """How the table of a recipe is to be read: `count` comparisons were corrected together."""
     said = (
         "Intervals are Wilson's: what chance in the choice of test images can do, not what another seed can."
     )
@@ -183,9 +171,9 @@ def caption(block: dict) -> str:
         " Milliseconds are for one picture, on one thread of a CPU."
         " Training times are from machines that also did other work: they cannot be compared."
     )
-    if not all(row["ships"] for row in block["rows"]):
+    if not all(row["ships"] for row in rows):
         said += " \\* Its weights do not ship."
-    return said + (f" Trained on {'; '.join(block['devices'])}." if block["devices"] else "")
+    return said + (f" Trained on {'; '.join(devices)}." if devices else "")
 
 
 def _line(row: dict, on_gpu: bool) -> str:

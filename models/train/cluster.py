@@ -29,16 +29,13 @@ class Training(submitit.helpers.Checkpointable):
         )
 
 
-def run_jobs(
-    job: Training, names: list[str], logs: Path, at_once: int, gpus: int = 0, hours: float = 12
-) -> dict[str, str]:
+def run_jobs(job: Training, names: list[str], logs: Path, at_once: int, gpus: int = 0) -> dict[str, str]:
     """Runs a job for each entry, and waits for all.
 
     Args:
         logs: folder for the jobs' output.
         at_once: jobs at a time.
         gpus: that each job needs.
-        hours: that one may take.
 
     Returns:
         for each entry that failed, the last line of its output.
@@ -46,7 +43,7 @@ def run_jobs(
     executor = submitit.AutoExecutor(logs)
     executor.update_parameters(
         name="attnscope",
-        timeout_min=round(60 * hours),
+        timeout_min=12 * 60,
         cpus_per_task=2,
         mem_gb=16,
         gpus_per_node=gpus,

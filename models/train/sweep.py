@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from unittest.mock import patch
@@ -34,7 +34,7 @@ import torch
 
 from ..checkpoint import CHECKPOINTS, read_facts
 from ..data import home
-from ..networks import CATALOGUE
+from ..metadata import networks
 from .recipe import RECIPES
 from .run import SAVE_EVERY, TrainingError, is_finished, note, place, run_folder
 
@@ -185,12 +185,7 @@ def survey(names: list[str], recipe: str, seed: int, folder: Path) -> list[Progr
     usual = mean(durations) if durations else None  # of a whole run; entries differ by up to a half
     if usual is None and (known := [one.left for one in found if one.kind == "running" and one.left]):
         usual = max(known)
-    return [
-        Progress(one.name, one.kind, one.words, usual)
-        if one.kind in ("missing", "failed", "stopped") and one.left is None
-        else one
-        for one in found
-    ]
+    return [replace(one, left=usual) if one.left is None and one.kind != "running" else one for one in found]
 
 
 def look_at_run(name: str, recipe: str, seed: int) -> Progress:
@@ -272,7 +267,7 @@ def dry_run(names: list[str], workers: int, deadline: float = float("inf")) -> d
 @contextmanager
 def scratch_home() -> Iterator[Path]:
     """A temporary `$ATTNSCOPE_HOME` with the same data: runs in it touch no others', and leave nothing."""
-    with tempfile.TemporaryDirectory(prefix="attnscope-") as scratch, patch.dict(os.environ):
+    with tempfile.TemporaryDirectory(prefix="attnscope-trial-") as scratch, patch.dict(os.environ):
         for dataset in ("cifar10", "cifar100"):
             if (home() / dataset).exists():
                 (Path(scratch) / dataset).symlink_to((home() / dataset).absolute())
@@ -319,7 +314,7 @@ def main() -> None:
     parser.add_argument("--cluster", type=Path, metavar="LOGS", help="as jobs of a cluster; their logs")
     arguments = parser.parse_args()
 
-    trainable = [name for name, entry in CATALOGUE.items() if entry.is_network]
+    trainable = networks()
     if unknown := sorted(set(arguments.names) - set(trainable)):
         parser.error(f"no network is called {', '.join(unknown)}")
     names = [*dict.fromkeys(arguments.names)] or sorted(trainable, key=(FIRST + trainable).index)

@@ -2,7 +2,7 @@
 
 from models import CLASSES
 
-from ..inspection.replaced import Replacement
+from ..inspection.engine import Question
 from ..record.display import description
 from ..record.view import View
 from .column import Column
@@ -18,22 +18,15 @@ def title(columns: list[Column]) -> str:
     return f"How {columns[0].title} looks at this picture" if count == 1 else many
 
 
-def subtitle(
-    columns: list[Column],
-    view: View,
-    rows: list[Row],
-    target: str,
-    cam: str,
-    replacement: Replacement | None = None,
-) -> str:
+def subtitle(columns: list[Column], view: View, rows: list[Row], asked: Question) -> str:
     """Which class, which method, which block, on which scales, and what replaces attention."""
-    method = description()["methods"][cam]["name"]
-    if cam != "EigenCAM":  # which knows no class
+    method = description()["methods"][asked.cam]["name"]
+    if asked.cam != "EigenCAM":  # which knows no class
         answers = {CLASSES[column.inspection.target] for column in columns}
         own = "its own answer" if len(columns) == 1 else "each network's own answer"
         own += f", {answers.pop()}" if len(answers) == 1 else ""
-        method += f" for {own if target == 'predicted' else target}"
-    said = [f"attention replaced: {replacement.words}"] if replacement else []
+        method += f" for {own if asked.target == 'predicted' else asked.target}"
+    said = [f"attention replaced: {asked.replacement.words}"] if asked.replacement else []
     said += [method, f"block {view.block}"]
     between = next((row.block for row in rows if row.section.pairwise), None)
     if between and between != view.block:
@@ -63,24 +56,24 @@ def caption(
     columns: list[Column],
     view: View,
     rows: list[Row],
-    target: str,
-    cam: str,
+    asked: Question,
     missing: dict[str, str],
-    replacement: Replacement | None = None,
     left: list[str] | tuple = (),
 ) -> str:
     """What a reader needs who has the figure and nothing else; `left`: networks, and how many of their maps
     found no room."""
     seen, words = columns[0].inspection, description()
     said = ["One picture of 32 × 32 pixels, as the networks see it."]
-    if replacement:
-        said.append(f"Attention is replaced ({replacement.words}); lines through the bars: as trained.")
+    if asked.replacement:
+        said.append(f"Attention is replaced ({asked.replacement.words}); lines through the bars: as trained.")
         said += [column.inspection.replace_note for column in columns if column.inspection.replace_note]
-    if cam != "EigenCAM":
+    if asked.cam != "EigenCAM":
         own = "each network's own answer" if len(columns) > 1 else "the network's own answer"
-        said.append(f"Class explained: {own if target == 'predicted' else target}.")
+        said.append(f"Class explained: {own if asked.target == 'predicted' else asked.target}.")
     cells = len(seen.cams[view.block])
-    said.append(f"Method: {words['methods'][cam]['name']}. Block: {view.block}, {cells} × {cells} cells.")
+    said.append(
+        f"Method: {words['methods'][asked.cam]['name']}. Block: {view.block}, {cells} × {cells} cells."
+    )
     if where := place_of(rows):
         heads = ""
         if any(
@@ -108,4 +101,4 @@ def caption(
         said.append(f"Maps that found no room: {', '.join(left)}.")
     said += missing.values()
     said += ["An attention map shows where a factor is large, not why the network decides.", "AttnScope."]
-    return " ".join(said).replace(" %", "\N{NO-BREAK SPACE}%")
+    return " ".join(said)

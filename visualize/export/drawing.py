@@ -88,18 +88,11 @@ def paint(sheet: Sheet, axes: Axes, panel: Panel, values: np.ndarray, over_pictu
     image.set_interpolation("bilinear" if smooth else "nearest")
     image.set_interpolation_stage("rgba")  # the colours are blended, as on the page
     if over_picture:
-        rules, size = (
-            description()["contours"],
-            axes_points(sheet, axes) / 32,
-        )  # points for a pixel of the picture
+        rules = description()["contours"]
+        size = 72 * sheet.boxes[axes][2] / 32  # points for a pixel of the picture
         for colour, width in ((rules["dark"], size / 3), (rules["light"], size / 7)):
             line = {"linewidth": width, "alpha": rules["strongest"] * (1 - sheet.view.overlay)}
             axes.add_patch(PathPatch(sheet.contours, fill=False, edgecolor=colour, **line))
-
-
-def axes_points(sheet: Sheet, axes: Axes) -> float:
-    """Width of axes, in points."""
-    return 72 * sheet.boxes[axes][2]
 
 
 def mark(axes: Axes, x: int, y: int, side: int) -> None:

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from models import CLASSES
 
+from ..inspection.engine import Question
 from ..inspection.network import Inspection
-from ..inspection.replaced import Replacement
 from ..record.display import percent
 from ..record.view import View
 from .captions import caption, subtitle, title
@@ -68,10 +68,8 @@ class Block(NamedTuple):
 def figure(
     columns: list[Column],
     view: View,
-    target: str = "predicted",
-    cam: str = "GradCAM",
+    asked: Question,
     missing: dict[str, str] | None = None,
-    replacement: Replacement | None = None,
 ) -> Figure:
     """Draws what the page shows of some networks.
 
@@ -82,14 +80,13 @@ def figure(
     Args:
         columns: one per network, all of the same picture.
         view: how the maps are drawn.
-        target, cam: what was asked for.
-        missing: id -> why a network that was asked for is not here.
-        replacement: what the networks got in the place of their attention.
+        asked: what the networks were asked.
+        missing: id -> why one of them is not here.
     """
-    rows, count = panels(columns, view, target, cam), -(-len(columns) // -(-len(columns) // BAND))
+    rows, count = panels(columns, view, asked.cam), -(-len(columns) // -(-len(columns) // BAND))
     bands = [blocks(columns[start : start + count], rows) for start in range(0, len(columns), count)]
     left = [f"{block.column.title} {block.more}" for band in bands for block in band if block.more]
-    said = caption(columns, view, rows, target, cam, missing or {}, replacement, left)
+    said = caption(columns, view, rows, asked, missing or {}, left)
     width, lane, side = sizes(bands, said)
     below = EDGE + caption_height(said, width)
 
@@ -97,8 +94,7 @@ def figure(
     photo(sheet, columns[0], rows)
     x = EDGE + PHOTO + GAP
     y = sheet.write(x, EDGE, title(columns), TITLE)
-    about = subtitle(columns, view, rows, target, cam, replacement)
-    sheet.write(x, y + 0.05, about, SUBTITLE, width - x - EDGE)
+    sheet.write(x, y + 0.05, subtitle(columns, view, rows, asked), SUBTITLE, width - x - EDGE)
     y = TOP
     for band in bands:
         y = draw_band(sheet, band, y) + UNDER_BAND
@@ -154,7 +150,7 @@ def said_of(cell: Absent) -> str:
 
 def sizes(bands: list[list[Block]], said: str) -> tuple[float, float, float]:
     """Of the smallest sheet on which all fits, its width, that of a lane and that of a map, in inches."""
-    lanes = max(map(lanes_of, bands))
+    lanes = max(sum(len(block.lanes) for block in band) for band in bands)
     for width in WIDTHS:
         lane = (width - 2 * EDGE + GAP) / lanes - GAP
         room = width * 9 / 16 - TOP - EDGE - caption_height(said, width)
@@ -171,10 +167,6 @@ def caption_width(width: float) -> float:
 
 def caption_height(said: str, width: float) -> float:
     return len(wrapped(said, caption_width(width), CAPTION)) * CAPTION.leading
-
-
-def lanes_of(band: list[Block]) -> int:
-    return sum(len(block.lanes) for block in band)
 
 
 def bands_height(bands: list[list[Block]], side: float, lane: float) -> float:

@@ -106,7 +106,7 @@ def write(form: str, asked: Question, found: dict[str, Column | str], view: View
     else:
         from .figure import figure, save  # matplotlib takes a second, so not before the first figure
 
-        save(figure(columns, view, asked.target, asked.cam, missing, asked.replacement), file)
+        save(figure(columns, view, asked, missing), file)
     return file
 
 

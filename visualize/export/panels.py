@@ -118,7 +118,7 @@ def sections(cam: str = "GradCAM") -> list[Section]:
     return found
 
 
-def panels(columns: list[Column], view: View, target: str = "predicted", cam: str = "GradCAM") -> list[Row]:
+def panels(columns: list[Column], view: View, cam: str = "GradCAM") -> list[Row]:
     """The sections that some network has, in order."""
     between, rows = pairwise_block(columns, view), []
     for section in sections(cam):

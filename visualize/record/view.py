@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from models.catalogue import BLOCKS
 
 from .display import description
-from .requests import RequestError, check_choice
+from .requests import RequestError, check_choice, is_number
 
 DEFAULT = description()["view"]
 COLOURS = tuple(description()["colours"])
@@ -76,11 +76,6 @@ def bounded(value: object, most: int, what: str) -> int | float:
     Raises:
         RequestError: it is no number, or not a finite one.
     """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or value != value
-        or abs(value) == math.inf
-    ):
+    if not is_number(value, -math.inf, math.inf) or abs(value) == math.inf:
         raise RequestError(f"{what} must be given by numbers from 0 to {most}.")
     return max(0, min(most, value))

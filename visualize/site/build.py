@@ -51,7 +51,8 @@ from .graph import ExportError, export
 
 HERE = Path(__file__).parent
 ENGINE = Path("node_modules") / "onnxruntime-web"
-MADE = {"index.html", "device.json", "page", PARTS}  # what may be replaced
+MARK = "device.json"  # every edition has it
+MADE = {"index.html", MARK, "page", PARTS}  # what may be replaced
 ENGINES = {  # name: module and binary
     "engine": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
     "webgpu": ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm"),
@@ -103,7 +104,8 @@ def build(
     Raises:
         BuildError: npm does not answer, something else lies in the folder's place, or a name is not known.
     """
-    if out.exists() and not (out.is_dir() and {one.name for one in out.iterdir()} <= MADE):
+    held = {one.name for one in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    if held and not {MARK} <= held <= MADE:
         raise BuildError(f"{out} holds something else: choose a new folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:

@@ -21,7 +21,7 @@ from .cards import place
 
 WIDTH = 360
 TEXT, FAINT = "var(--text)", "var(--note)"
-LINE, FILL, ACCENT = "var(--line)", "var(--panel)", "var(--accent)"
+FILL, ACCENT = "var(--panel)", "var(--accent)"
 
 AXIS = 54  # of the strip, from the top
 BOTTOM = 130  # of the strip
