@@ -322,6 +322,16 @@ _faults: dict[str, tuple[tuple, str]] = {}  # of the files with this stamp
 _loading = Lock()
 
 
+def _unlock() -> None:
+    """A process that was forked while another thread was loading (a lent GPU's is) must not wait for it."""
+    global _loading
+    _loading = Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_unlock)
+
+
 def write_atomically(file: Path, content: bytes) -> None:
     """A reader finds the old content or the new one, never a part, even after a power cut."""
     scratch = file.with_name(f".{file.name}.{os.getpid()}.tmp")

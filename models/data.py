@@ -34,7 +34,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .checkpoint import write_atomically
-from .preprocessing import normalise
+from .preprocessing import mean_and_std, normalise
 
 MD5 = {
     "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
@@ -101,7 +101,8 @@ class Augmenter:
     """Random crops, alternating flips and cutout of a training set that stays on its device.
 
     All random choices of an epoch are drawn from a generator seeded with (seed, epoch), so an interrupted
-    run goes on exactly where it stopped by knowing the epoch and the step.
+    run goes on exactly where it stopped by knowing the epoch and the step. A step brings nothing to the
+    device and nothing back, so that a GPU need not wait for the host.
 
     Args:
         images: (N, 3, 32, 32) uint8.
@@ -123,6 +124,7 @@ class Augmenter:
     ):
         self.count, self.device = len(images), images.device
         self.seed, self.flip, self.cutout = seed, flip, cutout
+        self.constants = mean_and_std(self.device)
         parts = images.split(5000)  # padding needs floats; in parts, to spare memory
         self.padded = torch.cat([F.pad(part.half(), (self.PAD,) * 4, mode=padding).byte() for part in parts])
         self.flips_first = torch.rand(self.count, generator=torch.Generator().manual_seed(seed)) < 0.5
@@ -130,19 +132,20 @@ class Augmenter:
     def start(self, epoch: int) -> None:
         """Draws the order, crops, flips and cutouts of one epoch."""
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
-        self.order = torch.randperm(self.count, generator=generator)
+        order = torch.randperm(self.count, generator=generator)
         corners = torch.randint(0, 2 * self.PAD + 1, (2, self.count), generator=generator)
         centres = torch.randint(0, 32, (2, self.count), generator=generator)
         flips = torch.rand(self.count, generator=generator) < 0.5
         if self.flip == "alternating":
             flips = self.flips_first ^ bool(epoch % 2)
+        self.order = order.to(self.device)
         self.tops, self.lefts = corners.to(self.device)
         self.flips = flips.to(self.device)
         self.centre_rows, self.centre_columns = centres.to(self.device)
 
     def batch(self, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The normalised images (size, 3, 32, 32) of one step, and their indices (size,)."""
-        chosen = self.order[step * size : (step + 1) * size].to(self.device)
+        chosen = self.order[step * size : (step + 1) * size]
         along = torch.arange(32, device=self.device)
         rows = self.tops[chosen, None] + along  # (B, 32)
         columns = self.lefts[chosen, None] + torch.where(self.flips[chosen, None], 31 - along, along)
@@ -153,7 +156,7 @@ class Augmenter:
             rows[:, None, :, None],
             columns[:, None, None, :],
         ]
-        images = normalise(pixels)
+        images = normalise(pixels, self.constants)
         if self.cutout:
             half = self.cutout / 2
             tall = (along - self.centre_rows[chosen, None] + 0.5).abs() < half  # (B, 32)

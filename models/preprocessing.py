@@ -9,8 +9,20 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
 
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels (N, 3, H, W) -> floats with mean 0 and standard deviation 1 per channel."""
-    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
+Constants = tuple[torch.Tensor, torch.Tensor]
+
+
+def mean_and_std(device: torch.device) -> Constants:
+    """Both as (1, 3, 1, 1) on a device. To bring them to a GPU waits for all that is under way there."""
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return mean, std
+
+
+def normalise(pixels: torch.Tensor, constants: Constants | None = None) -> torch.Tensor:
+    """uint8 pixels (N, 3, H, W) -> floats with mean 0 and standard deviation 1 per channel.
+
+    Args:
+        constants: what `mean_and_std` gave for the device of the pixels, for who normalises often.
+    """
+    mean, std = constants or mean_and_std(pixels.device)
     return (pixels.float() / 255 - mean) / std

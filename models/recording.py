@@ -153,7 +153,10 @@ def attend(
         (B, N, e), or (B, heads, N, e).
     """
     if not is_recording():
-        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+        if query.ndim == 4:
+            return F.scaled_dot_product_attention(query, key, value, scale=scale)
+        heads = (t.unsqueeze(1) for t in (query, key, value))  # without, the kernel would not be lean
+        return F.scaled_dot_product_attention(*heads, scale=scale).squeeze(1)
     if scale is None:
         scale = query.shape[-1] ** -0.5
     affinity = (query @ key.transpose(-2, -1) * scale).softmax(-1)  # (B, N, S)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -452,6 +453,22 @@ def test_a_fault_found_when_loading_is_in_the_list_until_the_files_change(served
     os.utime(weights_of(served), (0, 0))
     assert metadata.fault("se", served) is None
     models.load("se")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_that_is_forked_while_a_network_is_loaded_does_not_wait_for_it(served):
+    """As a GPU that is lent has a process of its own, which is forked from a server with several threads."""
+    with checkpoint._loading:
+        child = os.fork()
+        if child == 0:  # without a new lock it would wait here for ever
+            signal.alarm(20)
+            try:
+                checkpoint.load_with_facts("se")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_the_facts_are_those_of_the_weights_that_answer(served, network, folder):

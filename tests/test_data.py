@@ -18,6 +18,8 @@ import pytest
 import torch
 from conftest import PER_FILE
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import datasets
 
 from models import data, preprocessing
@@ -138,6 +140,29 @@ def found(view: torch.Tensor, picture: torch.Tensor, padding: str) -> list[tuple
             bordered[:, top : top + 32, left : left + 32][:, :, :: -1 if flipped else 1], view.numpy()
         )
     ]
+
+
+def test_no_step_waits_for_a_gpu():
+    """Nothing goes from the host to the device or back; the device is a pretended one."""
+    moved = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            given = func(*args, **(kwargs or {}))
+            tensors = [one for one in (*args, given) if isinstance(one, torch.Tensor)]
+            if len({one.device.type for one in tensors}) > 1 or "_local_scalar_dense" in str(func):
+                moved.append(str(func))
+            return given
+
+    with FakeTensorMode(), Watch():
+        images = torch.zeros(60, 3, 32, 32, dtype=torch.uint8, device="cuda")
+        augmenter = Augmenter(images, seed=0, cutout=8)
+        augmenter.start(0)
+        assert any("_to_copy" in name for name in moved)  # as it must, once an epoch
+        moved.clear()
+        batch, chosen = augmenter.batch(1, 20)
+    assert batch.shape == (20, 3, 32, 32) and batch.device.type == "cuda" and len(chosen) == 20
+    assert moved == []
 
 
 @pytest.mark.parametrize("padding", ["reflect", "constant"])

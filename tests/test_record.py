@@ -311,16 +311,24 @@ def test_few_random_networks_are_kept():
     assert untrained._untrained.cache_info().currsize == 4
 
 
-def test_a_full_gpu_means_the_cpu_and_a_note(monkeypatch):
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory."), "memory was full"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "The GPU failed"),  # that others have filled
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "The GPU failed"),
+    ],
+)
+def test_a_gpu_that_fails_means_the_cpu_and_a_note(monkeypatch, error, said):
     def load(name, device):
         if device == "cuda":
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+            raise error
         return network(name), FACTS
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(engine, "load_with_facts", load)
     (column,) = compare_record(picture(), ["plain"])["mechanisms"]
-    assert "CPU" in column["note"]
+    assert said in column["note"] and "computed on the CPU" in column["note"]
     assert len(column["maps"]) == 8
 
 

@@ -729,6 +729,7 @@ import logging, resource, sys, torch
 from visualize.server import prepare
 prepare()
 print(torch.get_num_threads(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+assert not torch.backends.cudnn.allow_tf32
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 for _ in range(100):
     logging.getLogger("asyncio").error("socket.accept() out of system resource")

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from models import CATALOGUE, data
 from models.train import run as train
@@ -321,6 +322,15 @@ def test_a_dry_run_leaves_nothing(runs, folder, monkeypatch, capsys, tmp_path):
 
 
 # A cluster: submitit's own processes on this machine stand in for it.
+
+
+def test_a_job_that_needs_a_gpu_does_not_train_for_days_without(folder, monkeypatch):
+    cluster = pytest.importorskip("models.train.cluster", reason="submitit is not installed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(cluster, "train_one", lambda *given, **named: given[2])
+    with pytest.raises(train.TrainingError, match="No GPU is seen here"):
+        cluster.Training("gpu", 0, folder)("plain")
+    assert cluster.Training("cpu", 0, folder)("plain") == "cpu"
 
 
 @pytest.mark.slow

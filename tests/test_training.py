@@ -292,6 +292,36 @@ def test_a_resumed_run_is_the_uninterrupted_one(uninterrupted, monkeypatch, afte
     assert history(run.folder) == lines
 
 
+def test_the_state_is_not_written_after_each_epoch(toy, monkeypatch):
+    """It is 130 MB: on a GPU an epoch takes hardly longer than to write it."""
+    written = []
+    monkeypatch.setattr(Run, "save_state", lambda run: written.append(run.epoch))
+    Run("plain", "toy").train(progress=False)
+    assert written == [TOY.epochs]
+
+
+def test_a_run_that_moved_to_another_machine_names_both(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "device_name", lambda device: "the first")
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, ask_to_stop)
+        with pytest.raises(TrainingError):
+            train_one("plain", recipe="toy", folder=tmp_path, progress=False)
+    monkeypatch.setattr(train, "device_name", lambda device: "the second")
+    assert (
+        train_one("plain", recipe="toy", folder=tmp_path, progress=False)["device"] == "the first; the second"
+    )
+
+
+def test_a_failure_is_named_by_the_line_that_names_the_error():
+    told = """Traceback (most recent call last):
+  File "run.py", line 3, in <module>
+torch.AcceleratorError: CUDA error: out of memory
+For debugging consider passing CUDA_LAUNCH_BLOCKING=1
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."""
+    assert train.reason_in(told.splitlines()) == "torch.AcceleratorError: CUDA error: out of memory"
+    assert train.reason_in(["Killed"]) == "Killed" and train.reason_in([]) == "no output"
+
+
 def test_the_random_state_matters_here(toy):
     """The comparison above can fail: the toy network draws random numbers, and another seed changes it."""
     runs = [Run("plain", "toy", seed=seed) for seed in (1, 2)]

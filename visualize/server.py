@@ -48,6 +48,7 @@ def prepare() -> Path:
     global _folder
     if _folder is None:
         torch.set_num_threads(1)  # two networks are computed at a time, each by one thread
+        torch.backends.cudnn.allow_tf32 = False  # a GPU gives what was measured, not three digits of it
         flatten_memory()
         raise_file_limit()
         logging.getLogger("asyncio").addFilter(_quiet)

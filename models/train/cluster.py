@@ -10,7 +10,8 @@ from pathlib import Path
 import submitit
 import torch
 
-from .run import train_one
+from .recipe import ON_GPU
+from .run import TrainingError, reason_in, train_one
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Training(submitit.helpers.Checkpointable):
     replace: bool = False
 
     def __call__(self, name: str) -> dict:
+        if self.recipe in ON_GPU and not torch.cuda.is_available():
+            raise TrainingError("No GPU is seen here: is there one, and does its driver know CUDA 13?")
         torch.set_num_threads(1)
         return train_one(
             name, self.seed, self.recipe, folder=self.folder, progress=False, replace=self.replace
@@ -57,6 +60,6 @@ def run_jobs(job: Training, names: list[str], logs: Path, at_once: int, gpus: in
         for name, running in zip(part, executor.map_array(job, part)):
             error = running.exception()  # waits
             if error is not None:
-                failed[name] = ((running.stderr() or str(error)).strip().splitlines() or ["no output"])[-1]
+                failed[name] = reason_in((running.stderr() or str(error)).strip().splitlines())
             print(f"{name}: {'FAILED: ' + failed[name] if error else 'finished'}", flush=True)
     return failed

@@ -66,6 +66,7 @@ RECIPES = {
 
 # Whose networks stand in `checkpoints/`, where the page and the table find them: one recipe for a GPU, one
 # for a processor. `paper` repeats what others did, the rest are trials: they are told where to write.
+ON_GPU = ("gpu", "paper")  # which nobody would wait for on a CPU
 SHIPPED = ("gpu", "cpu")
 
 

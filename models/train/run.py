@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pickle
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ class Run:
         self.name, self.recipe, self.seed = name, RECIPES[recipe], seed
         self.dataset, self.validate = dataset, validate
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.devices = [device_name(self.device)]  # and those of the run before it was interrupted
         self.folder = run_folder(name, recipe, seed, dataset, validate)
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -91,6 +93,7 @@ class Run:
     def train(self, progress: bool = True) -> None:
         """Runs to the end of the recipe, from the beginning or from where an earlier run stopped."""
         self.resume()
+        self.forget()
         per_epoch = self.steps * self.recipe.batch
         with (
             stopping_cleanly() as stop,
@@ -123,6 +126,9 @@ class Run:
                             f"{self.name} was stopped and can be resumed: give the command again."
                         )
                 self.finish_epoch()
+                if self.epoch == self.recipe.epochs or time.monotonic() - saved > SAVE_EVERY:
+                    self.save_state()  # not after each epoch: on a GPU one takes as long as this
+                    saved = time.monotonic()
                 bar.set_postfix(epoch=self.epoch, loss=f"{self.last_loss:.3f}")
 
     def train_step(self) -> None:
@@ -152,7 +158,7 @@ class Run:
         self.correct.append((logits.detach().argmax(1) == labels).float().mean())
 
     def finish_epoch(self) -> None:
-        """Appends a line to the metrics and saves the state.
+        """Appends a line to the metrics.
 
         Raises:
             TrainingError: the loss is no longer finite.
@@ -172,7 +178,6 @@ class Run:
             lr=self.optimizer.param_groups[0]["lr"],
             images_per_second=round(speed, 1),
         )
-        self.save_state()
 
     def note(self, **facts: float | bool) -> None:
         """Appends a line to the metrics: how far the run is, and these facts."""
@@ -214,7 +219,8 @@ class Run:
             "place": (self.epoch, self.step, self.seconds),
             "metrics": (self.losses, self.correct),
             "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all(),
+            "cuda_random": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+            "devices": self.devices,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -251,8 +257,17 @@ class Run:
             [value.to(self.device) for value in values] for values in state["metrics"]
         )
         torch.set_rng_state(state["random"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["cuda_random"])
+        if self.device.type == "cuda" and state["cuda_random"] is not None:
+            torch.cuda.set_rng_state(state["cuda_random"])
+        self.devices = [*dict.fromkeys([*state.get("devices", []), *self.devices])]
+
+    def forget(self) -> None:
+        """Drops the epochs from the metrics that came after the saved state: they will be there again."""
+        file = self.folder / "metrics.jsonl"
+        lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
+        kept = [line for line in lines if "loss" not in line or json.loads(line)["epoch"] <= self.epoch]
+        if len(kept) < len(lines):
+            write_atomically(file, "".join(kept).encode())
 
     def result(self) -> nn.Module:
         """The network to ship: the average where the recipe keeps one."""
@@ -304,7 +319,7 @@ def train_one(
         "images_seen": run.recipe.epochs * run.steps * run.recipe.batch,
         "accuracy_unrounded": unrounded,
         "train_seconds": round(run.seconds, 1),
-        "device": device_name(run.device),
+        "device": "; ".join(run.devices),
         "torch": torch.__version__,
         "command": f"python -m models.train {name} --recipe {recipe} --seed {seed}"
         + (f" --dataset {dataset}" if dataset != "cifar10" else ""),
@@ -392,6 +407,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
+def reason_in(lines: list[str]) -> str:
+    """The line of an output that says why it ended: the last that names an error, for CUDA adds advice."""
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (errors or lines or ["no output"])[-1].strip()
+
+
 @contextmanager
 def fast(device: torch.device) -> Iterator[None]:
     """Within it, a forward pass takes the arithmetic that this machine is fast at."""
@@ -402,9 +423,9 @@ def fast(device: torch.device) -> Iterator[None]:
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:
-    """Whether autocast pays: on a GPU, and on processors with bfloat16 instructions."""
+    """Whether autocast pays: on GPUs and on processors that have instructions for bfloat16."""
     if device.type == "cuda":
-        return True
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     abilities = torch.cpu.get_capabilities()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 

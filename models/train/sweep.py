@@ -35,8 +35,8 @@ import torch
 from ..checkpoint import CHECKPOINTS, read_facts
 from ..data import home
 from ..metadata import networks
-from .recipe import RECIPES
-from .run import SAVE_EVERY, TrainingError, is_finished, note, place, run_folder
+from .recipe import ON_GPU, RECIPES
+from .run import SAVE_EVERY, TrainingError, is_finished, note, place, reason_in, run_folder
 
 # The order in which checkpoints are wanted; everything else follows as the catalogue lists it.
 FIRST = """
@@ -146,7 +146,7 @@ def log_of(name: str, recipe: str, seed: int) -> Path:
 def note_failure(worker: Worker, recipe: str, seed: int) -> str:
     """Why a run failed; also written to its metrics, so that whoever looks later need not guess."""
     said = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    reason, code = said[-1].strip() if said else "no output", worker.process.returncode
+    reason, code = reason_in(said), worker.process.returncode
     if code < 0:  # it had no time to say anything
         reason = f"killed by {signal.Signals(-code).name}" + (", out of memory?" if code == -9 else "")
     with suppress(OSError):  # the disk may be full, and the others go on
@@ -347,7 +347,7 @@ def main() -> None:
             from .cluster import Training, run_jobs
         except ImportError:  # nothing else needs it
             sys.exit("submitit is not installed: `pip install submitit`")
-        todo, gpus = missing(names, *run, folder), int(arguments.recipe in ("gpu", "paper"))
+        todo, gpus = missing(names, *run, folder), int(arguments.recipe in ON_GPU)
         job = Training(*run, folder.absolute(), arguments.replace)
         left = run_jobs(job, todo, arguments.cluster, arguments.workers, gpus)
     else:

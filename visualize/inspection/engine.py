@@ -73,9 +73,12 @@ def inspect_by_name(
             found = inspect_on_gpu(name, asked, stage)
         except torch.cuda.OutOfMemoryError:
             note = "The GPU's memory was full, so this one was computed on the CPU."
-        except LentError as error:  # a fault of the call itself comes again on the CPU, with its name
+        except LentError as error:
             log.warning("no GPU lent: %s", error)
             note = "No GPU could be lent, so this one was computed on the CPU."
+        except RuntimeError as error:  # all that CUDA raises; another fault comes again on the CPU
+            log.warning("the GPU failed: %s", error)
+            note = "The GPU failed, so this one was computed on the CPU."
     seen, facts = found or inspect_loaded(name, "cpu", asked, stage)
     if len(seen.probabilities) != len(CLASSES):
         raise CheckpointError(f"The weights of {name} were trained for other classes.")
