@@ -259,8 +259,73 @@ def test_a_part_that_cannot_be_fetched_is_named(visit: callable):
     seen.page.get_by_role("button", name="they differ").click()
     seen.rest()
     assert_plain_sentence(seen.texts("#status p")[0])
-    assert seen.page.locator("#status .again").is_visible()
+    seen.page.unroute("**/gallery.js")
+    seen.page.locator("#status .again").click()
+    seen.rest()
+    assert "have answered" in seen.texts("#status p")[0]  # it is no longer so
+    assert not seen.page.locator("#status .again").is_visible()
     seen.complaints.clear()
+
+
+@pytest.mark.browser
+def test_what_is_missing_can_be_asked_for_whatever_else_is_said(visit: callable):
+    seen = visit(link=FEW, permissions=["clipboard-write"])
+    seen.page.route("**/look*", lambda route: route.abort())
+    seen.example("ship")
+    again = seen.page.locator("#status .again")
+    assert again.is_visible()
+    seen.page.locator("#copy").click()
+    seen.page.locator("#status p", has_text="The link is copied").wait_for()
+    assert again.is_visible()
+    seen.page.unroute("**/look*")
+    again.click()
+    seen.rest()
+    assert seen.texts("#status p") == ["2 networks have answered."] and not again.is_visible()
+    seen.complaints.clear()
+
+
+@pytest.mark.browser
+def test_shortcuts_of_the_browser_are_not_taken_for_keys_of_the_page(visit: callable, tmp_path: Path):
+    seen = visit(link=FEW)
+    focused, block = "document.activeElement.dataset.name", seen.page.locator("#bar [name=block]:checked")
+    seen.page.locator('#examples [data-name="cat"]').focus()
+    keys = """(key) => document.activeElement.dispatchEvent(
+        new KeyboardEvent("keydown", { key, altKey: true, bubbles: true, cancelable: true }))"""
+    assert seen.page.evaluate(keys, "ArrowRight")  # not prevented
+    assert seen.page.evaluate(focused) == "cat"
+    seen.page.keyboard.press("ArrowRight")
+    assert seen.page.evaluate(focused) == "deer"
+    seen.page.locator("#crop-choice select").select_option("own")
+    seen.rest()
+    size = seen.page.locator("#crop .square").get_attribute("aria-valuenow")
+    assert seen.page.evaluate(keys, "-")
+    assert seen.page.locator("#crop .square").get_attribute("aria-valuenow") == size
+    seen.page.locator("#read").click()
+    before = block.get_attribute("value")
+    seen.page.evaluate("""() => { document.activeElement.blur();
+        document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true })); }""")
+    assert block.get_attribute("value") == before  # it lies behind a dialog
+
+
+@pytest.mark.browser
+def test_where_a_file_may_be_dropped_is_said_as_long_as_one_is_over_the_page(visit: callable):
+    seen = visit(link=FEW)
+    drop = seen.page.locator("#drop")
+    seen.page.evaluate(DRAG, ["dragenter", "#glance .thumb"])
+    assert drop.is_visible()
+    seen.page.evaluate("document.querySelector('#glance .thumb').remove()")  # as new answers do
+    seen.page.evaluate(DRAG, ["dragover", "#glance .name"])
+    assert drop.is_visible()
+    seen.page.evaluate(DRAG, ["dragleave", "#glance .name"])  # out of the window
+    assert not drop.is_visible()
+
+
+DRAG = """([type, place]) => {
+    const data = new DataTransfer();
+    data.items.add(new File(["x"], "x.png", { type: "image/png" }));
+    const given = { dataTransfer: data, bubbles: true, cancelable: true };
+    document.querySelector(place).dispatchEvent(new DragEvent(type, given));
+}"""
 
 
 @pytest.mark.browser

@@ -45,10 +45,13 @@ export const kept = { // for the next visit; a frame of another site may not kee
   set(key, value) { try { localStorage.setItem(key, value); } catch { /* for this visit only */ } },
 };
 
+export const unmodified = (event) => !(event.altKey || event.ctrlKey || event.metaKey); // a key for the page, no shortcut of the browser
+
 // One tab stop for many: the arrow keys walk among the parts that `parts` finds, left and right in their order, up and
 // down to the nearest of the next line; Home and End go to the ends.
 export function roving(root, parts) {
   root.addEventListener("keydown", (event) => {
+    if (!unmodified(event)) return;
     const all = parts(), from = document.activeElement, at = all.indexOf(from);
     const to = at >= 0 && { ArrowRight: () => all[at + 1], ArrowLeft: () => all[at - 1], ArrowDown: () => beyond(all, from, 1),
       ArrowUp: () => beyond(all, from, -1), Home: () => all[0], End: () => all.at(-1) }[event.key]?.();

@@ -1,7 +1,7 @@
 // How a picture comes in: chosen, dropped or pasted anywhere, taken by the camera, or one of the examples; and which
 // square of it the networks see. Everything ends in `state.change("picture", ...)`.
 
-import { button, hold, make, oneStop, put, roving } from "./elements.js";
+import { button, hold, make, oneStop, put, roving, unmodified } from "./elements.js";
 import { EngineError, UNREADABLE } from "./engine.js";
 import { Disguised, checkCanvas, fromBase64, open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
 
@@ -61,15 +61,13 @@ export function input(state, engine, examples, say) {
 
   // Whatever is dropped on the page, the browser must not open it in our place.
   const carries = (event) => [...(event.dataTransfer?.types || [])].some((type) => type === "Files" || type === "text/uri-list");
-  let depth = 0;
   const hint = (shown) => { $("#drop").hidden = !shown; };
-  addEventListener("dragenter", (event) => { if (carries(event)) event.preventDefault(), depth++, hint(true); });
-  addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); hint(depth > 0); });
-  addEventListener("dragover", (event) => { if (carries(event)) event.preventDefault(); });
+  for (const type of ["dragenter", "dragover"])
+    addEventListener(type, (event) => { if (carries(event)) event.preventDefault(), hint(true); });
+  addEventListener("dragleave", ({ relatedTarget }) => { if (!relatedTarget) hint(false); }); // it left the window
   addEventListener("drop", (event) => {
     if (!carries(event)) return;
     event.preventDefault();
-    depth = 0;
     hint(false);
     const file = first(event.dataTransfer?.files);
     if (file) take(file);
@@ -150,7 +148,7 @@ export function input(state, engine, examples, say) {
       ArrowLeft: [left - step, top, side], ArrowRight: [left + step, top, side], ArrowUp: [left, top - step, side],
       ArrowDown: [left, top + step, side], "+": [left, top, side + step], "-": [left, top, side - step],
     }[event.key];
-    if (!moved) return;
+    if (!moved || !unmodified(event)) return;
     event.preventDefault();
     recrop(squareOf(source, moved));
   });

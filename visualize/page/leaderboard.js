@@ -1,7 +1,7 @@
 // The results: per recipe a picture of accuracy against cost, and a table that sorts. Recipes are never mixed: every
 // block has its own picture, its own table and its own plain network to compare with.
 
-import { button, make } from "./elements.js";
+import { button, make, oneStop, roving } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const COSTS = [ // key in a row, name, number as text
@@ -109,6 +109,7 @@ function blockOf(block) {
         light(null);
       }));
     }
+    roving(picture, () => [...picture.querySelectorAll(".point")]);
     root.append(make("figure", {}, make("div", "axis", make("span", {}, "Accuracy against"), choice), picture, key(block), readout));
     let width = 0;
     new ResizeObserver(() => { // also when an accordion opens and there is room at last
@@ -201,14 +202,7 @@ function drawPicture(svg, block, [costKey, name, text], follow, light) {
     follow(point, row);
     return point;
   });
-  points[0]?.setAttribute("tabindex", 0); // one stop for the Tab key; arrows walk from there, by cost
-  points.forEach((point, index) => point.addEventListener("keydown", (event) => {
-    const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: points.length - 1 }[event.key];
-    if (to === undefined || !points[to]) return;
-    event.preventDefault();
-    for (const other of points) other.setAttribute("tabindex", other === points[to] ? 0 : -1);
-    points[to].focus();
-  }));
+  oneStop(points); // from it the arrows walk by cost
   svg.replaceChildren(...parts, ...points);
   labels(svg, rows, plain, x, y, width - edge.right, height - edge.bottom);
 }

@@ -2,7 +2,7 @@
 
 import { engine, start } from "./engine.js";
 import * as language from "./language/language.js";
-import { atRest, button, closeBeside, finishNow, hold, kept, later, make, put, select } from "./elements.js";
+import { atRest, button, closeBeside, finishNow, hold, kept, later, make, put, select, unmodified } from "./elements.js";
 import { State, fromHash, linkOf } from "./state.js";
 import { fromBase64, rgba } from "./picture.js";
 import { configure } from "./maps/record.js";
@@ -164,7 +164,7 @@ bar.addEventListener("keydown", (event) => { if (event.key === "Escape" && displ
 looks.addEventListener("focusout", ({ relatedTarget: to }) => { if (to && to !== display && !looks.contains(to)) fold(); }); // it would cover it
 addEventListener("keydown", (event) => { // the arrows move the block, where they mean nothing else
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], { blocks } = description;
-  if (!step || event.defaultPrevented || event.target !== document.body || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (!step || event.defaultPrevented || event.target !== document.body || !unmodified(event) || document.querySelector("dialog[open], :popover-open")) return;
   const at = Math.max(0, Math.min(blocks.length - 1, blocks.indexOf(state.view.block) + step));
   state.merge("view", { block: blocks[at] });
 });
@@ -247,7 +247,12 @@ function aloud() { // for who does not see it: what is so in the end, and of wha
   clearTimeout(due);
   due = setTimeout(() => { due = 0; $("#voice").textContent = columns.said.text; }, columns.running ? 5000 : 300);
 }
-$("#status .again").addEventListener("click", () => { columns.said.again?.(), $("#glance").focus({ preventScroll: true }); }); // it goes away itself
+$("#status .again").addEventListener("click", () => { // it goes away itself, and so does what it was about
+  const { again } = columns.said;
+  columns.rest();
+  again?.();
+  $("#glance").focus({ preventScroll: true });
+});
 columns.addEventListener("change", () => later("page", redraw));
 columns.addEventListener("row", () => later("page", redraw));
 state.addEventListener("change", ({ detail: part }) => {

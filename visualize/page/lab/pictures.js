@@ -31,7 +31,7 @@ export class Pictures {
     this.b.classList.toggle("same", same);
     if (same) {
       this.say("This picture is A. Take another one: it becomes B.");
-      return this.clear();
+      return this.stop(), this.clear();
     }
     const about = this.columns.about({ ...this.state, pixels: pinned }), names = record.mechanisms.map(({ key }) => key);
     const kept = new Map(names.map((key) => [key, this.columns.kept.get(this.columns.known(about, key))]).filter(([, column]) => column));

@@ -19,7 +19,9 @@ export class Used {
       button(name, { "data-replacement": name }, () => { this.chosen = name; this.draw(); })));
     this.root.querySelector(".inside").append(this.table(), make("p", "note", caption), this.warning(),
       make("h3", {}, "Block by block: points lost"), this.choice, this.question, this.panels);
-    new IntersectionObserver(([{ isIntersecting }]) => { if (isIntersecting) this.seen = true, this.show(); }, { rootMargin: "200px" }).observe(this.panels);
+    new IntersectionObserver((entries, watch) => {
+      if (entries.some(({ isIntersecting }) => isIntersecting)) watch.disconnect(), this.seen = true, this.show();
+    }, { rootMargin: "200px" }).observe(this.panels);
     this.draw();
   }
   line(key) { return this.networks.find((network) => network.key === key)?.line; } // a few words, or none

@@ -107,8 +107,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.stop();
     if (wanted.length) {
       this.release ||= hold();
-      this.say("Looking …");
       this.timer = setTimeout(() => this.ask(), after);
+      this.say("Looking …");
     } else this.rest();
   }
   stop() {
@@ -199,7 +199,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     const none = !this.state.mechanisms.length && "Choose at least one network: until then the page keeps what it shows.";
     this.say([answered, none, ...picture.notes, picture.fault, ...notes, ...missing].filter(Boolean).join(" "));
   }
-  say(text, again = null) {
+  // What is still missing may be asked for, whatever else there is to say.
+  say(text, again = this.running || this.timer || !this.wanted().length ? null : () => this.ask()) {
     this.said = { text, again };
     this.dispatchEvent(new Event("said"));
   }

@@ -1,7 +1,7 @@
 // One panel on the page: name, number under the pointer, picture, legend, words. And what all of them share: the
 // place under the pointer, which is framed in every picture, and what is in view.
 
-import { button, later, make } from "../elements.js";
+import { button, later, make, unmodified } from "../elements.js";
 import { drawPanel, hit } from "./draw.js";
 import { isReplaced } from "../lab/whatif.js";
 import { translated } from "../language/language.js";
@@ -187,7 +187,7 @@ export class Figures {
   step(event) { // arrow keys move the mark by one cell of the maps that it is read in, and walk along a curve
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const canvas = event.target.matches?.("canvas") && event.target;
-    if (!move || !canvas || event.altKey || event.ctrlKey || event.metaKey || !(canvas.dataset.figure || canvas.dataset.place)) return;
+    if (!move || !canvas || !unmodified(event) || !(canvas.dataset.figure || canvas.dataset.place)) return;
     const panel = this.all.get(canvas.dataset.figure)?.panel;
     if (panel && drawnAs(panel) !== "places") return this.walk(event, panel, move);
     event.preventDefault();
