@@ -1,29 +1,24 @@
-// From what a graph gives out to a network's column of the record, as visualize/record/compare.py and encoding.py
-// write it. `facts` of a network: see networks.json in visualize/site/build.py.
+// From what a graph gives out to a network's column of the record, as visualize/record/compare.py writes it; but the
+// values of a map need not become text, and stay floats. `facts` of a network: see networks.json in visualize/site/build.py.
 
 import { decode } from "../maps/record.js";
-import { toBase64 } from "../picture.js";
 import { classMap, relative } from "./cams.js";
 
-const LEVELS = 65535;
 export const NOT_FINITE = "The network gives no finite numbers for this picture.";
 export class NotFinite extends Error {}
 
 const isFinite = (values) => values.every((value) => value - value === 0);
 const decimals = (value, digits) => Number(value.toFixed(digits));
-const even = (value) => (value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value)); // of two as near
 
-// An array in 65,536 steps between its lowest and its highest value; `empty`: shape and range alone.
-export function pack(values, shape, empty = false) {
+// A Float32Array with its shape and its lowest and highest value; `empty`: without itself.
+export function entry(values, shape, empty = false) {
   if (!isFinite(values)) throw new NotFinite(NOT_FINITE);
   let lo = Infinity, hi = -Infinity;
   for (const value of values) {
     if (value < lo) lo = value;
     if (value > hi) hi = value;
   }
-  if (empty) return { shape, data: "", lo, hi };
-  const steps = Uint16Array.from(values, (value) => even(((value - lo) / (hi - lo || 1)) * LEVELS));
-  return { shape, data: toBase64(new Uint8Array(steps.buffer)), lo, hi };
+  return { shape, data: empty ? "" : values, lo, hi };
 }
 
 export function softmax(logits) {
@@ -51,11 +46,11 @@ export function strengths({ stages }, outputs) { // how much each module between
 // `before`: the outputs as trained, where these are others: whether a picture is unusual is asked as trained.
 export function column(facts, outputs, method, before = outputs) {
   if (!isFinite(outputs.logits)) throw new NotFinite(NOT_FINITE);
-  const most = Math.max(...before.logits), packed = new Map();
+  const most = Math.max(...before.logits), entries = new Map();
   const evidence = most + Math.log(before.logits.reduce((all, value) => all + Math.exp(value - most), 0));
   for (const { path, values, range } of cams(facts, outputs, method)) {
     const side = Math.sqrt(values.length);
-    packed.set(path, { ...pack(values, [side, side]), raw: range });
+    entries.set(path, { ...entry(values, [side, side]), raw: range });
   }
   return {
     ...facts.about,
@@ -63,7 +58,7 @@ export function column(facts, outputs, method, before = outputs) {
     strength: Object.fromEntries(Object.entries(strengths(facts, outputs)).map(([stage, value]) => [stage, decimals(value, 5)])),
     unusual: facts.unusual_below === null ? null : evidence < facts.unusual_below,
     maps: facts.maps.map(({ stays, ...map }) =>
-      ({ ...map, ...(packed.get(map.tensor) || pack(outputs[map.tensor], map.shape, stays)) })),
+      ({ ...map, ...(entries.get(map.tensor) || entry(outputs[map.tensor], map.shape, stays)) })),
   };
 }
 
@@ -82,14 +77,14 @@ export function apart(one, other) {
 // A part of a map that did not travel with the record, as `affinity_row` of compare.py gives it.
 export function part({ axes, shape }, values, query) {
   let letters = axes.split(" "), sizes = shape;
-  if (query === null && !letters.includes("q")) return pack(values, sizes);
-  if (query === "mean") return pack(meanSize(values, sizes), [sizes[0], ...sizes.slice(2)]);
+  if (query === null && !letters.includes("q")) return entry(values, sizes);
+  if (query === "mean") return entry(meanSize(values, sizes), [sizes[0], ...sizes.slice(2)]);
   if (letters.join() === "g,k,h,w") letters = ["g", "k", "q"], sizes = [sizes[0], sizes[1], sizes[2] * sizes[3]];
   const axis = Math.max(0, letters.indexOf("q")), inner = size(sizes.slice(axis + 1)), step = inner * sizes[axis];
   const found = new Float32Array(values.length / sizes[axis]);
   for (let from = query * inner, to = 0; from < values.length; from += step, to += inner)
     found.set(values.subarray(from, from + inner), to);
-  return pack(found, sizes.filter((_, i) => i !== axis));
+  return entry(found, sizes.filter((_, i) => i !== axis));
 }
 const size = (shape) => shape.reduce((a, b) => a * b, 1);
 function meanSize(values, [branches, channels, ...rest]) {

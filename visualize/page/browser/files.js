@@ -3,7 +3,7 @@
 
 import { largest } from "../maps/record.js";
 import { fromBase64 } from "../picture.js";
-import { pack, softmax } from "./column.js";
+import { entry, softmax } from "./column.js";
 
 const bytesOf = (text) => new TextEncoder().encode(text);
 const sha256 = async (bytes) => (globalThis.crypto?.subtle ? hex(await crypto.subtle.digest("SHA-256", bytes)) : null); // needs https
@@ -34,7 +34,7 @@ function network({ facts, logits, strength, maps, before, replace_note: why }, t
   };
 }
 function summary({ axes, shape, static: same }, { values, range }) {
-  const { lo, hi } = pack(values, shape, true), strongest = [];
+  const { lo, hi } = entry(values, shape, true), strongest = [];
   for (let at = values.indexOf(hi), i = shape.length - 1; i >= 0; at = Math.floor(at / shape[i--])) strongest[i] = at % shape[i];
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
   return { axes, shape, static: same, least: lo, most: hi, mean, strongest, ...(range && { range_before_stretching: range }) };

@@ -40,9 +40,10 @@ function remembered(compute) { // once for each object
 }
 const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 export const pixelsOf = remembered((record) => bytes(record.image)); // 32 x 32 x RGB
-export const decode = remembered((map) => { // little-endian uint16, 0 for lo and 65535 for hi
-  const levels = new Uint16Array(bytes(map.data).buffer), step = map.hi - map.lo;
-  return { axes: map.axes, shape: map.shape, values: Float32Array.from(levels, (level) => map.lo + (level / 65535) * step) };
+export const decode = remembered(({ axes, shape, data, lo, hi }) => {
+  if (typeof data !== "string") return { axes, shape, values: data }; // floats: this device has computed them
+  const levels = new Uint16Array(bytes(data).buffer); // little-endian, 0 for lo and 65535 for hi
+  return { axes, shape, values: Float32Array.from(levels, (level) => lo + (level / 65535) * (hi - lo)) };
 });
 export const order = (values) => [...values.keys()].sort((a, b) => values[b] - values[a]); // the largest first
 export const largest = (values) => values.indexOf(Math.max(...values));
