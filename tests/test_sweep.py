@@ -333,6 +333,18 @@ def test_a_job_that_needs_a_gpu_does_not_train_for_days_without(folder, monkeypa
     assert cluster.Training("cpu", 0, folder)("plain") == "cpu"
 
 
+def test_a_job_that_the_cluster_stops_has_not_failed(folder, monkeypatch):
+    """submitit stores whatever `Exception` comes out of it as the job's result, and asks no more."""
+    cluster = pytest.importorskip("models.train.cluster", reason="submitit is not installed")
+
+    def stopped(*given, **named):
+        raise train.StoppedError("plain was stopped and can be resumed")
+
+    monkeypatch.setattr(cluster, "train_one", stopped)
+    with pytest.raises(SystemExit, match="can be resumed"):
+        cluster.Training("cpu", 0, folder)("plain")
+
+
 @pytest.mark.slow
 def test_a_cluster_trains_by_the_same_function(folder, tiny_cifar, monkeypatch, capsys):
     pytest.importorskip("submitit", reason="submitit is not installed")

@@ -4,6 +4,7 @@ An array of Slurm jobs where there is Slurm, processes on this machine otherwise
 Checkpoints, `$ATTNSCOPE_HOME` and the logs must lie on disks that the cluster shares.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import submitit
 import torch
 
 from .recipe import ON_GPU
-from .run import TrainingError, reason_in, train_one
+from .run import StoppedError, TrainingError, reason_in, train_one
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,11 @@ class Training(submitit.helpers.Checkpointable):
         if self.recipe in ON_GPU and not torch.cuda.is_available():
             raise TrainingError("No GPU is seen here: is there one, and does its driver know CUDA 13?")
         torch.set_num_threads(1)
-        return train_one(
-            name, self.seed, self.recipe, folder=self.folder, progress=False, replace=self.replace
-        )
+        folder, replace = self.folder, self.replace
+        try:
+            return train_one(name, self.seed, self.recipe, folder=folder, progress=False, replace=replace)
+        except StoppedError as error:
+            sys.exit(str(error))  # no result, not even a failure: Slurm queues it again
 
 
 def run_jobs(job: Training, names: list[str], logs: Path, at_once: int, gpus: int = 0) -> dict[str, str]:

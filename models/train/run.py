@@ -35,6 +35,10 @@ class TrainingError(Exception):
     """The run cannot go on; the message is one sentence for the user."""
 
 
+class StoppedError(TrainingError):
+    """The run was asked to stop: its state is saved, and the same command goes on from it."""
+
+
 class Run:
     """One training run: everything that an interruption must not lose, and the step that changes it.
 
@@ -122,7 +126,7 @@ class Run:
                         self.note(stopped=bool(stop))
                         saved = time.monotonic()
                     if stop:
-                        raise TrainingError(
+                        raise StoppedError(
                             f"{self.name} was stopped and can be resumed: give the command again."
                         )
                 self.finish_epoch()

@@ -9,7 +9,7 @@ const PAIRS = [["se", "cbam"], ["cbam", "danet"], ["non_local", "self_attention"
 export function chooser(state, table, groups, first, device) {
   const panel = document.querySelector("#chooser"), opener = document.querySelector("#open-chooser");
   const said = document.querySelector("#networks .chosen"), titles = new Map(table.map((row) => [row.key, row.name]));
-  const order = table.map((row) => row.key), known = (key) => table.find((row) => row.key === key);
+  const known = (key) => table.find((row) => row.key === key);
   const choose = (keys) => state.change("mechanisms", keys);
   const toggle = (key, on) => {
     const rest = state.mechanisms.filter((other) => other !== key);
@@ -84,5 +84,5 @@ export function chooser(state, table, groups, first, device) {
   }
   state.addEventListener("change", ({ detail }) => { if (detail === "mechanisms") show(); });
   show();
-  return { isRandom: (key) => !known(key)?.trained, order, titles };
+  return { isRandom: (key) => !known(key)?.trained, titles };
 }

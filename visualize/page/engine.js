@@ -108,10 +108,8 @@ async function chosen() {
 }
 export const engine = Object.fromEntries(Object.keys(server).map((act) => [act, async (...given) => (await chosen())[act](...given)]));
 
-let started;
-export function start() { // what the page was made with; see start_value in visualize/answers.py
-  return (started ??= JSON.parse(document.getElementById("start").textContent));
-}
+const started = JSON.parse(document.getElementById("start").textContent);
+export const start = () => started; // what the page was made with; see start_value in visualize/answers.py
 export function unlike(findings) { // what is said of a picture that most networks find unusual; null: who does not know takes no part
   const known = findings.filter((one) => typeof one === "boolean"), count = known.filter(Boolean).length, { one, many } = start().unlike;
   if (2 * count <= known.length) return null;

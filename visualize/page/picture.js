@@ -120,8 +120,7 @@ export async function open(file) {
     context.fillRect(0, 0, width, height);
     ({ data } = context.getImageData(0, 0, width, height));
   }
-  const picture = { width, height, data };
-  return { picture, notes };
+  return { picture: { width, height, data }, notes };
 }
 export function sizeNotes({ width, height }) {
   return Math.min(width, height) < SIDE ? [`The picture was enlarged, because one of its sides is shorter than ${SIDE} pixels.`] : [];

@@ -49,7 +49,7 @@ export async function linkOf({ picture, mechanisms, target, cam, view, detail, p
 
 // What a link says, or null where there is none. Throws where it is damaged: `known` holds what there is to choose.
 export async function fromHash(hash, known) {
-  if (hash.length < 2 || !hash.startsWith("#view=")) return null;
+  if (!hash.startsWith("#view=")) return null;
   const said = Object.fromEntries(new URLSearchParams(hash.slice(1)));
   const need = (right) => { if (!right) throw new RangeError(BAD_LINK); };
   const one = (value, choices) => { need(choices.includes(value)); return value; };

@@ -1,7 +1,7 @@
 // From what a graph gives out to a network's column of the record, as visualize/record/compare.py writes it; but the
 // values of a map need not become text, and stay floats. `facts` of a network: see networks.json in visualize/site/build.py.
 
-import { decode } from "../maps/record.js";
+import { decode, meanSize } from "../maps/record.js";
 import { classMap, relative } from "./cams.js";
 
 export const NOT_FINITE = "The network gives no finite numbers for this picture.";
@@ -87,13 +87,3 @@ export function part({ axes, shape }, values, query) {
   return entry(found, sizes.filter((_, i) => i !== axis));
 }
 const size = (shape) => shape.reduce((a, b) => a * b, 1);
-function meanSize(values, [branches, channels, ...rest]) {
-  const cells = size(rest), found = new Float32Array(branches * cells);
-  for (let b = 0; b < branches; b++)
-    for (let i = 0; i < cells; i++) {
-      let all = 0;
-      for (let c = 0; c < channels; c++) all += Math.abs(values[(b * channels + c) * cells + i]);
-      found[b * cells + i] = all / channels;
-    }
-  return found;
-}

@@ -7,7 +7,6 @@
 import { drawnAs, extent, judged, number, statistics } from "../maps/record.js";
 
 const LEAST = { "0-1": 0.1, "1-2": 0.1, relative: 0.1, "uniform=1": 1 }; // ends at least so far from zero: less is no drama
-const NOT = ["grid"]; // sampling points are not numbers to subtract
 
 export function onOneScale(a, b) {
   if (!a.values || !b.values || a.scale !== b.scale) return;
@@ -16,7 +15,8 @@ export function onOneScale(a, b) {
   for (const panel of [a, b]) Object.assign(panel, { ends, endWords });
 }
 export function differenceOf(a, b, words) {
-  if (!a?.values || !b?.values || a.kind !== b.kind || a.scale !== b.scale || NOT.includes(drawnAs(a)) || a.shape.join() !== b.shape.join()) return null;
+  // sampling points are not numbers to subtract
+  if (!a?.values || !b?.values || a.kind !== b.kind || a.scale !== b.scale || drawnAs(a) === "grid" || a.shape.join() !== b.shape.join()) return null;
   const branches = b.kind === "branch", [from, to] = [judged(a), judged(b)]; // of branches, the last one's shares
   const values = to.map((x, i) => x - from[i]), { least, most } = statistics(values);
   const end = Math.max(-least, most, LEAST[b.scale] || 1e-6);

@@ -3,9 +3,9 @@
 
 import { hold, make, select, tryAgain } from "../elements.js";
 import { drawThumb, table } from "../maps/draw.js";
-import { decode, number, position } from "../maps/record.js";
-import { endsOf, forest, minus, points, within } from "./forest.js";
-import { about } from "./used.js";
+import { decode, number, position, statistics } from "../maps/record.js";
+import { endsOf, forest, points, within } from "./forest.js";
+import { losses, scroll } from "./used.js";
 
 const SCORES = [ // of faithfulness: key, name, what it asks, whether more is better
   ["road", "ROAD", "Taking pixels away lowers the probability of the answer. The score is half of how much more it falls without the pixels that the map ranks highest than without those it ranks lowest. More is better.", 1],
@@ -40,7 +40,7 @@ export class Evidence {
     if (this.key === key) this.node.replaceChildren(...parts);
   }
   parts(found) {
-    return [make("h3", "first", "What was measured of its attention"), make("div", "grid",
+    return [make("h3", {}, "What was measured of its attention"), make("div", "grid",
       this.use(found), this.health(found), this.classes(found), this.faithful(found), this.learned(found))];
   }
   part(name, title, ...children) { return make("section", { "data-part": name }, make("h4", {}, title), ...children); }
@@ -50,9 +50,8 @@ export class Evidence {
   use({ rows, images }) {
     const all = rows.filter(({ scope }) => scope === "all"), name = ({ replacement, strength }) => (replacement === "strength" ? `strength ${strength}` : replacement);
     const fair = all.filter(({ replacement }) => replacement !== "factor 1"), one = all.find(({ replacement }) => replacement === "factor 1");
-    const shown = fair.map((row) => ({ label: name(row), ...row.lost, strong: row.verdict !== "same", title: about(row) }));
     return this.part("use", "Is it used?", make("p", "note", `Points lost with something else in its place in all blocks, on ${images.test.toLocaleString("en")} test images; a filled dot is more than chance, after Holm's correction for all replacements of the network.`),
-      forest(shown, endsOf(shown, 0), { zero: 0, text: (value) => minus(value.toFixed(1)) }),
+      losses(fair, name, endsOf(fair.map(({ lost }) => lost), 0)),
       one && make("p", "note", `With factor 1 it changes by ${points(0 - one.lost.value)} points. That is a warning, not a measure: it takes away the gates’ usual size.`));
   }
 
@@ -102,7 +101,7 @@ export class Evidence {
     const order = places ? null : spread(shape[0], size, of).slice(0, MOST);
     const pictures = names.map((name, i) => {
       const shown = places ? of(i) : Float32Array.from(order, (element) => of(i)[element]);
-      const canvas = drawThumb(make("canvas", { role: "img", "aria-label": `${profile.tensor}, ${name}: mean ${number(mean(of(i)))}` }), shown, places ? shape.slice(1) : [1, shown.length], at, colours);
+      const canvas = drawThumb(make("canvas", { role: "img", "aria-label": `${profile.tensor}, ${name}: mean ${number(statistics(of(i)).mean)}` }), shown, places ? shape.slice(1) : [1, shown.length], at, colours);
       return make("figure", {}, canvas, make("figcaption", {}, name));
     });
     const said = [`classes differ by ${number(profile.spread)} on average`, profile.mean_over && `mean over ${profile.mean_over}`,
@@ -138,8 +137,6 @@ export class Evidence {
       list("agreement", "With Grad-CAM at the same block. Near 0, the two show different things.", agreement)));
   }
 }
-function scroll(label, node) { return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, node); }
-const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
 function spread(classes, size, of) { // elements, those in which the classes differ most first
   const range = (element) => {
     const values = Array.from({ length: classes }, (_, i) => of(i)[element]);

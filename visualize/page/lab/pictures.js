@@ -47,7 +47,7 @@ export class Pictures {
     this.said.replaceChildren(text, ...(again ? [" ", tryAgain(() => this.node.querySelector("header button"), again)] : []));
   }
   clear(kept = new Set()) {
-    for (const [key, figure] of this.figures.all) if (key.startsWith("pair ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
+    this.figures.clear("pair ", kept);
     for (const [name, triple] of this.triples) if (!kept.has(name)) triple.remove(), this.triples.delete(name);
   }
   stop() {
@@ -112,7 +112,7 @@ export class Pictures {
     const figures = shown.map(([word, panel, record, column]) => {
       const key = `${name} ${word}`;
       if (!panel) return a.values && b.values ? null : this.figures.waiting(key, kept);
-      const figure = this.figures.figure(key, make("span", "heading", word));
+      const figure = this.figures.figure(key, () => make("span", "heading", word));
       kept.add(key);
       this.figures.show(figure, panel, record, column);
       return figure.node;

@@ -39,8 +39,7 @@ export class Used {
         if (!row) return make("td", { title: "This replacement does not apply here." }, "–");
         return make("td", { title: about(row), ...(row.verdict === "same" ? {} : { "aria-description": row.words }) }, make(row.verdict === "same" ? "span" : "b", {}, points(0 - row.lost.value)));
       })));
-    return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Accuracy with replaced attention" },
-      make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
+    return scroll("Accuracy with replaced attention", make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
   }
   warning() { // why the most obvious replacement is not in the table
     const measured = this.networks.filter(({ rows }) => rows["factor 1"]), spared = measured.filter(({ rows }) => rows.average.verdict === "same");
@@ -86,11 +85,12 @@ export class Used {
     if (!some) return this.panels.replaceChildren(make("p", "note", "This is not measured yet for any network on the page: choose other networks above."));
     const ends = endsOf(shown.flatMap(([, rows]) => rows.map((row) => row.lost)), 0);
     this.panels.replaceChildren(...shown.map(([{ key, title }, rows]) => make("figure", { "data-key": key }, make("figcaption", {}, title),
-      rows.length ? forest(rows.map((row) => ({ label: scopeName(row.scope), ...row.lost, strong: row.verdict !== "same", title: about(row) })),
-        ends, { zero: 0, text: (value) => minus(value.toFixed(1)) })
-        : make("p", "note", "This replacement does not apply here."))));
+      rows.length ? losses(rows, (row) => scopeName(row.scope), ends) : make("p", "note", "This replacement does not apply here."))));
   }
 }
+export const losses = (rows, label, ends) => forest(rows.map((row) => ({ label: label(row), ...row.lost, strong: row.verdict !== "same", title: about(row) })),
+  ends, { zero: 0, text: (value) => minus(value.toFixed(1)) }); // points of accuracy
+export const scroll = (label, node) => make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, node);
 export function about({ words, lost, p, images }) { // a row in one sentence
   const chance = p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
   return `${words}: ${minus(lost.value.toFixed(2))} points lost (${within(lost)}), ${images.toLocaleString("en")} test images, ${chance}`;

@@ -1,6 +1,6 @@
 // One mechanism by itself: all its maps in all blocks, its text, its place in the network, what was measured of it.
 
-import { button, closeBeside, hold, make, select, tryAgain } from "../elements.js";
+import { button, closeBeside, hold, keep, make, select, tryAgain } from "../elements.js";
 import { Evidence } from "../lab/evidence.js";
 import { chosen, language, translated } from "../language/language.js";
 import { localName, panelsOf, place, sections } from "./record.js";
@@ -43,7 +43,7 @@ export class Detail {
     this.evidence.open(detail);
   }
   clear() {
-    for (const key of this.figures.all.keys()) if (key.startsWith("detail ")) this.figures.drop(key);
+    this.figures.clear("detail ");
     this.maps.replaceChildren();
     this.said.textContent = "";
     this.rows = new Map();
@@ -91,14 +91,13 @@ export class Detail {
         const name = `${section.kind} ${local}`, some = maps.filter((map) => localName(map.tensor) === local);
         const row = this.rows.get(name) || this.row(name, section, locals.length > 1 && local);
         const panels = panelsOf(one, column, some, this.state.view, parts).map((panel) => ({ ...panel, others: [] })); // no other networks here
-        const figures = panels.map((panel) => [this.figures.figure(`detail ${panel.tensor}`, make("span", "heading", place(panel.tensor, panel.block))), panel]);
-        if (row.figures.children.length !== figures.length) row.figures.replaceChildren(...figures.map(([figure]) => figure.node));
+        const figures = panels.map((panel) => [this.figures.figure(`detail ${panel.tensor}`, () => make("span", "heading", place(panel.tensor, panel.block))), panel]);
+        keep(row.figures, figures.map(([figure]) => figure.node));
         for (const [figure, panel] of figures) this.figures.show(figure, panel, one, column);
         rows.push(row.node);
       }
     }
-    const nodes = [this.intro, ...rows];
-    if (nodes.some((node, i) => this.maps.children[i] !== node)) this.maps.replaceChildren(...nodes);
+    keep(this.maps, [this.intro, ...rows]);
   }
   row(name, section, local) {
     const row = { figures: make("div", "figures") };

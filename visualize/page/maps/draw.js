@@ -226,11 +226,8 @@ const DRAW = {
     const { context, panel, inks } = it, high = height - STRIP - 4, { sorted, areas } = stack(panel);
     ground(it, width, high);
     for (const { from, to, strength } of areas) {
-      context.beginPath();
-      to.forEach((y, i) => context[i ? "lineTo" : "moveTo"](across(i, to.length, width), upward(panel, y, high)));
-      for (let i = from.length - 1; i >= 0; i--) context.lineTo(across(i, from.length, width), upward(panel, from[i], high));
       Object.assign(context, { fillStyle: inks.accent, globalAlpha: strength });
-      context.fill();
+      area(context, heights(panel, to, high), heights(panel, from, high), width);
     }
     context.globalAlpha = 1;
     const count = panel.values.length / panel.shape[0];
@@ -252,14 +249,23 @@ const DRAW = {
 const isLight = ([r, g, b]) => r + g + b > 382;
 const across = (i, count, width) => (i / Math.max(1, count - 1)) * width;
 const upward = (panel, value, height) => (1 - limited(position(panel, value))) * height;
+export const heights = (panel, values, height) => Array.from(values, (value) => upward(panel, value, height));
+export function along(context, ys, width) { // a line from left to right
+  context.beginPath();
+  ys.forEach((y, i) => context.lineTo(across(i, ys.length, width), y));
+}
+export function area(context, top, bottom, width) {
+  along(context, top, width);
+  for (let i = bottom.length - 1; i >= 0; i--) context.lineTo(across(i, bottom.length, width), bottom[i]);
+  context.fill();
+}
 function ground({ context, inks }, width, height) {
   context.fillStyle = inks.ground;
   context.fillRect(0, 0, width, height);
 }
 function line({ context, panel }, values, strokeStyle, lineWidth, width, height) {
   Object.assign(context, { strokeStyle, lineWidth, lineJoin: "round" });
-  context.beginPath();
-  values.forEach((value, i) => context[i ? "lineTo" : "moveTo"](across(i, values.length, width), upward(panel, value, height)));
+  along(context, heights(panel, values, height), width);
   context.stroke();
 }
 function channels(it, values, sorted, width, high, height) { // the strip below, in the network's own order; the dot
@@ -293,8 +299,8 @@ export function hit(canvas, event) {
   const cell = (from, size, count) => Math.min(count - 1, Math.floor((from / size) * count));
   if (kind === "places") Object.assign(at, { x: cell(left - x, w, 32), y: cell(top - y, h, 32) });
   else {
-    const column = cell(left - x, w, columns), row = cell(top - y, h, rows), index = row * columns + column;
-    Object.assign(at, { x: column, y: row, index: sorted ? sorted[column] : index });
+    const column = cell(left - x, w, columns), row = cell(top - y, h, rows);
+    at.index = sorted ? sorted[column] : row * columns + column;
   }
   return { ...at, ...valueAt(found.panel, at) };
 }

@@ -36,10 +36,10 @@ export class Figures {
     document.addEventListener("keydown", (event) => this.step(event));
     document.addEventListener("focusout", (event) => { if (event.target.matches?.("canvas")) this.look(null); });
   }
-  wide(panel) { return panel.shape || panel.map ? WIDE.includes(this.description.kinds[panel.kind].drawn) || panel.kind === "table" : false; }
+  wide(panel) { return WIDE.includes(this.description.kinds[panel.kind].drawn) || panel.kind === "table"; }
 
   // The figure of that key, made or kept: a figure keeps its node, so that the old picture stays until the new one
-  // can be drawn. `heading`: what stands above it.
+  // can be drawn. `heading` makes what stands above it.
   figure(key, heading) {
     if (this.all.has(key)) return this.all.get(key);
     const figure = { key, page: 0, panel: null, seen: false, width: 0 };
@@ -49,7 +49,7 @@ export class Figures {
     figure.pager = make("div", "pager");
     figure.said = make("div", "said");
     figure.tensor = make("code", "tensor");
-    figure.node = make("figure", { class: "map", "data-figure": key }, make("figcaption", {}, heading, figure.value),
+    figure.node = make("figure", { class: "map", "data-figure": key }, make("figcaption", {}, heading(), figure.value),
       figure.canvas, figure.pager, figure.legend, figure.said, figure.tensor);
     figure.canvas.dataset.figure = key;
     this.all.set(key, figure);
@@ -64,12 +64,9 @@ export class Figures {
     kept.add(key);
     return figure.node;
   }
-  drop(key) {
-    const figure = this.all.get(key);
-    if (!figure) return;
-    this.inView.unobserve(figure.node);
-    this.sizes.unobserve(figure.canvas);
-    this.all.delete(key);
+  clear(prefix, kept = new Set()) { // those whose keys begin so, but for these
+    for (const [key, { node, canvas }] of this.all)
+      if (key.startsWith(prefix) && !kept.has(key)) this.inView.unobserve(node), this.sizes.unobserve(canvas), node.remove(), this.all.delete(key);
   }
   show(figure, panel, record, column) {
     const { node } = figure;

@@ -4,10 +4,9 @@
 import { button, keep, later, make, oneStop, roving } from "../elements.js";
 import { start } from "../engine.js";
 import { change, isReplaced } from "../lab/whatif.js";
-import { drawThumb, table } from "./draw.js";
+import { along, area, drawThumb, heights, table } from "./draw.js";
 import { bars, curve, drawnAs, gridLines, largest, order, panelsOf, percent, position, range, stack, tiles } from "./record.js";
 
-const SIDES = { 1: 32, 2: 16, 3: 8, 4: 4 }; // cells, by layer
 const LINES = ["curve", "areas", "bars"]; // what is drawn as a curve, the others as a map
 const FIRST = ["pairwise", "cross", "spatial", "volume", "profile", "maps", "grid"]; // which map stands for a block
 const sharp = () => Math.min(2, globalThis.devicePixelRatio || 1);
@@ -18,7 +17,7 @@ export class Glance {
     this.node = document.querySelector("#glance");
     [this.list, this.sum] = [".rows", ".summary"].map((part) => this.node.querySelector(part));
     const heads = description.blocks.map((block) =>
-      make("span", { class: "head" }, block.replace("layer", ""), make("small", {}, `${SIDES[block[5]]} × ${SIDES[block[5]]}`)));
+      make("span", { class: "head" }, block.replace("layer", ""), make("small", {}, "0 × 0".replaceAll("0", 32 >> (block[5] - 1)))));
     this.head = make("div", { class: "row heads", "aria-hidden": "true" }, make("span", "who", "Network"), make("span", "answer", "Answer"),
       make("span", { class: "thumbs" }, ...heads));
     this.list.append(this.head);
@@ -96,7 +95,7 @@ export class Glance {
       make("data", {}, percent(probabilities[index]), before && index === was && make("small", {}, ` ${change(before[index], probabilities[index])}`)),
       make("i", { class: before ? "changed" : "", style: `--p: ${probabilities[index]}; --was: ${before?.[index]}` }));
     row.answer.replaceChildren(make("ol", "bars", ...few.map(bar)), make("ol", "bars every", ...ranked.map(bar)));
-    Object.assign(row.answer, { tabIndex: 0 });
+    row.answer.tabIndex = 0;
     row.answer.setAttribute("role", "group");
     row.answer.setAttribute("aria-label", `What ${column.name} answers`);
   }
@@ -164,17 +163,19 @@ export class Glance {
     if (LINES.includes(drawn) || drawn === "grid") {
       canvas.className = "lines";
       Object.assign(canvas, { width: 72 * sharp(), height: 72 * sharp() });
-      const context = canvas.getContext("2d"), { width, height } = canvas, up = (value) => (1 - Math.max(0, Math.min(1, value))) * height;
+      const context = canvas.getContext("2d"), { width, height } = canvas;
       context.fillStyle = inks.ground;
       context.fillRect(0, 0, width, height);
       context.fillStyle = context.strokeStyle = inks.accent;
-      if (drawn === "curve") sorted(context, Array.from(curve(panel), (x) => up(at(x))), width, height);
+      if (drawn === "curve") sorted(context, heights(panel, curve(panel), height), width, height);
       if (drawn === "areas") for (const { from, to, strength } of stack(panel).areas) {
         context.globalAlpha = strength;
-        area(context, Array.from(to, (x) => up(at(x))), Array.from(from, (x) => up(at(x))), width, height);
+        area(context, heights(panel, to, height), heights(panel, from, height), width);
       }
-      if (drawn === "bars") bars(panel).forEach(({ from, to }, i, all) =>
-        context.fillRect((i + 0.1) * width / all.length, up(at(to)), 0.8 * width / all.length, up(at(from)) - up(at(to))));
+      if (drawn === "bars") bars(panel).forEach(({ from, to }, i, all) => {
+        const [start, end] = heights(panel, [from, to], height);
+        context.fillRect((i + 0.1) * width / all.length, end, 0.8 * width / all.length, start - end);
+      });
       if (drawn === "grid") {
         context.lineWidth = sharp();
         context.beginPath();
@@ -223,19 +224,9 @@ export class Glance {
 }
 function sorted(context, top, width, height) { // a line, and lightly what is below it
   context.globalAlpha = 0.28;
-  area(context, top, null, width, height);
+  area(context, top, top.map(() => height), width);
   context.globalAlpha = 1;
   context.lineWidth = 2 * sharp();
-  context.beginPath();
-  top.forEach((y, i) => context[i ? "lineTo" : "moveTo"]((i / Math.max(1, top.length - 1)) * width, y));
+  along(context, top, width);
   context.stroke();
-}
-function area(context, top, bottom, width, height) {
-  const x = (i, count) => (i / Math.max(1, count - 1)) * width;
-  context.beginPath();
-  context.moveTo(0, bottom ? bottom[0] : height);
-  top.forEach((y, i) => context.lineTo(x(i, top.length), y));
-  if (bottom) for (let i = bottom.length - 1; i >= 0; i--) context.lineTo(x(i, bottom.length), bottom[i]);
-  else context.lineTo(width, height);
-  context.fill();
 }

@@ -21,7 +21,7 @@ export class Maps {
     const order = [...rows.filter(({ section }) => section.kind !== "cam"), ...rows.filter(({ section }) => section.kind === "cam")];
     const kept = new Set(), nodes = [];
     for (const row of order) nodes.push(yield* this.section(row, record, kept));
-    for (const [key, figure] of this.figures.all) if (key.startsWith("map ") && !kept.has(key)) this.figures.drop(key), figure.node.remove();
+    this.figures.clear("map ", kept);
     for (const kind of this.sections.keys()) if (!order.some(({ section }) => section.kind === kind)) this.sections.delete(kind);
     keep(this.root, nodes);
     this.tracks();
@@ -48,7 +48,7 @@ export class Maps {
       if (!Array.isArray(found)) none.push([columns.get(key), found]);
       else for (const panel of found) {
         const name = `map ${kind} ${key} ${localName(panel.tensor)}`, column = columns.get(key);
-        const figure = this.figures.figure(name, this.heading(column, found.length > 1 && localName(panel.tensor)));
+        const figure = this.figures.figure(name, () => this.heading(column, found.length > 1 && localName(panel.tensor)));
         kept.add(name);
         shown.push([figure, panel, column]);
         yield;
@@ -82,7 +82,7 @@ export class Maps {
         if (node) nodes.push(node);
         continue;
       }
-      const figure = this.figures.figure(name, make("span", "heading", "difference"));
+      const figure = this.figures.figure(name, () => make("span", "heading", "difference"));
       kept.add(figure.key);
       this.figures.show(figure, difference, record, other.pending ? other : one.pending ? one : other);
       figure.node.classList.add("difference");

@@ -199,14 +199,15 @@ const PARTS = { // kind of part -> (map, values, whole: not only what the server
     return [read, [height, width]];
   },
   sizes(map, values, whole) { // (branch, c, h, w) -> (branch, h, w)
-    const [branches, channels, height, width] = map.shape, shape = [branches, height, width], size = height * width;
-    if (!whole) return [values, shape];
-    const mean = new Float32Array(branches * size);
-    for (let i = 0; i < values.length; i++)
-      mean[Math.floor(i / (channels * size)) * size + (i % size)] += Math.abs(values[i]) / channels;
-    return [mean, shape];
+    const [branches, , height, width] = map.shape;
+    return [whole ? meanSize(values, map.shape) : values, [branches, height, width]];
   },
 };
+export function meanSize(values, [branches, channels, height, width]) { // over the channels
+  const size = height * width, found = new Float64Array(branches * size);
+  for (let i = 0; i < values.length; i++) found[Math.floor(i / (channels * size)) * size + (i % size)] += Math.abs(values[i]);
+  return Float32Array.from(found, (sum) => sum / channels);
+}
 function footprint(map, values, whole, view) { // (g, k, h, w) -> (g, k)
   const [groups, cells, height, width] = map.shape, { index } = queryOf(map, view), size = height * width;
   const read = whole ? Float32Array.from({ length: groups * cells }, (_, i) => values[i * size + index]) : values;
