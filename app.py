@@ -40,7 +40,7 @@ def make_app() -> FastAPI:
 
 def make_server() -> FastAPI:
     """The app without Gradio's part, which `launch` adds."""
-    prepare()  # before what else is imported: Gradio and torchvision make folders among the temporary files
+    prepare()  # before what else is imported: Gradio makes folders among the temporary files
     import gradio as gr
 
     from visualize.answers import PAGE, REFUSALS, Answers, page_with, start_value

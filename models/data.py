@@ -382,7 +382,7 @@ def main() -> None:
     except DataError as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(f"{error.filename or 'The disk'} cannot be used ({error.strerror}).")
+        sys.exit(f"{error.filename or 'A file'} cannot be used ({error.strerror or error}).")
 
 
 if __name__ == "__main__":

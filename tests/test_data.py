@@ -20,6 +20,7 @@ from conftest import PER_FILE
 from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision import datasets
 
 from models import data, preprocessing
@@ -149,7 +150,7 @@ def test_no_step_waits_for_a_gpu():
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             given = func(*args, **(kwargs or {}))
-            tensors = [one for one in (*args, given) if isinstance(one, torch.Tensor)]
+            tensors = [one for one in tree_leaves((args, kwargs, given)) if isinstance(one, torch.Tensor)]
             if len({one.device.type for one in tensors}) > 1 or "_local_scalar_dense" in str(func):
                 moved.append(str(func))
             return given

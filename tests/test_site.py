@@ -28,6 +28,7 @@ from visualize.inspection.network import Inspection, inspect
 from visualize.inspection.replaced import Replacement
 from visualize.inspection.untrained import EXAMPLES
 from visualize.record.encoding import decode
+from visualize.record.kinds import stays
 
 PHONE = {"is_mobile": True, "has_touch": True}
 CLOSE = 1e-5  # of a map's range: the rounding of float32; in parts of large maps half a step of 65,536, too
@@ -103,6 +104,7 @@ def differences(column: dict, seen: Inspection) -> tuple[float, list[float]]:
         values = maps[entry["tensor"]].values
         scale = max(float(values.max() - values.min()), 1.0)
         apart = max(abs(entry["lo"] - values.min()), abs(entry["hi"] - values.max()))
+        assert ("floats" in entry) != stays(maps[entry["tensor"]])  # but for those fetched in parts
         if "floats" in entry:
             apart = np.abs(values_of(entry) - values).max()
         found[entry["tensor"]] = float(apart / scale)

@@ -6,6 +6,7 @@ Most runs train a tiny network on a tiny data set, in the place of a catalogue e
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -264,22 +265,32 @@ def crash() -> None:
     raise Crash
 
 
+def crash_at_once() -> None:
+    """A crash of a run whose state is saved after each step and each epoch."""
+    raise Crash
+
+
 @pytest.mark.parametrize(
     "after, how",
     [
         (3, ask_to_stop),  # in mid-epoch
         (STEPS + 4, ask_to_stop),  # in mid-epoch, while the average is kept
         (2 * STEPS, ask_to_stop),  # with the last step of an epoch
-        (STEPS + 1, crash),  # back to the end of the first epoch
+        (STEPS + 1, crash),  # back to the beginning, for less than `SAVE_EVERY` has passed
         (3 * STEPS - 1, crash),
+        (2 * STEPS, crash_at_once),  # back to the step before
+        (2 * STEPS + 1, crash_at_once),  # back to the end of an epoch
     ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(uninterrupted, monkeypatch, after, how):
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         interrupt(patch, after, how)
-        with pytest.raises(Crash if how is crash else TrainingError):
+        if how is crash_at_once:
+            patch.setattr(train, "SAVE_EVERY", 0)
+        with pytest.raises(TrainingError if how is ask_to_stop else Crash):
             Run("plain", "toy", seed=1).train(progress=False)
+    assert (train.run_folder("plain", "toy", 1) / "state.pt").exists() == (how is not crash)
     assert signal.getsignal(signal.SIGTERM) is before
     torch.manual_seed(99)  # another process, with other random numbers
     run = Run("plain", "toy", seed=1)
@@ -320,6 +331,33 @@ For debugging consider passing CUDA_LAUNCH_BLOCKING=1
 Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."""
     assert train.reason_in(told.splitlines()) == "torch.AcceleratorError: CUDA error: out of memory"
     assert train.reason_in(["Killed"]) == "Killed" and train.reason_in([]) == "no output"
+    stopped = ["plain was stopped and can be resumed", "srun: error: task 0: Exited with exit code 1"]
+    assert train.reason_in(stopped) == stopped[0]
+    began = "Traceback (most recent call last):"
+    chained = [began, "  in read", "KeyError: 'x'", "", began]
+    assert train.reason_in([*chained, "  in run", "zipfile.BadZipFile: no"]) == "zipfile.BadZipFile: no"
+
+
+@pytest.mark.parametrize(
+    "line", ['{"failed": "The loss of plain is nan in epoch 3"}\n', '{"epoch": 3, "loss": 1.2']
+)
+def test_a_run_goes_on_whatever_its_metrics_end_with(toy, line):
+    """Why it failed, which the sweep notes; what was written as the disk became full."""
+    run = Run("plain", "toy")
+    with (run.folder / "metrics.jsonl").open("a") as stream:
+        stream.write(line)
+    run.train(progress=False)
+    assert [found["epoch"] for found in metrics(run.folder)] == [1, 2, 3]
+
+
+def test_the_state_of_an_older_version_is_taken_up(stopped):
+    content = torch.load(io.BytesIO(stopped.read_bytes()[train.SUM :]), weights_only=True)
+    del content["devices"]
+    torch.save({**content, "cuda_random": []}, buffer := io.BytesIO())
+    stopped.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    run = Run("plain", "toy")
+    run.resume()
+    assert (run.epoch, run.step) == (0, 3)
 
 
 def test_the_random_state_matters_here(toy):

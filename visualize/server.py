@@ -4,7 +4,7 @@
     bound_connections(server.config)
     wait_until_stopped(server)         # and leave nothing behind
 
-Nothing is imported here that makes files: Gradio and torchvision do, so that `prepare` comes before them.
+Nothing is imported here that makes files: Gradio does, so that `prepare` comes before it.
 """
 
 import atexit

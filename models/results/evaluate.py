@@ -55,9 +55,9 @@ def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
     `accuracy` and `accuracy_mirror` in percent of the test images, with one look at each picture and with the
     logits of its mirror image added; `correct_of_first_200`; `unusual_below`, see `threshold` (where the test
     images are not at hand these stay as they were, None at first); `parameters`; `flops` of one 32x32 picture
-    (two per multiply-add); `latency_ms` of one picture on the CPU (one thread, median of 20), and
-    `latency_gpu_ms` where there is a GPU; `logits_check`, the logits of a fixed synthetic picture. The
-    classes of the test images, with one look at each, go to `predictions.npz`.
+    (two per multiply-add); `latency_ms` of one picture on the CPU (one thread, median of 20);
+    `logits_check`, the logits of a fixed synthetic picture. The classes of the test images, with one look at
+    each, go to `predictions.npz`.
 
     A network trained on the first N images only (recipe `smoke`) is scored on the first N test images.
 
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", help="ids of trained entries, such as se")
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS)
     alone = parser.add_mutually_exclusive_group()
-    alone.add_argument("--latency", action="store_true", help="measure the latency alone, on a quiet machine")
+    alone.add_argument("--latency", action="store_true", help="measure the latency alone, also on a GPU")
     alone.add_argument("--predictions", action="store_true", help="measure the class of each image alone")
     alone.add_argument("--threshold", action="store_true", help="measure alone when a picture is unusual")
     arguments = parser.parse_args()
@@ -172,7 +172,7 @@ def measure(name: str, wanted: argparse.Namespace) -> str:
         if torch.cuda.is_available():
             found["latency_gpu_ms"] = milliseconds(model.cuda())
         add_facts(name, found, facts["sha256"], folder)
-        return f"{' ms a picture, on the GPU '.join(map(str, found.values()))} ms"
+        return f"{', on the GPU '.join(map(str, found.values()))} ms a picture"
     if wanted.threshold:
         logits, _, facts = answers(name, folder, TYPICAL)
         found = add_facts(name, {"unusual_below": threshold(logits)}, facts["sha256"], folder)

@@ -61,8 +61,8 @@ def results(folder: Path = CHECKPOINTS) -> list[dict]:
             title += ", other settings"
         titles.add(title)
         count, listed = _compare(pairs, folder), [row for row, _ in pairs]
-        devices = sorted({facts["device"] for _, facts in pairs if facts.get("device")})
-        blocks.append({"title": title, "caption": caption(listed, count, devices), "rows": listed})
+        devices = {one for _, facts in pairs for one in (facts.get("device") or "").split("; ")} - {""}
+        blocks.append({"title": title, "caption": caption(listed, count, sorted(devices)), "rows": listed})
     return blocks
 
 

@@ -44,7 +44,7 @@ def run_jobs(job: Training, names: list[str], logs: Path, at_once: int, gpus: in
         gpus: that each job needs.
 
     Returns:
-        for each entry that failed, the last line of its output.
+        for each entry that failed, the line of its output that says why.
     """
     executor = submitit.AutoExecutor(logs)
     executor.update_parameters(

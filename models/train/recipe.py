@@ -64,9 +64,10 @@ RECIPES = {
     ),
 }
 
+ON_GPU = ("gpu", "paper")  # nobody would wait for these on a CPU
+
 # Whose networks stand in `checkpoints/`, where the page and the table find them: one recipe for a GPU, one
 # for a processor. `paper` repeats what others did, the rest are trials: they are told where to write.
-ON_GPU = ("gpu", "paper")  # which nobody would wait for on a CPU
 SHIPPED = ("gpu", "cpu")
 
 

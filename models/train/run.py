@@ -5,11 +5,10 @@ import io
 import json
 import math
 import pickle
-import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -261,17 +260,23 @@ class Run:
             [value.to(self.device) for value in values] for values in state["metrics"]
         )
         torch.set_rng_state(state["random"])
-        if self.device.type == "cuda" and state["cuda_random"] is not None:
-            torch.cuda.set_rng_state(state["cuda_random"])
+        random = state["cuda_random"]  # a list, of all GPUs, in states of an older version
+        random = random if isinstance(random, torch.Tensor) else next(iter(random or []), None)
+        if self.device.type == "cuda" and random is not None:
+            torch.cuda.set_rng_state(random)
         self.devices = [*dict.fromkeys([*state.get("devices", []), *self.devices])]
 
     def forget(self) -> None:
-        """Drops the epochs from the metrics that came after the saved state: they will be there again."""
-        file = self.folder / "metrics.jsonl"
-        lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
-        kept = [line for line in lines if "loss" not in line or json.loads(line)["epoch"] <= self.epoch]
-        if len(kept) < len(lines):
-            write_atomically(file, "".join(kept).encode())
+        """Drops from the metrics what is cut off, and the epochs after the saved state: they come again."""
+        file, lines = self.folder / "metrics.jsonl", []
+        text = file.read_text("utf-8") if file.exists() else ""
+        for line in text.splitlines():
+            with suppress(ValueError):
+                found = json.loads(line)
+                if "loss" not in found or found["epoch"] <= self.epoch:
+                    lines.append(line + "\n")
+        if "".join(lines) != text:
+            write_atomically(file, "".join(lines).encode())
 
     def result(self) -> nn.Module:
         """The network to ship: the average where the recipe keeps one."""
@@ -412,9 +417,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def reason_in(lines: list[str]) -> str:
-    """The line of an output that says why it ended: the last that names an error, for CUDA adds advice."""
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
-    return (errors or lines or ["no output"])[-1].strip()
+    """The line of an output that says why it ended: of an exception its name and its first line, for CUDA and
+    the cluster write more below it, else the last one."""
+    lines = [line for line in lines if line.strip() and not line.startswith(("srun:", "slurmstepd:"))]
+    traces = [at for at, line in enumerate(lines) if line.startswith("Traceback ")]
+    raised = [line for line in lines[traces[-1] + 1 :] if not line.startswith(" ")] if traces else lines[-1:]
+    return (raised or ["no output"])[0].strip()
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def sweep(
         replace: checkpoints of another recipe or seed.
 
     Returns:
-        for each entry that did not finish, `stopped`, `not begun`, or the last line of its log.
+        for each entry that did not finish, `stopped`, `not begun`, or the line of its log that says why.
     """
     end = time.monotonic() + deadline
     waiting, running, unfinished = missing(names, recipe, seed, folder), [], {}

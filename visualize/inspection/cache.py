@@ -1,5 +1,6 @@
 """What was used last is kept, within so many bytes."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Hashable
 from threading import Lock
@@ -14,10 +15,11 @@ class Cache:
         most: bytes that all entries may take together, as `put` is told.
     """
 
+    lock = Lock()  # one for all: nobody holds it for long
+
     def __init__(self, most: int = MOST):
         self.most, self.size = most, 0
         self.entries: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()  # with their sizes
-        self.lock = Lock()
 
     def get(self, key: Hashable) -> object | None:
         with self.lock:
@@ -34,3 +36,12 @@ class Cache:
             self.size += size - old
             while self.size > self.most:
                 self.size -= self.entries.popitem(last=False)[1][1]
+
+
+def _unlock() -> None:
+    """See `models.checkpoint`: a forked process has no thread that would let go."""
+    Cache.lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)

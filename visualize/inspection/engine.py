@@ -54,7 +54,7 @@ class Question:
 def inspect_by_name(
     name: str, asked: Question, stage: str = "layer1.0", on_gpu: bool = True
 ) -> tuple[Inspection, dict, str | None]:
-    """Inspects a network on the GPU if there is one, and else, or when its memory is full, on the CPU.
+    """Inspects a network on the GPU if there is one, and else, or when that fails, on the CPU.
 
     Returns:
         the inspection; the facts of the checkpoint, {} for a network without one, which has random weights

@@ -61,10 +61,10 @@ export function input(state, engine, examples, say) {
 
   // Whatever is dropped on the page, the browser must not open it in our place.
   const carries = (event) => [...(event.dataTransfer?.types || [])].some((type) => type === "Files" || type === "text/uri-list");
-  const hint = (shown) => { $("#drop").hidden = !shown; };
-  for (const type of ["dragenter", "dragover"])
-    addEventListener(type, (event) => { if (carries(event)) event.preventDefault(), hint(true); });
-  addEventListener("dragleave", ({ relatedTarget }) => { if (!relatedTarget) hint(false); }); // it left the window
+  let gone = 0;
+  const hint = (shown) => { clearTimeout(gone), ($("#drop").hidden = !shown); };
+  for (const type of ["dragenter", "dragover"]) // again and again, as long as it is over the page
+    addEventListener(type, (event) => { if (carries(event)) event.preventDefault(), hint(true), (gone = setTimeout(hint, 700, false)); });
   addEventListener("drop", (event) => {
     if (!carries(event)) return;
     event.preventDefault();

@@ -219,7 +219,7 @@ async function take(form) {
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
     columns.rest();
   } catch (error) {
-    say(error.message, error.final ? null : () => take(form));
+    say(error.message, error.final ? undefined : () => take(form));
   } finally {
     release();
   }

@@ -104,7 +104,7 @@ def build(
     Raises:
         BuildError: npm does not answer, something else lies in the folder's place, or a name is not known.
     """
-    held = {one.name for one in out.iterdir()} if out.is_dir() else {out.name} if out.exists() else set()
+    held = {one.name for one in out.iterdir()} if out.is_dir() else {""} if out.exists() else set()
     if held and not {MARK} <= held <= MADE:
         raise BuildError(f"{out} holds something else: choose a new folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def build(
         made = Path(scratch) / "made"
         failed = fill(Site(made), names, tell)
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(Path(scratch) / "old")
         made.rename(out)
     return failed
 

@@ -174,7 +174,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     this.late = true;
     this.changed();
   }
-  loading({ loaded, total }) { this.say(`Loading networks into this browser: ${megabytes(loaded)} of ${megabytes(total)} MB …`); }
+  loading({ loaded, total }) { this.say(`Loading networks into this browser: ${megabytes(loaded)} of ${megabytes(total)} MB …`, null); }
   free() {
     this.release?.();
     this.release = null;

@@ -18,7 +18,7 @@
 //
 // A panel holds {key, name, section, tensor, block, kind, role, axes, scale, static, values, shape, ends, endWords,
 // base, flat, said: [lines], others, names, map}. Where the numbers stayed on the server `values` is null and
-// `wants` is {mechanism, tensor, query}; `parts(wants)` gives what was fetched, as the server sent it, or null.
+// `wants` is {mechanism, tensor, query}; `parts(wants)` gives what was fetched, or null.
 //
 // Pure functions: no page, no state but the description. visualize/export/panels.py does the same for the figure,
 // and tests/test_description.py draws every kind through both.
