@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from models import CATALOGUE, CheckpointError, build
+from models.networks import Unfilled
 from visualize.export.column import Column
 from visualize.inspection import engine
 from visualize.inspection.engine import Question
@@ -36,16 +37,18 @@ MEASURED = {"value": 93.0, "low": 92.48, "high": 93.48, "recipe": "cpu"}
 
 def randomised(name: str) -> nn.Module:
     """An untrained network in which every part has an effect: eval, frozen."""
-    return settled(randomise(build(name)))
+    with Unfilled():  # what it starts with is overwritten
+        model = build(name)
+    return settled(randomise(model))
 
 
-def settled(model: nn.Module) -> nn.Module:
-    """The same network with statistics as if trained, those of one batch: eval, frozen."""
+def settled(model: nn.Module, count: int = 8) -> nn.Module:
+    """The same network with statistics as if trained, those of a batch of `count` pictures: eval, frozen."""
     norms = [norm for norm in model.modules() if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0  # the statistics become those of the one batch below
     with torch.no_grad():
-        model.train()(pictures(8))
+        model.train()(pictures(count))
     return model.eval().requires_grad_(False)
 
 

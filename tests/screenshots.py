@@ -71,7 +71,14 @@ def running_app(root: Path, scratch: Path, most: float = 120) -> Iterator[str]:
         stop(app, scratch)
 
 
-AT_REST = "() => document.documentElement.dataset.ready && !document.documentElement.dataset.busy"
+AT_REST = """() => new Promise((done) => { // it is looked at when something changes, not at each frame
+    const root = document.documentElement, rests = () => root.dataset.ready && !root.dataset.busy;
+    if (rests()) return done(true);
+    const changes = new MutationObserver(() => requestAnimationFrame(() => {
+        if (rests()) changes.disconnect(), done(true);
+    }));
+    changes.observe(root, { attributes: true });
+})"""
 
 
 def open_page(browser: Browser, address: str, width: int, height: int, **settings) -> Page:

@@ -242,11 +242,19 @@ def test_the_images_are_not_changed():
 # Packing.
 
 
+@pytest.fixture(scope="module")
+def mosaics(tmp_path_factory) -> Path:
+    """Where the first test packs the tiny training images, which are always the same."""
+    return tmp_path_factory.mktemp("mosaics") / "packed"
+
+
 @pytest.fixture
-def packed(tiny_cifar, tmp_path, monkeypatch) -> Path:
+def packed(tiny_cifar, mosaics, tmp_path, monkeypatch) -> Path:
     """The tiny training images, packed; the home is empty from here on."""
     monkeypatch.setattr(data, "MOSAIC", (4, 8))
-    data.pack(tmp_path / "packed", parts=2)
+    if not mosaics.exists():
+        data.pack(mosaics, parts=2)
+    shutil.copytree(mosaics, tmp_path / "packed")
     monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path / "elsewhere"))
     return tmp_path / "packed"
 

@@ -19,7 +19,7 @@ from playwright.sync_api import Page, Route, sync_playwright
 from models import CLASSES
 from models.catalogue import BLOCKS
 from tests.networks import EVERY_KIND, column, picture
-from tests.screenshots import ROOT, find_chromium, launched
+from tests.screenshots import ROOT, SHELL, find_chromium, launched
 from visualize.export import panels as export
 from visualize.export.column import Column
 from visualize.export.drawing import draw
@@ -104,7 +104,7 @@ def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         if find_chromium(playwright) is None:
             pytest.skip("no Chromium")
-        with launched(playwright) as browser:
+        with launched(playwright, first=[SHELL]) as browser:
             page = browser.new_page(viewport={"width": 400, "height": 400})
             page.route("**/*", answer)
             page.goto(ADDRESS)

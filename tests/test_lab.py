@@ -6,7 +6,7 @@ The networks have random weights and made-up evidence: what is shown must be wha
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -353,9 +353,12 @@ def answers(seen, name: str) -> list[np.ndarray]:
     return [np.array([found[label][at] or np.nan for label in CLASSES]) for at in (0, 1)]
 
 
+restored = cache(restore_with_facts)
+
+
 def replaced(tree, name: str, file, replacement: Replacement | None):
     """The same, computed by the network itself."""
-    model, facts = restore_with_facts(name, tree / "checkpoints")
+    model, facts = restored(name, tree / "checkpoints")
     picture = Image.open(file).convert("RGB")
     if replacement is None:
         return inspect(model, picture)

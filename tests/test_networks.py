@@ -4,6 +4,7 @@ What takes the time is to build a network, so all that needs one of each stands 
 """
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def started(name: str) -> tuple[nn.Module, list[float]]:
     torch.manual_seed(0)
     network = models.build(name).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.002, momentum=0.9)
-    images, labels, losses = pictures(8)[:, :, ::2, ::2], torch.arange(8), []
+    images, labels, losses = pictures(4)[:, :, ::2, ::2], torch.arange(4), []
     while True:
         with collecting_losses() as extras:
             logits = network(images)
@@ -71,7 +72,7 @@ def started(name: str) -> tuple[nn.Module, list[float]]:
 def built(started) -> nn.Module:
     """That network with random parameters and settled statistics, for all tests that follow."""
     network, _ = started
-    return settled(randomise(network))
+    return settled(randomise(network), 4)
 
 
 @pytest.fixture(scope="module")
@@ -202,16 +203,18 @@ def test_records_have_the_expected_paths_and_true_axes(row, built):
 def test_the_gradient_reaches_every_parameter_and_record(name, built):
     built.train().requires_grad_(True)  # as in training: batch statistics
     with recording(built) as records:
-        logits = built(pictures(4))
+        logits = built(pictures(4)[:, :, ::2, ::2])
     wanted = dict(built.named_parameters())
     wanted |= {path: entry.tensor for path, entry in records.items() if not entry.static}
     loss = nn.functional.cross_entropy(logits, torch.arange(4))
     gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     built.eval().requires_grad_(False)
     for path, gradient in zip(wanted, gradients):
-        assert gradient is not None and gradient.isfinite().all(), path
+        assert gradient is not None, path
+        low, high = (end.item() for end in gradient.aminmax())  # NaN where one is
+        assert math.isfinite(low) and math.isfinite(high), path
         if not path.endswith(WITHOUT_EFFECT.get(name, ())):
-            assert gradient.abs().max() > 0, path
+            assert low < 0 or high > 0, path
 
 
 def test_a_recorded_forward_gives_the_same_logits(name, built):
@@ -241,13 +244,22 @@ def test_a_recorded_forward_gives_the_same_logits(name, built):
             built(pictures(1))
 
 
+class Reached(Exception):
+    """Far enough: what comes after it in the network is not asked for."""
+
+
 def test_it_compiles_to_one_graph_and_records_nothing_there(name, built):
     """Traced is the first block that the mechanism touches, or the module itself where it stands outside."""
     entry, calls = models.CATALOGUE[name], []
+
+    def reached(_: nn.Module, given: tuple) -> None:
+        calls.append(given)
+        raise Reached
+
     path = entry.slot if entry.slot in ("input", "head") else (entry.sites or BLOCKS)[0]
     module = built.get_submodule(path)
-    hook = module.register_forward_pre_hook(lambda _, args: calls.append(args))
-    with torch.inference_mode():
+    hook = module.register_forward_pre_hook(reached)
+    with torch.inference_mode(), pytest.raises(Reached):
         built(pictures(2))
     hook.remove()
 
@@ -338,7 +350,7 @@ def test_stored_and_restored(name, built, tmp_path):
     checkpoint.save(built, name, {}, tmp_path)
     restored = checkpoint.restore_with_facts(name, tmp_path)[0]
     assert not restored.training and not any(p.requires_grad for p in restored.parameters())
-    images = pictures(2)
+    images = pictures(1)
     with torch.inference_mode():
         logits, expected = restored(images), built(images)
     assert not torch.equal(logits, expected)

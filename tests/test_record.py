@@ -305,7 +305,7 @@ def test_random_weights_are_the_same_every_time_and_leave_no_trace(one_trained):
 
 
 def test_few_random_networks_are_kept():
-    for name in ("plain", "se", "eca", "sse", "cse", "scse"):
+    for name in ("plain", "se", "eca", "sse", "cse"):
         model = untrained.untrained(name)
         assert not model.training and not any(p.requires_grad for p in model.parameters())
     assert untrained._untrained.cache_info().currsize == 4

@@ -840,7 +840,7 @@ def test_a_lock_says_whose_folder_it_is(tmp_path: Path):
     for folder in (abandoned, foreign, trial):
         folder.mkdir()
         (folder / "cat.png").write_text("picture")
-    first = FOLDERS + "print(prepare(), flush=True); sys.stdin.read()"
+    first = FOLDERS + "print(TemporaryFolder().path, flush=True); sys.stdin.read()"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [sys.executable, "-c", first], cwd=ROOT, env=environment, text=True, stdin=-1, stdout=-1
@@ -848,7 +848,7 @@ def test_a_lock_says_whose_folder_it_is(tmp_path: Path):
         ours = Path(running.stdout.readline().strip())
         assert ours.parent == tmp_path.resolve() and not abandoned.exists() and (foreign / "cat.png").exists()
         os.utime(ours, (0, 0))  # nobody has used it for years
-        python(FOLDERS + "prepare()", TMPDIR=str(tmp_path))
+        python(FOLDERS + "TemporaryFolder()", TMPDIR=str(tmp_path))
         assert ours.exists()
         running.stdin.close()
     assert {*tmp_path.iterdir()} == {foreign, trial}

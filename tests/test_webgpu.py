@@ -40,6 +40,7 @@ TRY = """async ([graph, within, milliseconds, off, lost]) => {
     };
     const asked = { act: "column", image, target: null, cam: "GradCAM", replace: null };
     const { probabilities, maps } = await pool.ask("tiny", asked);
+    for (const { worker } of pool.workers) worker.terminate();
     return { opened, probabilities, value: maps[0].lo };
 }"""
 

@@ -21,7 +21,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 import uvicorn
 
 try:
@@ -47,6 +46,8 @@ def prepare() -> Path:
     """Sets threads, allocator, file limit and temporary folder of this process, once: the folder."""
     global _folder
     if _folder is None:
+        import torch  # takes a second, which nobody need wait whose port is taken
+
         torch.set_num_threads(1)  # two networks are computed at a time, each by one thread
         torch.backends.cudnn.allow_tf32 = False  # a GPU gives what was measured, not three digits of it
         flatten_memory()
