@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from visualize.server import bound_connections, check_port, prepare, wait_until_stopped
@@ -43,7 +42,7 @@ def make_server() -> FastAPI:
     prepare()  # before what else is imported: Gradio makes folders among the temporary files
     import gradio as gr
 
-    from visualize.answers import PAGE, REFUSALS, Answers, page_with, start_value
+    from visualize.answers import PAGE, REFUSALS, Answers, page_with, refuse, start_value
     from visualize.device import PARTS, device, edition
     from visualize.gate import Gate
 
@@ -96,13 +95,15 @@ def make_server() -> FastAPI:
     def waiting(session: str) -> bool:
         return bool(server.get_blocks()._queue.pending_event_ids_session.get(session))
 
-    server.add_middleware(Gate, functions=functions, start=start, waiting=waiting, gone=answers.gone)
+    async def forget(session: str) -> None:
+        queue = server.get_blocks()._queue
+        await queue.clean_events(session_hash=session)  # what is under way says nothing any more
+        for kept in (queue.pending_messages_per_session, queue.pending_event_ids_session):
+            kept.pop(session, None)
+
+    whose = {"waiting": waiting, "gone": answers.gone, "forget": forget}
+    server.add_middleware(Gate, functions=functions, start=start, **whose)
     return server
-
-
-def refuse(_: Request, error: Exception) -> Response:
-    logging.getLogger("attnscope").warning("refused: %s", error)
-    return JSONResponse({"error": str(error)}, 400)
 
 
 def where() -> tuple[str, int]:

@@ -1,6 +1,8 @@
 """A public server: what it takes in, what it refuses, what it leaves behind; broken networks at its start."""
 
+import asyncio
 import base64
+import gc
 import getpass
 import hashlib
 import io
@@ -36,6 +38,7 @@ from models.checkpoint import restore_with_facts, save
 from tests.health import EXAMPLE, ROOT, check, client_of, linked_tree, start, stop
 from tests.hostile import wrong_files
 from tests.networks import picture, randomised
+from visualize.gate import Gate
 from visualize.inspection.network import inspect
 from visualize.record.encoding import decode
 
@@ -394,6 +397,7 @@ def chunks(megabytes: float) -> Iterator[bytes]:
         ("decode", 22, "This file is larger than 20 MB."),
         ("gradio_api/queue/join", 2, "This request is too large."),
         ("gradio_api/call/compare", 2, "This request is too large."),
+        ("gradio_api/call/mechanisms", 2, "This request is too large."),
         ("look", 2, "This request is too large."),
         ("file", 2, "This request is too large."),
     ],
@@ -405,6 +409,79 @@ def test_a_body_that_is_too_large(
     kind = "multipart/form-data; boundary=b" if route.endswith("upload") else "application/json"
     answer = web.post(server + route, content=content, headers={"Content-Type": kind}, timeout=60)
     assert (answer.status_code, answer.json()) == (413, {"error": sentence})
+
+
+@pytest.mark.parametrize("route", ["upload", "decode", "nothing"])
+def test_a_call_of_nothing_is_refused_before_it_is_read(server: str, route: str):
+    """However its name ends: a large body of many small objects would take a gigabyte as Python objects."""
+    content = b'{"data": [' + b"{}," * 700_000 + b"{}]}"
+    answer = web.post(f"{server}gradio_api/call/{route}", content=content, timeout=60)
+    assert answer.status_code == 404 and "no such function" in answer.json()["error"]
+
+
+def test_nothing_of_a_refused_body_stays():
+    """An exception that is kept holds all the frames that it came through, with their bodies."""
+    body = b'{"data": [' + b"{}," * 30_000 + b"{}]}"
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict) -> None:
+        pass
+
+    async def start() -> None:
+        pass
+
+    gate = Gate(None, {"compare": lambda image, mechanisms: None}, start, None, None, None)
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/call/compare", "headers": []}
+
+    def dictionaries() -> int:
+        return sum(type(one) is list and len(one) > 30_000 for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = dictionaries()
+        asyncio.run(gate(scope, receive, send))
+        assert dictionaries() == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("comes", [False, True])
+def test_a_call_is_given_up_when_nobody_comes_for_its_answer(monkeypatch: pytest.MonkeyPatch, comes: bool):
+    """Posted and left: nothing is computed for who asks no more, and nothing of it is kept."""
+    monkeypatch.setattr("visualize.gate.PATIENCE", 0.05)
+    gone, forgotten = [], []
+
+    async def app(scope: dict, receive: Callable, send: Callable) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"event_id": "abc"}'})
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": b'{"data": []}', "more_body": False}
+
+    async def send(message: dict) -> None:
+        pass
+
+    async def start() -> None:
+        pass
+
+    async def forget(session: str) -> None:
+        forgotten.append(session)
+
+    async def visit() -> None:
+        gate = Gate(app, {"mechanisms": lambda: None}, start, lambda session: True, gone.append, forget)
+        scope = {"type": "http", "headers": [], "query_string": b""}
+        await gate({**scope, "method": "POST", "path": "/gradio_api/call/mechanisms"}, receive, send)
+        if comes:
+            await gate({**scope, "method": "GET", "path": "/gradio_api/call/mechanisms/abc"}, receive, send)
+        assert bool(gate.expected) != comes
+        await asyncio.sleep(0.2)
+        assert gate.expected == {}
+
+    asyncio.run(visit())
+    assert gone == forgotten == ([] if comes else ["abc"])
 
 
 def upload(server: str, content: bytes) -> httpx.Response:

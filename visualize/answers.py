@@ -246,7 +246,7 @@ class Answers:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-        return await self.line.run(written)
+        return await self.line.run(written, quick=True)  # its turn has been
 
     async def decode(self, request: Request) -> Response:
         """A picture file that the browser cannot read, as PNG; what there is to say of it is in a header."""
@@ -273,6 +273,14 @@ class Answers:
         """What was measured of a network's attention, or null."""
         check_mechanism(name)
         return JSONResponse(await self.line.run(partial(evidence, name), quick=True))
+
+
+def refuse(_: Request, error: Exception) -> Response:
+    """One of `REFUSALS`, for the page; `full`: another engine may answer, or this one later."""
+    log.warning("refused: %s", error)
+    if isinstance(error, FullError):
+        return JSONResponse({"error": str(error), "full": True}, 503)
+    return JSONResponse({"error": str(error)}, 400)
 
 
 class Lines(StreamingResponse):

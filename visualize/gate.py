@@ -1,5 +1,7 @@
 """What the server lets in: the routes there are, bodies of a bounded size, calls that Gradio can take."""
 
+import asyncio
+import errno
 import inspect
 import json
 import logging
@@ -7,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -72,6 +75,9 @@ class Refused(Exception):
         self.status, self.sentence = status, sentence
 
 
+PATIENCE = 30  # seconds in which a call's answer must be asked for
+
+
 class Gate:
     """ASGI middleware: lets in requests for the routes there are, with bodies that these can take.
 
@@ -84,6 +90,7 @@ class Gate:
         start: called before Gradio is asked for something.
         waiting: whether a session waits for an answer of Gradio.
         gone: called with the id of a session whose visitor left before the answer was there.
+        forget: called with that of a call whose answer nobody has come for.
     """
 
     def __init__(
@@ -93,9 +100,12 @@ class Gate:
         start: Callable[[], Awaitable[None]],
         waiting: Callable[[str], bool],
         gone: Callable[[str], None],
+        forget: Callable[[str], Awaitable[None]],
     ):
         self.app, self.functions = app, functions
-        self.start, self.waiting, self.gone = start, waiting, gone
+        self.start, self.waiting, self.gone, self.forget = start, waiting, gone, forget
+        self.expected: dict[str, asyncio.Task] = {}  # session -> what forgets it, if nobody comes
+        self.listening: set[str] = set()  # sessions whose answers somebody waits for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -108,7 +118,7 @@ class Gate:
         except Refused as refused:
             if exchange.started:
                 return
-            exchange.refused = refused
+            exchange.refused = refused.status, refused.sentence
             log.warning("refused: %s", refused.sentence)
             answer = JSONResponse({"error": refused.sentence}, refused.status)
             await answer(scope, receive, exchange.reply)
@@ -121,8 +131,10 @@ class Gate:
         if route is None or not route.fullmatch(path):
             raise Refused(404, NOTHING_HERE)
         parts = path.strip("/").split("/")
-        receive, session = exchange.receive, None
-        if parts[-1] in ("upload", "decode"):
+        receive, session, sent = exchange.receive, None, None
+        if parts[:2] == ["gradio_api", "call"] and parts[2] not in self.functions:
+            raise Refused(404, self.no_function() if scope["method"] == "POST" else NOTHING_HERE)
+        if parts in (["gradio_api", "upload"], ["decode"]):
             try:
                 check_room()
             except RequestError as error:
@@ -135,32 +147,60 @@ class Gate:
             await self.start()
             if scope["method"] == "POST":
                 content = await exchange.body()
-                receive = exchange.replaced(self.checked(parts, content), scope)
+                sent = self.checked(parts, content)
+                receive = exchange.replaced(sent, scope)
             elif scope["method"] != "OPTIONS":
                 session = self.session(parts, scope)
+                self.listening.add(session)
         try:
             await self.app(scope, receive, exchange.reply)
         except ClientDisconnect:  # in the middle of what it sent: there is nobody to answer
             return
         except OSError as error:
-            raise exchange.refused or error from None
+            if error.errno == errno.ENOSPC:
+                raise Refused(507, NO_ROOM) from None
+            if not exchange.refused:
+                raise
         finally:
+            self.listening.discard(session)
             if session and not exchange.finished:
                 self.gone(session)
         if exchange.refused:
-            raise exchange.refused
+            raise Refused(*exchange.refused)
+        if sent:
+            self.expect(sent, exchange.said)
+
+    def expect(self, sent: bytes, said: bytes) -> None:
+        """Somebody will come for what Gradio has promised to compute, or it is given up."""
+        with suppress(ValueError, KeyError, TypeError):  # it has refused the call
+            session = json.loads(sent).get("session_hash") or json.loads(said)["event_id"]
+            self.arrived(session)
+            self.expected[session] = asyncio.create_task(self.give_up(session))
+
+    def arrived(self, session: str) -> None:
+        if expected := self.expected.pop(session, None):
+            expected.cancel()
+
+    async def give_up(self, session: str) -> None:
+        await asyncio.sleep(PATIENCE)
+        del self.expected[session]
+        if session not in self.listening:
+            self.gone(session)
+            await self.forget(session)
+
+    def no_function(self) -> str:
+        return f"There is no such function: there are {' and '.join(self.functions)}."
 
     def session(self, parts: list[str], scope: Scope) -> str:
         """The session whose answers are asked for."""
         if parts[1] == "call":
-            if parts[2] not in self.functions:
-                raise Refused(404, NOTHING_HERE)
             session = parts[3]
         else:
             found = re.fullmatch(rb"session_hash=([\w-]{1,64})", scope["query_string"])
             session = found[1].decode() if found else ""
         if not self.waiting(session):
             raise Refused(404, "No answer is waiting here: ask once more.")
+        self.arrived(session)
         return session
 
     def checked(self, parts: list[str], content: bytes) -> bytes:
@@ -183,7 +223,7 @@ class Gate:
             name = names[index] if known else None
             kept = {"fn_index": index, "session_hash": session}
         if name not in names:
-            raise Refused(404, f"There is no such function: there are {' and '.join(names)}.")
+            raise Refused(404, self.no_function())
         return json.dumps({**kept, "data": arguments(self.functions[name], data)}).encode()
 
 
@@ -226,7 +266,8 @@ class Exchange:
         self.incoming, self.send = receive, send
         self.most, self.sentence, self.received = MAX_BODY, "", 0
         self.started = self.finished = False
-        self.refused: Refused | None = None
+        self.refused: tuple[int, str] | None = None  # an exception would hold all that it came through
+        self.said = b""  # the answer's first bytes
 
     def limit(self, most: int, sentence: str) -> None:
         self.most, self.sentence = most, sentence
@@ -241,7 +282,7 @@ class Exchange:
         message = await self.incoming()
         self.received += len(message.get("body", b""))
         if self.received > self.most:
-            self.refused = Refused(413, self.sentence)
+            self.refused = 413, self.sentence
             raise OSError("the body is too large")  # whatever the route makes of it is not sent
         return message
 
@@ -251,7 +292,7 @@ class Exchange:
             try:
                 message = await self.receive()
             except OSError:
-                raise self.refused from None
+                raise Refused(*self.refused) from None
             parts.append(message.get("body", b""))
             more = message.get("more_body", False)
         return b"".join(parts)
@@ -274,15 +315,17 @@ class Exchange:
 
     async def reply(self, message: Message) -> None:
         """No guessing of types, no address passed on. A frame is allowed: the Hugging Face Hub shows one."""
-        if self.refused and not self.started and message.get("status") != self.refused.status:
+        if self.refused and not self.started and message.get("status") != self.refused[0]:
             return
         if message["type"] == "http.response.start":
             if message["status"] == 413 and not self.refused:  # Gradio's own limit, in its own words
-                self.refused = Refused(413, self.sentence)
+                self.refused = 413, self.sentence
                 return
             self.started = True
             headers = MutableHeaders(scope=message)
             headers["X-Content-Type-Options"] = "nosniff"
             headers["Referrer-Policy"] = "no-referrer"
+        if len(self.said) < 1000:
+            self.said += message.get("body", b"")
         self.finished = message["type"] == "http.response.body" and not message.get("more_body")
         await self.send(message)

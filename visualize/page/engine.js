@@ -21,7 +21,7 @@ async function ask(path, options = {}) {
   }
   if (answer.ok) return answer;
   const refused = await answer.json().catch(() => ({})); // a proxy in between answers with a page of its own
-  if (refused.error) throw new EngineError(refused.error);
+  if (refused.error) throw Object.assign(new EngineError(refused.error), { away: Boolean(refused.full) });
   throw answer.status === 413 ? new EngineError("This file is too large for the server.") : away(GONE);
 }
 

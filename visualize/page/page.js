@@ -300,8 +300,8 @@ async function opened() {
   } catch (error) {
     if (newest !== hash) return;
     history.replaceState(null, "", location.pathname + location.search);
+    state.picture.fault = error.message; // also said when what is under way has come
     columns.rest();
-    say(`${error.message} ${columns.said.text}`);
   }
   settled = true;
 }

@@ -39,7 +39,8 @@ export const beside = {
 
   async row(pixels, name, tensor, query, replace = null, how = {}) {
     const ask = (engine) => engine.row(pixels, name, tensor, query, replace, how);
-    return how.device ? ask(await here()) : ask(server).catch((error) => insteadOf(error, [name], ask));
+    if (how.device) return ask(await here()).catch((error) => ask(server).catch(() => { throw error; }));
+    return ask(server).catch((error) => insteadOf(error, [name], ask));
   },
 
   async file(form, about) {

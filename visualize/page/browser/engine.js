@@ -70,7 +70,7 @@ export const browser = {
 
   async look(pixels, names, { target = "predicted", cam = "GradCAM", replace = null } = {}, listeners = {}, signal) {
     const { onLoading, onColumn, onUnavailable } = listeners;
-    const known = target === "predicted" && cam === "GradCAM" && (await stored(pixels, "record"));
+    const known = target === "predicted" && cam === "GradCAM" && (await stored(pixels, "record").catch(() => null)); // then it is computed
     let left = [];
     for (const name of names) {
       const column = known && !put(replace, name) && known.mechanisms.find(({ key }) => key === name);
@@ -95,7 +95,7 @@ export const browser = {
   },
 
   async row(pixels, name, tensor, query, replace = null, { onLoading } = {}) {
-    const known = !put(replace, name) && (await stored(pixels, "rows")), kept = known && known.rows[[name, tensor, query].join(" ")];
+    const known = !put(replace, name) && (await stored(pixels, "rows").catch(() => null)), kept = known && known.rows[[name, tensor, query].join(" ")];
     if (kept) return kept;
     const message = { act: "part", tensor, query, ...asked(name, pixels, "predicted", "GradCAM", replace) };
     return heard(await pool(), onLoading, (workers) => workers.ask(name, message));

@@ -7,6 +7,7 @@ import { EngineError } from "../engine.js";
 
 const MOST = 4, MOST_SMALL = 2, SMALL = 4; // networks in memory; on a device with so many GB
 const AHEAD = 2; // networks whose files wait for a worker
+const BROKE_OFF = "A part of the networks could not be loaded: the connection broke off. Try once more.";
 const GRACE = 2000; // milliseconds in which a file goes on coming that nobody waits for: one press later somebody may
 
 export class Pool extends EventTarget { // "loading": more bytes have come
@@ -60,8 +61,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       const found = { graph: await get(graph), weights: await get(weights), averages: await get(averages) };
       this.files.set(name, found);
     } catch (error) {
-      const sentence = "A part of the networks could not be loaded: the connection broke off. Try once more.";
-      if (!controller.signal.aborted) this.fail(name, error instanceof EngineError ? error : new EngineError(sentence));
+      if (!controller.signal.aborted) this.fail(name, error instanceof EngineError ? error : new EngineError(BROKE_OFF));
     }
     if (this.coming === mine) this.coming = null;
     this.work();
@@ -83,13 +83,16 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       this.loading.loaded = before + loaded;
       this.dispatchEvent(new Event("loading"));
     };
-    const stored = await store?.match(address);
-    const answer = stored || (await fetch(address, { signal, cache: store ? "no-cache" : "default" }));
+    const whole = (content) => content.byteLength === bytes || (file.endsWith(".gz") && !isPacked(content)); // some hosts unpack on the way
+    const stored = await (await store?.match(address))?.arrayBuffer();
+    if (stored && whole(stored)) return count(bytes), stored;
+    const answer = await fetch(address, { signal, cache: store ? "no-cache" : "default" });
     if (!answer.ok) throw new EngineError("A part of the networks is missing on this site: load the page again.");
     let loaded = 0;
     const counted = new TransformStream({ transform(part, out) { count((loaded += part.length)), out.enqueue(part); } });
-    const content = await (stored || new Response(answer.body.pipeThrough(counted))).arrayBuffer();
-    if (!stored) await store?.put(address, new Response(content)).catch(() => {}); // there is no room
+    const content = await new Response(answer.body.pipeThrough(counted)).arrayBuffer();
+    if (!whole(content)) throw new EngineError(BROKE_OFF); // half a file would be kept for good
+    await store?.put(address, new Response(content)).catch(() => {}); // there is no room
     count(bytes);
     return content;
   }
@@ -162,10 +165,10 @@ class Thread { // one worker; what goes wrong in it becomes an error of whoever 
       const { resolve, reject } = this.asked.get(id);
       this.asked.delete(id);
       if (error === undefined) resolve(found);
-      else reject(Object.assign(new EngineError(kind === "engine" ? this.sentence(error) : error), { kind }));
+      else reject(Object.assign(new EngineError(kind === "engine" ? this.sentence(error) : error), { kind, detail: error }));
     });
     this.worker.addEventListener("error", (event) => this.end(event.message || "its script did not load"));
-    this.ask({ act: "start", engine: new URL(engine.module.file, root).href, binary }).catch((error) => this.end(error.message));
+    this.ask({ act: "start", engine: new URL(engine.module.file, root).href, binary }).catch((error) => this.end(error.detail || error.message));
   }
   sentence(detail) { return `The networks cannot be computed in this browser (${detail}): the ten examples can be looked at.`; }
   end(detail) { // it is beyond help
@@ -184,6 +187,10 @@ class Thread { // one worker; what goes wrong in it becomes an error of whoever 
   }
 }
 
+export function isPacked(content) { // with gzip
+  const [first, second] = new Uint8Array(content, 0, Math.min(2, content.byteLength));
+  return first === 0x1f && second === 0x8b;
+}
 export const filesOf = ({ graph, weights, averages }) => [graph, weights, averages].filter(Boolean); // of a network
 
 // The browser's own store, where it has one: files stay there under names that change with their contents.

@@ -133,7 +133,7 @@ export class Columns extends EventTarget { // "change": the record is another on
         this.say(`Place ${place} in the queue, about ${seconds} second${seconds === 1 ? "" : "s"} …`);
         this.behind();
       }),
-      onLoading: current((bytes) => this.loading(bytes)),
+      onLoading: current((bytes) => (this.behind(), this.loading(bytes))),
       onColumn: current((column) => {
         this.keep(column, about);
         this.missing.delete(column.key);
@@ -182,7 +182,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   hear() { // a sign from the engine
     clearTimeout(this.patience);
     const gone = start().site || this.state.device ? "This takes long on this device." : "The server does not answer at the moment. What is on the page still works.";
-    this.patience = setTimeout(() => this.say(gone, () => this.ask()), PATIENCE);
+    this.patience = setTimeout(() => (this.behind(), this.say(gone, () => this.ask())), PATIENCE);
   }
   rest() { // nothing is going on
     if (this.running || this.timer) return; // but something is

@@ -79,8 +79,8 @@ export class Figures {
     figure.canvas.ariaBusy = Boolean(column.pending);
     if (column.pending) return; // it keeps its old picture
     node.classList.toggle("fetching", !panel.values);
-    Object.assign(figure, { wants: panel.values ? null : panel.wants, picture: column.pixels, column });
-    if (panel.values) figure.panel = panel;
+    Object.assign(figure, { wants: panel.values ? null : panel.wants, column });
+    if (panel.values) Object.assign(figure, { panel, picture: column.pixels }); // else the old ones stay together
     else figure.text = null, figure.canvas.setAttribute("aria-label", `${panel.name}, ${panel.tensor}: on its way`);
     this.want(figure);
     this.paint(figure);

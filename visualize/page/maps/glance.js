@@ -85,7 +85,7 @@ export class Glance {
   remove(key) { // who walks by the keys stays among the rows
     const all = [...this.list.querySelectorAll(".row[data-key] .away")], at = all.indexOf(this.rows.get(key).away);
     (all[at + 1] || all[at - 1])?.focus();
-    this.state.change("mechanisms", this.state.mechanisms.filter((other) => other !== key));
+    this.state.change("mechanisms", this.columns.names().filter((other) => other !== key));
   }
   answer(row, column) {
     const { probabilities } = column, before = column.replace_note ? null : column.before;
