@@ -153,6 +153,10 @@ def test_this_device_takes_over_where_the_server_is_busy(loaded: Visit):
         seen.rest()
         assert seen.said.startswith("2 networks have answered, on this device."), example
     seen.page.unroute("**/look")
+    full = json.dumps({"error": "200 visitors are waiting already: try again in a minute.", "full": True})
+    seen.page.route("**/row", lambda route: route.fulfill(status=503, body=full))
+    assert seen.page.evaluate(LOOK, ["row", "non_local", "stage2.affinity", 5, None])["shape"] == [16, 16]
+    seen.page.unroute("**/row")
     seen.page.locator('#examples [data-name="deer"]').click()
     seen.rest()
     assert seen.said.startswith("2 networks have answered.")  # by the server, which is there again

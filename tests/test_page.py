@@ -318,6 +318,17 @@ def test_shortcuts_of_the_browser_are_not_taken_for_keys_of_the_page(visit: call
 
 
 @pytest.mark.browser
+def test_a_network_can_be_taken_away_where_none_is_chosen(visit: callable):
+    """The page then keeps those that it has."""
+    seen = visit(link=FEW)
+    seen.choose()
+    assert len(seen.texts("#glance .row .name")) == 2
+    seen.page.locator('#glance [data-key="cbam"] .away').click()
+    seen.rest()
+    assert seen.texts("#glance .row .name") == [CATALOGUE["plain"].title]
+
+
+@pytest.mark.browser
 def test_where_a_file_may_be_dropped_is_said_as_long_as_one_is_over_the_page(visit: callable):
     seen = visit(link=FEW)
     drop = seen.page.locator("#drop")
