@@ -19,7 +19,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     this.each = Math.floor(most / this.size);
     this.loading = { loaded: 0, total: 0 };
     this.providers = {}; // network -> "webgpu" or "wasm", where it was computed
-    this.works = false; // whether the engine has opened a network
+    this.works = this.hopeless = false; // whether the engine has opened a network; whether it did not start
   }
 
   // What a network's worker makes of a message; throws an AbortError when nobody waits for it any more.
@@ -47,7 +47,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
   async fetch() { // of the next network that needs them
     await null; // until all that is asked for at once is known
     if (this.jobs.length) for (const name of [...this.files.keys()]) if (!this.waitsFor(name)) this.files.delete(name); // nobody opens it any more
-    if (this.coming || this.files.size >= AHEAD) return;
+    if (this.coming || this.files.size >= AHEAD || (this.hopeless && this.workers.length)) return;
     const name = this.jobs.map((job) => job.name).find((one) => !this.files.has(one) && !this.holds(one));
     if (!name) {
       if (!this.jobs.length) this.loading = { loaded: 0, total: 0 }; // what comes later is counted from nothing
@@ -126,6 +126,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       } else {
         job.reject(error);
         if (worker.broken && !this.works) { // the engine itself does not do: no use to load more
+          this.hopeless = true;
           for (const { name: other } of this.jobs) this.fail(other, error);
           this.coming?.controller.abort();
         }
@@ -146,6 +147,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     try {
       this.providers[name] = await worker.ask(given, Object.values(files).filter(Boolean));
       this.works = true;
+      this.hopeless = false;
     } catch (error) {
       worker.held = worker.held.filter((other) => other !== name);
       if (!worker.broken) { // what cannot be opened may have come wrong: next time it comes anew
