@@ -4,6 +4,7 @@
 // tried on the graphics card: it gives what must come out there.
 
 import { EngineError } from "../engine.js";
+import { isPacked } from "./packed.js";
 
 const MOST = 4, MOST_SMALL = 2, SMALL = 4; // networks in memory; on a device with so many GB
 const AHEAD = 2; // networks whose files wait for a worker
@@ -189,10 +190,6 @@ class Thread { // one worker; what goes wrong in it becomes an error of whoever 
   }
 }
 
-export function isPacked(content) { // with gzip
-  const [first, second] = new Uint8Array(content, 0, Math.min(2, content.byteLength));
-  return first === 0x1f && second === 0x8b;
-}
 export const filesOf = ({ graph, weights, averages }) => [graph, weights, averages].filter(Boolean); // of a network
 
 // The browser's own store, where it has one: files stay there under names that change with their contents.

@@ -10,6 +10,7 @@
 //   part    name, image, replace, tensor, query -> a part of a map
 //   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> values, before, replace_note}
 
+import { unpacked } from "./packed.js";
 import { fromBase64 } from "../picture.js";
 import { NotFinite, apart, cams, column, part, probabilities, strengths } from "./column.js";
 import { AS_TRAINED, Refused, averagesOf, edits, reason, replaced } from "./edits.js";
@@ -73,11 +74,6 @@ async function passes(name, { image, column: wanted, within, milliseconds }, on)
 }
 
 const giveUp = (buffer) => buffer.byteLength && structuredClone(buffer, { transfer: [buffer] });
-function unpacked(content) { // some hosts unpack on the way
-  const [first, second] = new Uint8Array(content, 0, 2);
-  if (first !== 0x1f || second !== 0x8b) return content;
-  return new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
-}
 
 // The inputs of a graph that say what is replaced, for the network as trained.
 function settings({ attention }) {
