@@ -21,7 +21,7 @@ from models.checkpoint import CHECKPOINTS, read_facts, restore_with_facts
 from models.replacements import EVERYWHERE, REPLACEMENTS, attention_of, replace
 from models.results import averages
 from tests.screenshots import AT_REST, ROOT, held, photograph
-from tests.site import BARS, TURNS, Visit, megabytes
+from tests.site import BARS, megabytes_held
 from tests.static import COMPUTED, TRAINED, Quiet, given_out
 from visualize.export.column import all_maps
 from visualize.inspection.cam import METHODS
@@ -559,11 +559,7 @@ def test_a_file_that_is_wanted_again_at_once_goes_on_coming(page: Page):
 def test_what_is_in_memory_is_held_once(browser: Browser, page: Page, address: str):
     """Else two networks take more than four may. The last test of `page`, whose store has the files."""
     look(page, moved("cat"), COMPUTED)
-    page.close()
-    second = Visit(page.context.new_page(), address)
-    for seed in range(2 * TURNS):
-        second.look(seed, COMPUTED)
-    assert megabytes(browser) < BARS["four_networks_megabytes"]
+    assert megabytes_held(browser, page, address, COMPUTED) < BARS["four_networks_megabytes"]
 
 
 # ---- how it is made
