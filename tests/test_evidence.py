@@ -510,6 +510,31 @@ def test_nothing_measured_is_nothing_to_read(tmp_path):
     assert evidence.markdown(tmp_path) == "" == evidence.used(tmp_path)["caption"]
 
 
+def test_what_is_said_of_a_network_in_a_few_words_and_of_what_is_missing(tmp_path):
+    """A block alone may be used, too; who is measured in part has no row, and a sentence."""
+    for name in ("se", "eca"):
+        write_facts(name, {"name": name, "sha256": SHA, "accuracy": 90.0}, tmp_path)
+
+    def put(name: str, *verdicts: str | None) -> None:
+        rows = []
+        for scope, verdict in zip(("all", "layer3.1"), verdicts):
+            row = {"replacement": "average", "strength": 1, "scope": scope, "images": 100, "right": 90}
+            row |= {"right_only_intact": 2, "right_only_replaced": 2, "p": 1.0, "words": ""}
+            rows.append(row | ({"verdict": verdict} if verdict else {}))
+        checkpoint.add_facts(name, {"evidence": {"sha256": SHA, "replacements": rows}}, SHA, tmp_path)
+
+    put("se", "same", "same")
+    put("eca", "same", None)
+    assert evidence.at_once(read_facts("se", tmp_path))["line"] == "no measurable use"
+    assert evidence.markdown(tmp_path).endswith(" Not measured yet: Efficient Channel Attention.")
+    put("se", "same", "better")
+    assert evidence.at_once(read_facts("se", tmp_path))["line"] == "its average: no clear loss"
+    put("se", "better", "same")
+    assert evidence.at_once(read_facts("se", tmp_path))["line"] == "its average: 90.0 → 90.0"
+    put("eca", "same", "same")
+    assert "Not measured yet" not in evidence.markdown(tmp_path)
+
+
 def test_a_network_that_cannot_be_measured_does_not_keep_the_others_waiting(tmp_path, monkeypatch):
     begun = []
 

@@ -162,6 +162,13 @@ def test_a_summary_is_the_mean_and_its_interval():
     assert found["high"] - 2 == pytest.approx(1.96 / 3**0.5, abs=1e-3) == 2 - found["low"]
 
 
+def test_few_pictures_do_not_stand_for_all():
+    """Most maps of a block may be flat: the few others are no sample of the pictures."""
+    flat = [np.nan] * 3
+    assert maps.summary(np.array([0.1, 0.2, 0.3, *flat]))["images"] == 3
+    assert maps.summary(np.array([0.1, 0.2, *flat])) is maps.summary(np.array([])) is None
+
+
 @pytest.mark.slow
 def test_a_network_that_learned_nothing_is_its_own_twin():
     images = pixels(4)

@@ -1395,7 +1395,10 @@ def test_the_page_speaks_chinese_too(visit: callable):
     assert page.locator("html").get_attribute("lang") == "en"  # it was chosen
 
 
-LOST = "0.12 points lost (−0.30 to 0.54), 10,000 test images, p = 0.420"
+LOST = (
+    "0.12 points lost (−0.30 to 0.54 for this row alone), 10,000 test images, "
+    "p = 0.420 after Holm's correction"
+)
 SPAN = (
     "At layer3.1, or nearest to it, Non-local’s attention ranged from 0.1× to 2× on this picture, "
     "DANet’s from 1× to 3×."
@@ -1405,7 +1408,7 @@ OTHER = "BAM has no attention; Coordinate Attention has rows and columns"
 NONE = "no numbers per place and channel"
 SAID = [  # what was wrong once: sentences that are put together
     f"no measurable use: {LOST}",
-    "未测出作用：损失 0.12 个百分点（−0.30 至 0.54），10,000 张测试图片，p = 0.420",
+    "未测出作用：损失 0.12 个百分点（仅就这一行：−0.30 至 0.54），10,000 张测试图片，Holm 校正后 p = 0.420",
     "SE: no spatial gate here, but at layer4.1",
     "SE：此处没有空间门控，但在 layer4.1 处有",
     f"At layer1.0 the two have nothing of the same kind: {OTHER}.",

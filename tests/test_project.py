@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -99,6 +100,17 @@ def test_the_readmes_table_is_what_the_command_prints():
     assert written and written[1] == table.markdown(), (
         "run `python -m models.results.table --write README.md`"
     )
+
+
+def test_what_the_test_images_cannot_tell_is_said_as_it_is():
+    """From how often two networks are not right together: for one pair, and for all pairs of the table."""
+    pairs = re.findall(r"no measurable difference \(\+(\d+) -(\d+)\)", README)
+    apart = np.median([int(more) + int(fewer) for more, fewer in pairs]) ** 0.5 / 100  # points
+    count = int(re.search(r"Holm's correction for the (\d+) comparisons of this table", README)[1])
+    one, all_of_them = (NormalDist().inv_cdf(1 - 0.025 / tries) * apart for tries in (1, count))
+    assert f"Below about {one:.1f} points" in README and f"below about {all_of_them:.1f} not after" in README
+    guide = (ROOT / "visualize" / "texts" / "reading" / "en.md").read_text().replace("\n", " ")
+    assert f"below about {one:.1f} points these test images cannot tell" in guide
 
 
 def test_the_readmes_evidence_is_what_the_command_prints():

@@ -313,18 +313,14 @@ def at_once(facts: dict) -> dict | None:
         "right": round(100 * right / first["images"], 2),
         "rows": {replacement: shown(row) for replacement, row in rows.items()},
     }
-    return found | {"line": line_of(found)}
-
-
-def line_of(found: dict) -> str:
-    """Whether attention is used, in a few words: what is left with its average, or that nothing is lost."""
-    average = found["rows"]["average"]
-    if average["verdict"] != "same":
-        return f"its average: {found['right']:.1f} → {average['right']:.1f}"
-    taken = [found["rows"][name] for name in TAKES_AWAY if name in found["rows"]]
-    if all(row["verdict"] == "same" for row in taken):
-        return "no measurable use"
-    return "its average: no clear loss"
+    taken = [row for row in evidence["replacements"] if row["replacement"] in TAKES_AWAY]
+    if found["rows"]["average"]["verdict"] != "same":
+        line = f"its average: {found['right']:.1f} → {found['rows']['average']['right']:.1f}"
+    elif all(row["verdict"] == "same" for row in taken):  # in single blocks, too
+        line = "no measurable use"
+    else:
+        line = "its average: no clear loss"
+    return found | {"line": line}
 
 
 def networks_at_once(folder: Path = CHECKPOINTS) -> list[dict]:
@@ -341,7 +337,10 @@ def used(folder: Path = CHECKPOINTS) -> dict:
 
 
 def markdown(folder: Path = CHECKPOINTS) -> str:
-    """A row per network that has evidence: points lost with each replacement in all blocks; "" for none."""
+    """A row per network that has evidence: points lost with each replacement in all blocks; "" for none.
+
+    Of whom the measurements have begun and are not complete, the last sentence says so.
+    """
     if not (networks := networks_at_once(folder)):
         return ""
     lines = [f"| network | as trained | {' | '.join(TAKES_AWAY)} |", "|---|---:|" + "---:|" * len(TAKES_AWAY)]
@@ -352,7 +351,10 @@ def markdown(folder: Path = CHECKPOINTS) -> str:
             cell = "-" if row is None else f"{0 - row['lost']['value']:+.2f}"
             cells.append(f"**{cell}**" if row and row["verdict"] != "same" else cell)
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", caption(networks)])
+    there = {network["key"] for network in networks}
+    begun = [facts["name"] for facts in trained(folder) if "evidence" in facts and facts["name"] not in there]
+    missing = f" Not measured yet: {', '.join(CATALOGUE[name].title for name in begun)}." if begun else ""
+    return "\n".join([*lines, "", caption(networks) + missing])
 
 
 def caption(networks: list[dict]) -> str:
@@ -366,6 +368,7 @@ def caption(networks: list[dict]) -> str:
         f"blocks at once, on {counts} test images. Bold: a difference by McNemar's exact test on the same "
         "images, at 5 % after Holm's correction for all replacements of a network, in all blocks and in one, "
         + (f"{tried[0]} to {tried[-1]} of them." if len(tried) > 1 else f"{tried[0]} of them.")
+        + " What is shuffled gets one order, the same for every picture."
     )
 
 

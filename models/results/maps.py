@@ -126,10 +126,10 @@ def rank_correlation(one: torch.Tensor, other: torch.Tensor) -> np.ndarray:
 
 
 def summary(values: np.ndarray) -> dict | None:
-    """Mean over pictures and its 95 % interval, without NaN; None where nothing is left."""
+    """Mean over pictures and its 95 % interval, without NaN; None where most are: the rest stands for few."""
     values = np.asarray(values, np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
+    total, values = len(values), values[np.isfinite(values)]
+    if 2 * len(values) < max(total, 1):
         return None
     mean = values.mean()
     spread = 1.959964 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0

@@ -168,7 +168,8 @@ def caption(rows: list[dict], count: int, devices: list[str]) -> str:
         " The test compares these networks, not the mechanisms: another seed may change it."
         " With mirror: the logits of the picture and of its mirror image, added."
         " FLOPs count two for a multiplication and its addition."
-        " Milliseconds are for one picture, on one thread of a CPU."
+        " Milliseconds are for one picture, on one thread of a CPU;"
+        " differences of a few percent are the machine's."
         " Training times are from machines that also did other work: they cannot be compared."
     )
     if not all(row["ships"] for row in rows):

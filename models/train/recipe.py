@@ -7,7 +7,7 @@ from operator import mul
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a training run. Chosen before any test accuracy was seen, the same for every entry.
+    """The settings of a training run. Fixed before the first entry was trained with it, the same for all.
 
     Args:
         epochs: passes over the training images.

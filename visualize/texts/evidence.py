@@ -19,7 +19,7 @@ from .cards import recorded
 BADGES = {  # what each one says
     "constant": "nearly the same for every picture",
     "saturated": "nearly every value at an end",
-    "uniform": "nearly equal shares",
+    "uniform": "on average nearly equal shares",
 }
 
 

@@ -50,7 +50,7 @@ export class Evidence {
   use({ rows, images }) {
     const all = rows.filter(({ scope }) => scope === "all"), name = ({ replacement, strength }) => (replacement === "strength" ? `strength ${strength}` : replacement);
     const fair = all.filter(({ replacement }) => replacement !== "factor 1"), one = all.find(({ replacement }) => replacement === "factor 1");
-    return this.part("use", "Is it used?", make("p", "note", `Points lost with something else in its place in all blocks, on ${images.test.toLocaleString("en")} test images; a filled dot is more than chance, after Holm's correction for all replacements of the network.`),
+    return this.part("use", "Is it used?", make("p", "note", `Points lost with something else in its place in all blocks, on ${images.test.toLocaleString("en")} test images; a filled dot is more than chance, after Holm's correction for all replacements of the network. The lines are 95 % intervals of each row alone.`),
       losses(fair, name, endsOf(fair.map(({ lost }) => lost), 0)),
       one && make("p", "note", `With factor 1 it changes by ${points(0 - one.lost.value)} points. That is a warning, not a measure: it takes away the gates’ usual size.`));
   }
@@ -66,7 +66,7 @@ export class Evidence {
       make("td", {}, `${number(one.mean)}, ${number(one.low)} to ${number(one.high)}`)));
     const badges = [...new Set(tensors.flatMap((one) => one.badges))];
     return this.part("health", "Does it follow the picture?", make("p", "note",
-      `How much of the spread of the numbers comes from the picture, on ${images.training.toLocaleString("en")} training pictures; the rest is the same for all. ${badges.join("; ")}${badges.length ? "." : ""}`),
+      `How much of the spread of the numbers comes from the picture, on ${images.training.toLocaleString("en")} training pictures; the rest is the same for all.${asks ? " What a place asks of one picture counts in both columns." : ""} ${badges.join("; ")}${badges.length ? "." : ""}`),
       scroll("Health", make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...body))));
   }
 
@@ -132,7 +132,7 @@ export class Evidence {
     const [twin, agreement] = [rows("twin"), rows("agreement")];
     if (!twin.length && !agreement.length) return "";
     const list = (name, text, some) => some.length > 0 && make("div", { "data-score": name }, make("p", "note", text), forest(some, [-1, 1], { zero: 0 }));
-    return this.part("learned", "Was it learned, and does Grad-CAM agree?", make("p", "note", `Rank correlation within a picture, on ${images.twin} test images: 1 means the same order, 0 no relation.`), make("div", "scores",
+    return this.part("learned", "Was it learned, and does Grad-CAM agree?", make("p", "note", `Rank correlation within a picture, on ${images.twin} test images, without those where a map is flat: 1 means the same order, 0 no relation.`), make("div", "scores",
       list("twin", "With the same tensor before training. Near 1, the map was there before training.", twin),
       list("agreement", "With Grad-CAM at the same block. Near 0, the two show different things.", agreement)));
   }

@@ -93,5 +93,5 @@ export const losses = (rows, label, ends) => forest(rows.map((row) => ({ label: 
 export const scroll = (label, node) => make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, node);
 export function about({ words, lost, p, images }) { // a row in one sentence
   const chance = p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
-  return `${words}: ${minus(lost.value.toFixed(2))} points lost (${within(lost)}), ${images.toLocaleString("en")} test images, ${chance}`;
+  return `${words}: ${minus(lost.value.toFixed(2))} points lost (${within(lost)} for this row alone), ${images.toLocaleString("en")} test images, ${chance} after Holm's correction`;
 }
