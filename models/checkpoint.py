@@ -84,7 +84,7 @@ def dequantise(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return state
 
 
-def save(model: nn.Module, name: str, facts: dict, folder: Path = CHECKPOINTS) -> None:
+def save(model: nn.Module, name: str, facts: dict, folder: Path) -> None:
     """Writes the pair of files, weights first; the JSON's `sha256` ties it to them.
 
     A reader that comes between the two sees a mismatch and says so; it never sees half a file.
@@ -100,11 +100,11 @@ def save(model: nn.Module, name: str, facts: dict, folder: Path = CHECKPOINTS) -
         write_facts(name, {**facts, "sha256": hashlib.sha256(content).hexdigest()}, folder)
 
 
-def write_facts(name: str, facts: dict, folder: Path = CHECKPOINTS) -> None:
+def write_facts(name: str, facts: dict, folder: Path) -> None:
     write_atomically(folder / f"{name}.json", (json.dumps(facts, indent=1) + "\n").encode())
 
 
-def add_facts(name: str, measured: dict, sha256: str, folder: Path = CHECKPOINTS) -> dict:
+def add_facts(name: str, measured: dict, sha256: str, folder: Path) -> dict:
     """Writes what was measured of some weights into the JSON, beside whatever stands there by now: all of it.
 
     Raises:
@@ -180,7 +180,7 @@ def read_regular(file: Path, size: int = -1) -> bytes:
         return stream.read(size)
 
 
-def check_weights(name: str, folder: Path = CHECKPOINTS, parameters: int = 0) -> None:
+def check_weights(name: str, folder: Path, parameters: int = 0) -> None:
     """Finds at a glance what cannot be the weights of a network; the contents are checked when it is loaded.
 
     Args:
@@ -204,7 +204,7 @@ def check_weights(name: str, folder: Path = CHECKPOINTS, parameters: int = 0) ->
         raise CheckpointError(f"The weights of {name} are damaged: the file has an impossible size.")
 
 
-def read_weights(name: str, sha256: str, folder: Path = CHECKPOINTS) -> dict[str, torch.Tensor]:
+def read_weights(name: str, sha256: str, folder: Path) -> dict[str, torch.Tensor]:
     """The state dict of a stored network, checked against the sum in its facts.
 
     Raises:
@@ -294,13 +294,13 @@ def stamp_of(name: str, folder: Path) -> tuple:
     return tuple(stamp)
 
 
-def fault_when_loaded(name: str, folder: Path = CHECKPOINTS) -> str | None:
+def fault_when_loaded(name: str, folder: Path) -> str | None:
     """What was wrong with these very files when they were last loaded."""
     stamp, sentence = _faults.get(name, (None, None))
     return sentence if folder == CHECKPOINTS and stamp == stamp_of(name, folder) else None
 
 
-def facts_in_use(name: str, folder: Path = CHECKPOINTS) -> dict:
+def facts_in_use(name: str, folder: Path) -> dict:
     """The facts of the network that answers: of the loaded one, or else of the files.
 
     Raises:
@@ -309,7 +309,7 @@ def facts_in_use(name: str, folder: Path = CHECKPOINTS) -> dict:
     return loaded_facts(name, folder) or read_facts(name, folder)
 
 
-def loaded_facts(name: str, folder: Path = CHECKPOINTS) -> dict | None:
+def loaded_facts(name: str, folder: Path) -> dict | None:
     """The facts of the network that `load` keeps, on a GPU before the CPU; None where it keeps none."""
     for device in ("cuda", "cpu"):
         if folder == CHECKPOINTS and (name, device) in _loaded:

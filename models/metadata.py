@@ -70,7 +70,7 @@ def is_trained(name: str, folder: Path = CHECKPOINTS) -> bool:
     return loaded_facts(name, folder) is not None or (folder / f"{name}.json").exists()
 
 
-def fault(name: str, folder: Path = CHECKPOINTS) -> str | None:
+def fault(name: str, folder: Path) -> str | None:
     """Why a checkpoint cannot be used, in one sentence; None if nothing is known against it.
 
     That is seen at a glance: the facts, and the size and the first bytes of the weights. To check the sums of

@@ -1,4 +1,4 @@
-"""What a network gets in place of its own attention: the only place where edits are made.
+"""What a network gets in place of its own attention.
 
     attention = attention_of(model)                         # path -> gate or share, from one forward
     edits = replace("average", "layer2.1", attention, averages)
@@ -41,7 +41,6 @@ NEEDS = {  # name -> the argument of `replace` that it cannot do without
     "best constant": "constants",
     "by hand": "by_hand",
 }
-ONE_GROUP = {"h", "w"}  # places are shuffled as places, not rows and columns apart
 
 
 @dataclass(frozen=True)
@@ -89,16 +88,22 @@ class Attention:
         return tuple(places) if len(places) == 2 and not set(places) & set(self.over_dims) else ()
 
     @property
+    def long_dims(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes with more than one number, counted from the end, and those of them that are places."""
+        letters = self.axes.split()
+        long = tuple(at - len(letters) for at in range(1, len(letters)) if self.shape[at - 1] > 1)
+        return long, tuple(dim for dim in long if letters[dim] in ("h", "w"))
+
+    @property
     def shuffled_dims(self) -> list[tuple[int, ...]]:
         """Groups of axes that are shuffled each as one: of shares what they are dealt out to.
 
-        Two branches could only change places; channels that each have shares of branches exchange those.
+        Places are shuffled as places, not rows and columns apart. Two branches could only change places;
+        channels that each have shares of branches exchange those.
         """
         if self.role == "share":
             return [dims_of(self.axes, "c") if self.over == "branch" else self.over_dims]
-        letters = self.axes.split()
-        long = [at - len(letters) for at in range(1, len(letters)) if self.shape[at - 1] > 1]
-        places = tuple(dim for dim in long if letters[dim] in ONE_GROUP)
+        long, places = self.long_dims
         return [*((dim,) for dim in long if dim not in places), *([places] if places else [])]
 
     def fit(self, values: torch.Tensor) -> torch.Tensor:

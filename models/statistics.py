@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+Z = 1.959964  # of a 95 % interval
 SIGNIFICANCE = 0.05  # of the corrected p values
 UNUSUAL = 5  # percent of the test images that a network by definition finds unusual
 UNKNOWN = {"kind": "unknown", "p": None, "better": None, "worse": None}  # the verdict where nobody compared
@@ -17,7 +18,7 @@ def wilson(percent: float, count: int) -> tuple[float, float]:
 
     Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
     """
-    z, p = 1.959964, percent / 100
+    z, p = Z, percent / 100
     centre = p + z * z / (2 * count)
     spread = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
     return tuple(100 * (centre + sign * spread) / (1 + z * z / count) for sign in (-1, 1))
@@ -45,7 +46,7 @@ def paired_interval(more: int, fewer: int, count: int) -> dict:
     on paired data, 2012.
     """
     p, q = (more + 1) / (count + 2), (fewer + 1) / (count + 2)
-    spread = 1.959964 * math.sqrt((p + q - (p - q) ** 2) / (count + 2))
+    spread = Z * math.sqrt((p + q - (p - q) ** 2) / (count + 2))
     low, high = (100 * max(-1.0, min(1.0, p - q + sign * spread)) for sign in (-1, 1))
     value = round(100 * (more - fewer) / count, 2)
     return {"value": value, "low": min(value, round(low, 2)), "high": max(value, round(high, 2))}

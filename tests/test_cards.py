@@ -148,7 +148,7 @@ def test_a_card_compares_no_recipes(tmp_path):
     assert "**not compared with plain**" in said and "another recipe" in said
     write_answers(tmp_path, "se", 500, accuracy=None)
     assert "Accuracy" not in cards.beside(
-        "se", *(checkpoint.read_facts(n, tmp_path) for n in ("se", "plain"))
+        "se", *(checkpoint.read_facts(n, tmp_path) for n in ("se", "plain")), tmp_path
     )
 
 

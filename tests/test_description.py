@@ -142,7 +142,7 @@ def parts_of(page: Page, view: dict) -> dict[str, dict]:
 
 
 READ = """([view, parts]) => {
-    window.shown = panels(record, view, description, (wish) => parts[JSON.stringify(wish)]);
+    window.shown = panels(record, view, (wish) => parts[JSON.stringify(wish)]);
     const packed = (values) => { // as text: Playwright takes many seconds over so many numbers
         const bytes = new Uint8Array(Float32Array.from(values).buffer);
         return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
@@ -482,7 +482,7 @@ def colour_table(name: str) -> np.ndarray:
 HALVES = """([left, right]) => {
     const colour = (i) => ((Math.floor(i / 3) % 32 < 16 ? left : right)[i % 3]);
     const picture = Uint8Array.from({ length: 3072 }, (_, i) => colour(i));
-    const [{ cells }] = panels(record, { block: "layer3.1" }, description);
+    const [{ cells }] = panels(record, { block: "layer3.1" });
     const canvas = document.createElement("canvas"), view = { overlay: 0.01 };
     drawPanel(canvas, cells.cbam[0], { view, picture, description, dark: false, width: 192, page: 0 });
     return canvas.toDataURL();

@@ -57,7 +57,7 @@ def test_the_command_writes_the_pictures_of_the_test_set(tiny_cifar, tmp_path, m
         predicted = labels.copy()
         predicted[:25] = (predicted[:25] + shift) % 10
         write(tmp_path, name, predicted, labels)
-    monkeypatch.setattr(sys, "argv", ["disagreement", "--folder", str(tmp_path), "--page", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["disagreement", "--folder", str(tmp_path), "--into", str(tmp_path)])
     disagreement.main()
     assert "25 pictures on which 2 networks differ" in capsys.readouterr().out
     found = json.loads((tmp_path / "disagreement.json").read_text())
@@ -74,8 +74,8 @@ def test_the_command_writes_the_pictures_of_the_test_set(tiny_cifar, tmp_path, m
 
 def test_what_ships_is_what_the_networks_answered():
     """New weights need the command again: python -m models.results.disagreement."""
-    found = json.loads((disagreement.PAGE / "disagreement.json").read_text())
-    width, height = Image.open(disagreement.PAGE / "disagreement.png").size
+    found = json.loads((disagreement.EXAMPLES / "disagreement.json").read_text())
+    width, height = Image.open(disagreement.EXAMPLES / "disagreement.png").size
     assert len(found["pictures"]) <= disagreement.MOST == width * height / disagreement.SIDE**2
     for place, network in enumerate(found["networks"]):
         facts = read_facts(network["key"], CHECKPOINTS)

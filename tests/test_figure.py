@@ -43,7 +43,7 @@ def at(**settings) -> View:
 def figure_of(
     columns: list[Column], look: View | None = None, missing: dict[str, str] | None = None, **asked
 ) -> Figure:
-    return figure(columns, look or at(), Question(picture(), **asked), missing)
+    return figure(columns, look or at(), Question(picture(), **asked), missing or {})
 
 
 def drawn(names: tuple[str, ...], look: View | None = None, **settings) -> Figure:

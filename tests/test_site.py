@@ -556,6 +556,26 @@ def test_a_file_that_is_wanted_again_at_once_goes_on_coming(page: Page):
 
 
 @pytest.mark.browser
+def test_a_download_that_falls_silent_is_given_up(page: Page):
+    """The browser itself would wait for minutes, and whoever asks once more with it."""
+    found = page.evaluate(
+        """async () => {
+            const { Pool } = await import(new URL("page/browser/pool.js", location.href).href);
+            const { setTimeout: wait, fetch: ask } = globalThis, file = (name) => ({ file: name, bytes: 1 });
+            globalThis.setTimeout = (act, delay, ...rest) => wait(act, delay / 100, ...rest);
+            globalThis.fetch = (address, { signal }) => new Promise((_, reject) =>
+                signal.addEventListener("abort", () => reject(signal.reason)));
+            const files = { graph: file("graph"), weights: file("weights"), averages: null };
+            const pool = new Pool(location.href, { binary: file("nothing") }, { se: files });
+            const said = await pool.ask("se", {}).catch(({ message }) => message);
+            Object.assign(globalThis, { setTimeout: wait, fetch: ask });
+            return said;
+        }"""
+    )
+    assert found.endswith("the connection broke off. Try once more.")
+
+
+@pytest.mark.browser
 def test_what_is_in_memory_is_held_once(browser: Browser, page: Page, address: str):
     """Else two networks take more than four may. The last test of `page`, whose store has the files."""
     look(page, moved("cat"), COMPUTED)

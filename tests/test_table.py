@@ -472,7 +472,7 @@ def test_a_place_that_cannot_be_written_to_is_named(module, tmp_path, monkeypatc
     place = str(tmp_path / "missing" / "here")
     monkeypatch.setattr(disagreement, "disagreement", lambda folder: {"pictures": [], "networks": []})
     monkeypatch.setattr(disagreement, "write", lambda found, folder: (Path(folder) / "a.json").write_text(""))
-    monkeypatch.setattr(sys, "argv", [module, "--write" if module == "table" else "--page", place])
+    monkeypatch.setattr(sys, "argv", [module, "--write" if module == "table" else "--into", place])
     with pytest.raises(SystemExit, match="cannot be used \\(No such file or directory\\)"):
         {"table": table, "disagreement": disagreement}[module].main()
 

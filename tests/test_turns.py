@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
+from pathlib import Path
 
 import pytest
 from fastapi import Request
@@ -283,3 +284,26 @@ def test_nothing_of_a_request_waits_but_what_was_checked(route: str):
     found = asyncio.run(held())
     assert isinstance(found, str), found
     assert "plain" in found and "mark" not in found
+
+
+def test_figures_that_are_drawn_keep_no_click_waiting(monkeypatch: pytest.MonkeyPatch):
+    drawn = threading.Event()
+
+    def write(form: str, asked: object, found: dict, view: object, folder: Path) -> Path:
+        assert drawn.wait(10)
+        file = folder / f"it.{form}"
+        file.write_text("drawn")
+        return file
+
+    async def visit() -> None:
+        ours = answers.Answers()
+        files = [asyncio.create_task(ours._file("png", None, {"se": dict}, None)) for _ in range(3)]
+        while ours.desk._work_queue.qsize() < 2:  # one is drawn, the others wait
+            await asyncio.sleep(0.01)
+        click = ours.line.run(lambda: "a row", quick=True)
+        assert await asyncio.wait_for(click, 5) == "a row"
+        drawn.set()
+        assert await asyncio.gather(*files) == [("it.png", b"drawn")] * 3
+
+    monkeypatch.setattr(answers, "write", write)
+    asyncio.run(visit())

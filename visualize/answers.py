@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -112,6 +113,7 @@ class Answers:
 
     def __init__(self):
         self.line = Line()
+        self.desk = ThreadPoolExecutor(1, "file")  # a figure takes a second, for which no click shall wait
         self.asking: dict[str, set[asyncio.Task]] = {}  # session of Gradio -> its comparisons under way
 
     # The public API.
@@ -193,16 +195,14 @@ class Answers:
         return Lines(self._look(jobs))
 
     async def _look(self, jobs: list[Callable]) -> AsyncGenerator[str, None]:
-        found = []
         try:
             async with aclosing(self.line.ask(jobs)) as news:
                 async for one in news:
                     if isinstance(one, Waiting):
                         yield line_of(waiting={"place": one.place, "seconds": one.seconds})
                     else:
-                        found.append(one)
                         yield line_of(**{"column" if "maps" in one else "unavailable": one})
-            yield line_of(done={"unlike": sentence([one["unusual"] for one in found if "maps" in one])})
+            yield line_of(done=True)
         except REFUSALS as error:
             log.warning("refused: %s", error)
             yield line_of(error=str(error), full=isinstance(error, FullError))
@@ -246,7 +246,7 @@ class Answers:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-        return await self.line.run(written, quick=True)  # its turn has been
+        return await asyncio.get_running_loop().run_in_executor(self.desk, written)  # its turn has been
 
     async def decode(self, request: Request) -> Response:
         """A picture file that the browser cannot read, as PNG; what there is to say of it is in a header."""

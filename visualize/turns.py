@@ -57,8 +57,8 @@ class Visit:
 class Line:
     """The visitors who wait, and the threads that serve them. All methods belong to one event loop."""
 
-    def __init__(self, at_once: int = AT_ONCE, most: int = MOST_WAITING, turn: float = TURN):
-        self.at_once, self.most, self.turn = at_once, most, turn
+    def __init__(self, at_once: int = AT_ONCE, turn: float = TURN):
+        self.at_once, self.turn = at_once, turn
         self.waiting: deque[Visit] = deque()
         self.quick: deque[Visit] = deque()
         self.running, self.quick_running = 0, 0
@@ -77,7 +77,7 @@ class Line:
             FullError: too many wait already.
         """
         loop, line = asyncio.get_running_loop(), self.quick if quick else self.waiting
-        if len(line) >= self.most:
+        if len(line) >= MOST_WAITING:
             raise FullError(FULL)
         visit = Visit(deque((job, loop.create_future()) for job in jobs), quick)
         futures = [future for _, future in visit.jobs]

@@ -51,7 +51,7 @@ class Averages:
     averaged_over: dict[str, str] = field(default_factory=dict)  # path -> letters, for want of room
 
 
-def write(name: str, found: Averages, sha256: str, folder: Path = CHECKPOINTS) -> None:
+def write(name: str, found: Averages, sha256: str, folder: Path) -> None:
     """Puts the file beside the checkpoint with these weights."""
     parts = {"average": found.average, "class": found.by_class, "best": found.best}
     tensors = {
@@ -261,11 +261,9 @@ class Tally:
 
 def profile_dims(each: Attention) -> tuple[int, ...]:
     """What a class profile is averaged over: those who ask; of gates places, where there are channels too."""
-    letters = each.axes.split()
     if each.role == "share":
         return each.query_dims
-    long = [at - len(letters) for at in range(1, len(letters)) if each.shape[at - 1] > 1]
-    places = tuple(dim for dim in long if letters[dim] in ("h", "w"))
+    long, places = each.long_dims
     return places if len(places) < len(long) else ()
 
 

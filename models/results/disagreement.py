@@ -18,11 +18,11 @@ from ..data import DataError, load
 from . import predictions
 from .table import trained
 
-PAGE = Path(__file__).parents[2] / "visualize" / "page" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "visualize" / "page" / "examples"
 MOST, ACROSS, SIDE = 200, 20, 32  # pictures, of them side by side, pixels of one
 
 
-def disagreement(folder: Path = CHECKPOINTS, most: int = MOST) -> dict:
+def disagreement(folder: Path, most: int = MOST) -> dict:
     """The test pictures of CIFAR-10 on which the networks differ most.
 
     The most even split comes first: the fewer networks give the commonest answer, the earlier; of equal ones
@@ -69,7 +69,7 @@ def mosaic(images: np.ndarray) -> Image.Image:
     return Image.fromarray(cells.reshape(rows * SIDE, ACROSS * SIDE, 3))
 
 
-def write(found: dict, page: Path = PAGE) -> None:
+def write(found: dict, folder: Path) -> None:
     """Puts both files there.
 
     Raises:
@@ -81,10 +81,10 @@ def write(found: dict, page: Path = PAGE) -> None:
         raise DataError("The test images are others than those of the stored predictions.")
     buffer = io.BytesIO()
     mosaic(images[chosen].permute(0, 2, 3, 1).numpy()).save(buffer, "PNG", optimize=True)
-    write_atomically(page / "disagreement.png", buffer.getvalue())
+    write_atomically(folder / "disagreement.png", buffer.getvalue())
     lines = ",\n".join(json.dumps(picture) for picture in found["pictures"])
     head = json.dumps({key: value for key, value in found.items() if key != "pictures"})
-    write_atomically(page / "disagreement.json", f'{head[:-1]}, "pictures": [\n{lines}\n]}}\n'.encode())
+    write_atomically(folder / "disagreement.json", f'{head[:-1]}, "pictures": [\n{lines}\n]}}\n'.encode())
 
 
 def main() -> None:
@@ -93,11 +93,11 @@ def main() -> None:
         description="Collect the test pictures on which networks differ, for the page.",
     )
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="of the checkpoints")
-    parser.add_argument("--page", type=Path, default=PAGE, metavar="FOLDER", help="where both files go")
+    parser.add_argument("--into", type=Path, default=EXAMPLES, metavar="FOLDER", help="where both files go")
     arguments = parser.parse_args()
     try:
         found = disagreement(arguments.folder)
-        write(found, arguments.page)
+        write(found, arguments.into)
     except (CheckpointError, DataError) as error:
         sys.exit(str(error))
     except OSError as error:

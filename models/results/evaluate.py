@@ -49,7 +49,7 @@ def threshold(logits: torch.Tensor) -> float:
     return round(float(np.percentile(evidence, UNUSUAL)), 4)
 
 
-def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
+def evaluate(name: str, folder: Path) -> dict:
     """Measures a stored network and writes what it found into its JSON.
 
     `accuracy` and `accuracy_mirror` in percent of the test images, with one look at each picture and with the
@@ -93,9 +93,7 @@ def evaluate(name: str, folder: Path = CHECKPOINTS) -> dict:
     return add_facts(name, measured, facts["sha256"], folder)
 
 
-def answers(
-    name: str, folder: Path = CHECKPOINTS, most: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor, dict]:
+def answers(name: str, folder: Path, most: int | None = None) -> tuple[torch.Tensor, torch.Tensor, dict]:
     """What a stored network answers to the test images, or to the first `most`; nothing is written.
 
     Returns:

@@ -41,12 +41,13 @@ AT_ONCE |= {"strength": (0.5, 2.0), "factor 1": (1.0,)}
 UNFAIR = ("level", "shuffled")  # they also take away the size that each channel's gate usually has
 TRAINING_IMAGES, BLOCK_IMAGES = 5_000, 2_000
 MAP_IMAGES, TWIN_IMAGES = 500, 100
+ROW = ("replacement", "strength", "scope", "images")  # what a row is about
 COUNTS = ("right", "right_only_intact", "right_only_replaced", "changed")
 
 
 def measure(
     name: str,
-    folder: Path = CHECKPOINTS,
+    folder: Path,
     most: int | None = None,
     only_averages: bool = False,
     quiet: bool = False,
@@ -148,7 +149,7 @@ def measure_maps(
             store(name, evidence, folder)
 
 
-def training_pictures(dataset: str, most: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def training_pictures(dataset: str, most: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels to average over, as many of each class, mixed; the same every time."""
     images, labels = load(dataset)
     classes = int(labels.max()) + 1
@@ -157,7 +158,7 @@ def training_pictures(dataset: str, most: int | None = None) -> tuple[torch.Tens
     return images[chosen], labels[chosen]
 
 
-def begin(facts: dict, test_images: int, training_images: int, most: int | None = None) -> dict:
+def begin(facts: dict, test_images: int, training_images: int, most: int | None) -> dict:
     """What was measured of these very weights on as many images; else a fresh start.
 
     Raises:
@@ -182,7 +183,7 @@ def begin(facts: dict, test_images: int, training_images: int, most: int | None 
 
 
 def plan(attention: Mapping[str, Attention], evidence: dict) -> list[dict]:
-    """The rows to measure: `replacement`, `strength`, `scope`, `images`."""
+    """The rows to measure (see `ROW`)."""
     blocks: dict[str, list[Attention]] = {}
     for each in attention.values():
         blocks.setdefault(each.block, []).append(each)
@@ -200,12 +201,12 @@ def plan(attention: Mapping[str, Attention], evidence: dict) -> list[dict]:
         for replacement in ALONE
         if any(applies(replacement, each) for each in there)
     ]
-    return [dict(zip(("replacement", "strength", "scope", "images"), row)) for row in rows]
+    return [dict(zip(ROW, row)) for row in rows]
 
 
 def what(row: dict) -> dict:
     """What a row is about, without what was found."""
-    return {key: row[key] for key in ("replacement", "strength", "scope", "images")}
+    return {key: row[key] for key in ROW}
 
 
 def afresh(row: dict) -> dict:
@@ -282,7 +283,7 @@ def shown(row: dict) -> dict:
     """A row as pages show it: `right` in percent, and `lost`, the points of accuracy that the replacement
     costs with their 95 % interval (see `statistics.paired_interval`); negative where it helps."""
     more, fewer, images = row["right_only_intact"], row["right_only_replaced"], row["images"]
-    kept = ("replacement", "strength", "scope", "images", "p", "verdict", "words")
+    kept = (*ROW, "p", "verdict", "words")
     return {key: row[key] for key in kept} | {
         "right": round(100 * row["right"] / images, 2),
         "lost": paired_interval(more, fewer, images),
@@ -323,7 +324,7 @@ def at_once(facts: dict) -> dict | None:
     return found | {"line": line}
 
 
-def networks_at_once(folder: Path = CHECKPOINTS) -> list[dict]:
+def networks_at_once(folder: Path) -> list[dict]:
     """`at_once` of every network that has evidence, in the catalogue's order."""
     return [found for facts in trained(folder) if (found := at_once(facts))]
 

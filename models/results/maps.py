@@ -16,6 +16,7 @@ from ..networks import start_of
 from ..preprocessing import normalise
 from ..recording import recording
 from ..replacements import Attention
+from ..statistics import Z
 from .averages import Advance, batches, rounded
 
 CAM_BLOCK = "layer4.1"  # where Grad-CAM is usually taken
@@ -132,7 +133,7 @@ def summary(values: np.ndarray) -> dict | None:
     if 2 * len(values) < max(total, 1):
         return None
     mean = values.mean()
-    spread = 1.959964 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    spread = Z * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
     low, high = (rounded(float(mean + sign * spread)) for sign in (-1, 1))
     return {"mean": rounded(float(mean)), "low": low, "high": high, "images": len(values)}
 

@@ -19,7 +19,7 @@ from ..checkpoint import CHECKPOINTS, HELD, CheckpointError, locked, write_atomi
 FILE = "predictions.npz"
 
 
-def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder: Path = CHECKPOINTS) -> None:
+def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder: Path) -> None:
     """Puts in one network's classes, or replaces them; all other networks keep theirs.
 
     Args:

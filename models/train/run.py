@@ -366,7 +366,7 @@ def place(
     return folder
 
 
-def is_of(facts: dict, recipe: str, seed: int, dataset: str = "cifar10") -> bool:
+def is_of(facts: dict, recipe: str, seed: int, dataset: str) -> bool:
     """Whether a checkpoint's facts are those of this run: the recipe as it is now, the same seed and data."""
     return (
         facts.get("settings") == settings(RECIPES[recipe])

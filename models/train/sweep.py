@@ -244,7 +244,7 @@ def duration(amount: float) -> str:
 # Every entry once, in small.
 
 
-def dry_run(names: list[str], workers: int, deadline: float = float("inf")) -> dict[str, str]:
+def dry_run(names: list[str], workers: int, deadline: float) -> dict[str, str]:
     """Trains, stores and measures every entry with 512 images for one epoch; nothing of it stays.
 
     Returns:

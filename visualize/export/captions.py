@@ -58,7 +58,7 @@ def caption(
     rows: list[Row],
     asked: Question,
     missing: dict[str, str],
-    left: list[str] | tuple = (),
+    left: list[str],
 ) -> str:
     """What a reader needs who has the figure and nothing else; `left`: networks, and how many of their maps
     found no room."""

@@ -1,6 +1,6 @@
 """The page's maps as one figure for a slide or a paper: below each network's answer, what it looks at.
 
-    drawn = figure(columns, view, target="predicted", cam="GradCAM")
+    drawn = figure(columns, view, Question(picture))
     save(drawn, Path("figure.pdf"))
 
 panels.py says what is to be seen, drawing.py draws each map, and here they find their places on a sheet. Only
@@ -65,12 +65,7 @@ class Block(NamedTuple):
     more: int  # maps of its own that found no room
 
 
-def figure(
-    columns: list[Column],
-    view: View,
-    asked: Question,
-    missing: dict[str, str] | None = None,
-) -> Figure:
+def figure(columns: list[Column], view: View, asked: Question, missing: dict[str, str]) -> Figure:
     """Draws what the page shows of some networks.
 
     Each network has its CAM, below it and beside it its own maps, and a sentence for each kind of map that
@@ -86,7 +81,7 @@ def figure(
     rows, count = panels(columns, view, asked.cam), -(-len(columns) // -(-len(columns) // BAND))
     bands = [blocks(columns[start : start + count], rows) for start in range(0, len(columns), count)]
     left = [f"{block.column.title} {block.more}" for band in bands for block in band if block.more]
-    said = caption(columns, view, rows, asked, missing or {}, left)
+    said = caption(columns, view, rows, asked, missing, left)
     width, lane, side = sizes(bands, said)
     below = EDGE + caption_height(said, width)
 

@@ -110,7 +110,7 @@ def write(form: str, asked: Question, found: dict[str, Column | str], view: View
     return file
 
 
-def arrays(columns: list[Column], replacement: Replacement | None = None) -> dict[str, np.ndarray]:
+def arrays(columns: list[Column], replacement: Replacement | None) -> dict[str, np.ndarray]:
     """name -> array as recorded: `pixels`, `classes`, and of each network `se/probabilities`, `se/<path>`.
 
     With replaced attention also `replaced`, which says by what, and `se/before`, the answer as trained.

@@ -327,7 +327,7 @@ def times(panel: Panel, x: float) -> str:
     return number(x) + description()["scales"][panel.scale].get("unit", "")
 
 
-def range_of(panel: Panel, brief: bool = False) -> str:
+def range_of(panel: Panel, brief: bool) -> str:
     """The range of a map, in brief without its mean; of branches, of the last one's share."""
     said, judged = description()["said"], panel.judged
     least, most = float(np.nanmin(judged)), float(np.nanmax(judged))

@@ -1,7 +1,6 @@
 """A white sheet that is filled from top to bottom, in inches from its top left corner.
 
-What is put on it says where it ends: there the next thing starts, and the last one tells how high the sheet
-must be, so that nobody has to work out heights beforehand.
+What is put on it says where it ends: there the next thing starts; `cut` gives the sheet its height.
 """
 
 import re

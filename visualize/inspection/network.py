@@ -1,4 +1,4 @@
-"""One forward and one backward of one network on one picture; NumPy out. Nothing else here runs a model.
+"""One forward and one backward of one network on one picture; NumPy out.
 
     seen = inspect(models.load("se"), picture)
     seen.probabilities                            # (10,)

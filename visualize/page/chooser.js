@@ -1,6 +1,6 @@
 // Which networks are compared: a search box, families, and quick ways to take all, none or only one.
 
-import { button, kept, make } from "./elements.js";
+import { button, close, kept, make } from "./elements.js";
 
 const PAIRS = [["se", "cbam"], ["cbam", "danet"], ["non_local", "self_attention"], ["plain", "se"]];
 
@@ -29,7 +29,7 @@ export function chooser(state, table, groups, first, device) {
     ...PAIRS.filter((pair) => pair.every((key) => known(key)?.available)).map((pair) =>
       button(pair.map(short).join(" and "), { class: "pair" }, () => choose(pair))));
   panel.append(
-    make("header", {}, make("h2", {}, "Networks"), button("Done", { class: "main", popoverTargetElement: panel, popoverTargetAction: "hide" }, () => {})),
+    make("header", {}, make("h2", {}, "Networks"), button("Done", "main", () => close(panel))),
     search, quick, device ? here(device) : "", empty, families(trained, false), nothing, rest);
   rest.append(families(untrained, true));
   const faults = table.filter((row) => row.trained && !row.available).map((row) => row.reason);

@@ -15,8 +15,8 @@ export function button(text, given, pressed) {
   return node;
 }
 export const tryAgain = (stays, act) => button("Try again", "link", () => { stays().focus(), act(); }); // it goes away itself, and the focus stays
-export function select(label, options, value, chosen, given = {}) { // options: [key, text]
-  const node = make("select", given);
+export function select(label, options, value, chosen) { // options: [key, text]
+  const node = make("select");
   for (const [key, text] of options) node.add(new Option(text, key, false, String(key) === String(value)));
   node.addEventListener("change", () => chosen(node.value));
   return make("label", "choice", make("span", {}, label), node);
@@ -33,6 +33,20 @@ export function closeBeside(dialog) { // by a click beside it, not on its own ma
   dialog.addEventListener("pointerdown", (event) => { pressed = beside(event); });
   dialog.addEventListener("click", (event) => { if (pressed && event.target === dialog && beside(event)) dialog.close(); });
 }
+
+// What lies over the page: popovers, and in browsers from before 2024, which know none, parts that are hidden or not.
+const native = "showPopover" in HTMLElement.prototype, panels = () => [...document.querySelectorAll("[popover]")];
+export function popovers() { // what opens them, where the browser does not do it
+  if (native) return;
+  for (const panel of panels()) panel.hidden = true;
+  for (const opener of document.querySelectorAll("[popovertarget]")) {
+    const panel = document.getElementById(opener.getAttribute("popovertarget"));
+    opener.addEventListener("click", () => { panel.hidden = !panel.hidden; });
+  }
+  addEventListener("keydown", ({ key }) => { if (key === "Escape") for (const panel of panels()) panel.hidden = true; });
+}
+export const close = (panel) => (native ? panel.hidePopover() : void (panel.hidden = true));
+export const covered = () => document.querySelector("dialog[open]") || panels().some((panel) => (native ? panel.matches(":popover-open") : !panel.hidden));
 
 export function keep(root, nodes) { // these children, in this order; what stays in its place keeps the focus
   const wanted = new Set(nodes);

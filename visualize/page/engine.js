@@ -1,7 +1,8 @@
 // The engine: the only door to numbers. The page knows it by its functions and never asks where the numbers come from:
 // from the server; from networks that run in this browser (browser/engine.js), where the page was made without a
 // server; or from both (browser/beside.js), where the server offers that. `pixels` is base64 of 32 x 32 RGB, row by row.
-// What goes wrong is an EngineError with one sentence; `away` says that the server cannot answer at the moment.
+// What goes wrong is an EngineError with one sentence; `away` says that the server cannot answer at the moment, `final`
+// that asking once more is of no use.
 
 export class EngineError extends Error {}
 export const UNREADABLE = "This browser cannot read that file: choose a picture as JPEG, PNG, WebP, GIF or AVIF.";
@@ -21,7 +22,7 @@ async function ask(path, options = {}) {
   }
   if (answer.ok) return answer;
   const refused = await answer.json().catch(() => ({})); // a proxy in between answers with a page of its own
-  if (refused.error) throw Object.assign(new EngineError(refused.error), { away: Boolean(refused.full) });
+  if (refused.error) throw Object.assign(new EngineError(refused.error), { away: Boolean(refused.full), final: !refused.full });
   throw answer.status === 413 ? new EngineError("This file is too large for the server.") : away(GONE);
 }
 
@@ -50,7 +51,7 @@ async function* lines(answer, signal) { // of JSON, as they come
 export const server = {
   // One comparison. Calls back with {place, seconds} while others are served, or with {loaded, total} bytes while the
   // browser loads networks, then for each network with its column of the record, or {key, name, reason}.
-  // `replace` is null or {name, scope, strength, other, by_hand}; a column then has `before`. `signal` stops it. `device`:
+  // `replace` is null or {name, scope, strength, only, other, by_hand}; a column then has `before`. `signal` stops it. `device`:
   // the visitor wants it computed on this device; a column that was says so, and is given back to `row` with that.
   async look(pixels, names, { target = "predicted", cam = "GradCAM", random = false, replace = null } = {}, listeners = {}, signal) {
     const { onWaiting, onColumn, onUnavailable } = listeners;
@@ -60,7 +61,7 @@ export const server = {
       if (column) onColumn?.(column);
       if (unavailable) onUnavailable?.(unavailable);
       if (error) throw full ? away(error) : new EngineError(error);
-      if (done) return done;
+      if (done) return;
     }
     throw away(BROKEN);
   },

@@ -1,13 +1,18 @@
 // How a picture comes in: chosen, dropped or pasted anywhere, taken by the camera, or one of the examples; and which
 // square of it the networks see. Everything ends in `state.change("picture", ...)`.
 
-import { button, hold, make, oneStop, put, roving, unmodified } from "./elements.js";
+import { button, covered, hold, make, oneStop, put, roving, unmodified } from "./elements.js";
 import { EngineError, UNREADABLE } from "./engine.js";
 import { Disguised, checkCanvas, fromBase64, open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
 
 const $ = (selector) => document.querySelector(selector);
+const LARGEST = 20 * 2 ** 20; // bytes that the server takes
 const WHOLE = 300; // longest side of the whole picture in the crop box, in CSS pixels
 
+async function readable(file) { // throws where there is no use in sending it
+  if (file.size > LARGEST) throw new EngineError("This file is too large for the server.");
+  await file.slice(0, 1).arrayBuffer().catch(() => { throw new EngineError("This cannot be read: it is a folder, or the file is no longer there."); });
+}
 export function input(state, engine, examples, say) {
   let newest = 0, last = state.picture.source; // of quick wishes the last one counts
 
@@ -22,11 +27,12 @@ export function input(state, engine, examples, say) {
         opened = await open(file);
       } catch (error) { // this browser cannot; the server knows more formats, or says what is wrong
         if (error instanceof Disguised) throw error; // it could, and a whole photograph is not sent for that
+        await readable(file);
         if (state.device) throw new EngineError(UNREADABLE); // nothing is sent
-        const { picture, notes } = await engine.decode(file);
-        opened = { ...(await open(picture)), notes };
+        const { picture, notes } = await engine.decode(file), { picture: source } = await open(picture);
+        opened = { picture: source, notes: [...notes, ...sizeNotes(source)] };
       }
-      if (mine === newest) show({ source: opened.picture, notes: [...opened.notes, ...sizeNotes(opened.picture)] });
+      if (mine === newest) show({ source: opened.picture, notes: opened.notes });
     } catch (error) {
       if (mine !== newest) return;
       state.picture.fault = error.message; // also when the networks on their way have answered
@@ -125,7 +131,7 @@ export function input(state, engine, examples, say) {
   for (const [node, open] of [[$("#adjust"), true], [$("#crop .done"), false]])
     node.addEventListener("click", () => { cropping = open; crops(); (open ? square : choice).focus(); });
   addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !cropping || document.querySelector("dialog[open], :popover-open")) return;
+    if (event.key !== "Escape" || !cropping || covered()) return;
     cropping = false;
     if (box.contains(document.activeElement)) choice.focus();
     crops();

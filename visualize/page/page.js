@@ -2,7 +2,7 @@
 
 import { engine, start } from "./engine.js";
 import * as language from "./language/language.js";
-import { atRest, button, closeBeside, finishNow, hold, kept, later, make, put, select, unmodified } from "./elements.js";
+import { atRest, button, close, closeBeside, covered, finishNow, hold, kept, later, make, popovers, put, select, unmodified } from "./elements.js";
 import { State, fromHash, linkOf } from "./state.js";
 import { fromBase64, rgba } from "./picture.js";
 import { configure } from "./maps/record.js";
@@ -27,6 +27,8 @@ const state = new State({
   target: first.target, cam: first.cam, view: description.view, detail: null, pinned: null, replace: null, device: Boolean(given.device) && kept.get("device") === "yes",
 });
 
+popovers();
+
 // ---- light and dark
 
 const dim = matchMedia("(prefers-color-scheme: dark)"), theme = $("#theme");
@@ -43,6 +45,9 @@ offer();
 theme.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
   kept.set("theme", root.dataset.theme);
+  const here = new URL(location.href);
+  here.searchParams.delete("__theme"); // the visitor's own wish counts, also after a reload
+  history.replaceState(null, "", here);
   toggled();
 });
 dim.addEventListener("change", toggled);
@@ -54,7 +59,7 @@ const chosen = chooser(state, table, given.families, inOrder, given.device);
 const whatIf = new WhatIf(state, description, given.replacements, given.examples);
 const columns = new Columns(engine, state, { ...chosen, most: given.most, other: (pixels) => whatIf.other(pixels) });
 const figures = new Figures(state, description, columns, isDark);
-const used = new Used(state, engine, columns, given.used);
+const used = new Used(engine, columns, given.used);
 const glance = new Glance(state, description, columns, isDark, { ...chosen, open, used });
 const maps = new Maps(state, description, columns, figures, { open });
 const say = (text, again) => columns.say(text, again);
@@ -83,7 +88,7 @@ function onDemand(wanted, load) { // gives what shows the part as soon as it is 
 }
 const pair = onDemand(() => state.pinned, async () => {
   const { Pictures } = await import("./lab/pictures.js");
-  return new Pictures(state, description, columns, figures, engine);
+  return new Pictures(state, columns, figures, engine);
 });
 $("#pin").addEventListener("click", () => state.change("pinned", state.pinned ? null : state.picture.pixels));
 const detail = onDemand(() => state.detail, async () => {
@@ -164,7 +169,7 @@ bar.addEventListener("keydown", (event) => { if (event.key === "Escape" && displ
 looks.addEventListener("focusout", ({ relatedTarget: to }) => { if (to && to !== display && !looks.contains(to)) fold(); }); // it would cover it
 addEventListener("keydown", (event) => { // the arrows move the block, where they mean nothing else
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], { blocks } = description;
-  if (!step || event.defaultPrevented || event.target !== document.body || !unmodified(event) || document.querySelector("dialog[open], :popover-open")) return;
+  if (!step || event.defaultPrevented || event.target !== document.body || !unmodified(event) || covered()) return;
   const at = Math.max(0, Math.min(blocks.length - 1, blocks.indexOf(state.view.block) + step));
   state.merge("view", { block: blocks[at] });
 });
@@ -189,25 +194,30 @@ const link = () => linkOf({ ...state, mechanisms: columns.names() });
 language.offer($("#language"), link);
 $("#copy").addEventListener("click", async () => say(await copy()));
 async function copy() { // the sentence about it
-  const address = location.origin + location.pathname + location.search + (await link());
-  history.replaceState(null, "", address);
+  const lang = new URLSearchParams(location.search).get("lang"), before = location.origin + location.pathname;
+  const fragment = link(), address = fragment.then((text) => before + (lang ? `?lang=${lang}` : "") + text); // what a host adds is of this visit
+  const copying = address.then((text) => new Blob([text], { type: "text/plain" }));
+  let copied = true;
   try {
-    await navigator.clipboard.writeText(address);
+    await navigator.clipboard.write([new ClipboardItem({ "text/plain": copying })]); // at once: Safari forgets the click that allows it
   } catch { // no permission, or a page without https
-    const box = make("textarea", { value: address }), from = document.activeElement;
+    const box = make("textarea", { value: await address }), from = document.activeElement;
     (document.querySelector("dialog[open]") || document.body).append(box); // what lies beside a dialog cannot be chosen
     box.select();
-    const copied = document.execCommand("copy");
+    copied = document.execCommand("copy");
     box.remove();
     from?.focus({ preventScroll: true });
-    if (!copied) return "The link is in the address bar: copy it from there. It holds this picture and every setting.";
   }
-  return "The link is copied. It holds this picture and every setting.";
+  history.replaceState(null, "", location.pathname + location.search + (await fragment));
+  if (copied) return "The link is copied. It holds this picture and every setting.";
+  if (window !== top) return "The link cannot be copied from here: open the page in a tab of its own."; // the address bar is another's
+  return "The link is in the address bar: copy it from there. It holds this picture and every setting.";
 }
 const FORMS = { png: "Figure, PNG", pdf: "Figure, PDF", npz: "Numbers, NPZ", json: "Report, JSON" };
 for (const [form, words] of Object.entries(FORMS)) $("#files").append(button(words, { "data-form": form }, () => take(form)));
+const pinned = $("#files").appendChild(make("p", { class: "note", hidden: true }, "Files hold picture B."));
 async function take(form) {
-  $("#files").hidePopover();
+  close($("#files"));
   const release = hold();
   say("Making the file …");
   const about = columns.about(), mechanisms = columns.names();
@@ -257,6 +267,7 @@ columns.addEventListener("change", () => later("page", redraw));
 columns.addEventListener("row", () => later("page", redraw));
 state.addEventListener("change", ({ detail: part }) => {
   if (part === "view") controls();
+  if (part === "pinned") pinned.hidden = !state.pinned;
   if (location.hash.startsWith("#view=") && (part !== "detail" || !state.detail) && settled) history.replaceState(null, "", location.pathname + location.search); // it has moved on
   later("page", redraw);
 });

@@ -69,10 +69,10 @@ export function squareOf({ width, height }, crop) { // [left, top, side] in whol
   return [inside(crop[0], width), inside(crop[1], height), side];
 }
 
-export function rgba(rgb, side = SIDE) { // RGB bytes of a square as a picture
-  const data = new Uint8ClampedArray(4 * side * side).fill(255);
-  for (let i = 0; i < side * side; i++) data.set(rgb.subarray(3 * i, 3 * i + 3), 4 * i);
-  return { width: side, height: side, data };
+export function rgba(rgb) { // the bytes that a network sees, as a picture
+  const data = new Uint8ClampedArray(4 * SIDE * SIDE).fill(255);
+  for (let i = 0; i < SIDE * SIDE; i++) data.set(rgb.subarray(3 * i, 3 * i + 3), 4 * i);
+  return { width: SIDE, height: SIDE, data };
 }
 
 // ---- a file that a visitor gives
@@ -100,7 +100,7 @@ export function checkCanvas() { // throws where what is read is not what was dra
 export async function open(file) {
   checkCanvas();
   let bitmap = await createImageBitmap(file); // colours managed, turned upright
-  const notes = [], shrink = KEPT_SIDE / Math.max(bitmap.width, bitmap.height);
+  const notes = sizeNotes(bitmap), shrink = KEPT_SIDE / Math.max(bitmap.width, bitmap.height);
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * Math.min(1, shrink))));
   if (shrink < 1) {
     const small = await createImageBitmap(bitmap, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
@@ -111,7 +111,7 @@ export async function open(file) {
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const head = new Uint8Array(await file.slice(0, 2 ** 16).arrayBuffer());
-  if (isGif(head) && (await frames(file)) > 1) notes.push("This is an animation: its first frame is shown.");
+  if (isGif(head) ? (await frames(file)) > 1 : moves(head)) notes.push("This is an animation: its first frame is shown.");
   if (orientation(head) !== EXIF_UPRIGHT) notes.push("The picture was turned upright, as its camera recorded.");
   let { data } = context.getImageData(0, 0, width, height);
   if (data.some((value, i) => i % 4 === 3 && value < OPAQUE)) {
@@ -126,6 +126,10 @@ export function sizeNotes({ width, height }) {
   return Math.min(width, height) < SIDE ? [`The picture was enlarged, because one of its sides is shorter than ${SIDE} pixels.`] : [];
 }
 const isGif = (head) => String.fromCharCode(...head.subarray(0, 3)) === "GIF";
+function moves(head) { // an animated WebP, PNG or AVIF
+  const text = String.fromCharCode(...head.subarray(0, 4096)), webp = /^RIFF....WEBPVP8X....(.)/s.exec(text);
+  return webp ? (webp[1].charCodeAt(0) & 2) > 0 : text.startsWith("\x89PNG") ? text.includes("acTL") : text.startsWith("ftypavis", 4);
+}
 async function frames(file) { // of an animation; 1 where the browser cannot tell
   if (!globalThis.ImageDecoder) return 1;
   try {

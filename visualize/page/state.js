@@ -28,7 +28,7 @@ export class State extends EventTarget {
 // that lost its tail is known as one.
 
 const VERSION = "2", END = "end";
-export const BAD_LINK = "This link is damaged or was cut off: the page stays as it is.";
+const BAD_LINK = "This link is damaged or was cut off: the page stays as it is.";
 
 export async function linkOf({ picture, mechanisms, target, cam, view, detail, pinned, replace }) {
   const { crop } = picture, said = new URLSearchParams({ view: VERSION });

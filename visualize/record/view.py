@@ -43,7 +43,7 @@ class View:
 def view_of(request: object) -> View:
     """The view in a request, which may come from anybody: what is missing or None takes its default.
 
-    Places, heads and opacity beyond their ends are moved to them.
+    Places, heads and overlay beyond their ends are moved to them.
 
     Raises:
         RequestError: no dictionary, or something in it is of another kind than it should be.

@@ -29,12 +29,9 @@ import numpy as np
 import torch
 
 from models import CATALOGUE, CLASSES, CheckpointError, load
-from models.catalogue import BLOCKS
 from models.checkpoint import CHECKPOINTS, read_facts
 from models.metadata import accuracy, mechanisms_table, parameters
-from models.recording import recording
 from models.replacements import REPLACEMENTS, Attention, applies, attention_of
-from models.resnet import WIDTHS
 from models.results.averages import checksum, read
 
 from ..answers import PAGE, page_with, start_value, whole_card
@@ -240,21 +237,16 @@ def network(site: Site, name: str) -> dict:
 
 def shown(model: torch.nn.Module) -> dict:
     """The entries of a column's `maps` without their numbers, and what CAMs and strengths are made from."""
-    with torch.no_grad(), recording(model) as records:
-        model(torch.zeros(1, 3, 32, 32))
-    maps = observe(model, example_picture("cat"), stage="layer4.1").maps
-    numbers = ("data", "lo", "hi", "raw")
-    side = {block: records[f"{block}.output"].tensor.shape[-1] for block in BLOCKS}
-    entries = [pack_cam(block, np.zeros((side[block],) * 2), (0, 0)) | {"stays": False} for block in BLOCKS]
-    entries += [pack_map(path, one) | {"stays": stays(one)} for path, one in maps.items()]
+    seen, numbers = observe(model, example_picture("cat")), ("data", "lo", "hi", "raw")
+    entries = [
+        pack_cam(block, np.zeros(output.shape[1:]), (0, 0)) | {"stays": False}
+        for block, output in seen.activations.items()
+    ]
+    entries += [pack_map(path, one) | {"stays": stays(one)} for path, one in seen.maps.items()]
     return {
         "maps": [{key: value for key, value in entry.items() if key not in numbers} for entry in entries],
-        "blocks": [{"block": b, "channels": records[f"{b}.output"].tensor.shape[1]} for b in BLOCKS],
-        "stages": [
-            (f"stage{i}", f"stage{i}.output", f"layer{i}.1.output")
-            for i in range(1, len(WIDTHS) + 1)
-            if f"stage{i}.output" in records
-        ],
+        "blocks": [{"block": b, "channels": len(output)} for b, output in seen.activations.items()],
+        "stages": [(stage, f"{stage}.output", f"layer{stage[5]}.1.output") for stage in seen.strength],
     }
 
 
@@ -307,15 +299,10 @@ def stored(site: Site, example: str, names: list[str]) -> dict:
 
 def query_of(entry: dict) -> int | str | None:
     """What the page asks of a large map for the place that it marks at first; None: the whole of it."""
+    part = description()["kinds"][entry["kind"]].get("part")
+    if part != "row":
+        return "mean" if part == "sizes" else None
     axes, shape = entry["axes"].split(), entry["shape"]
-    if entry["kind"] == "views":
-        return "mean"
-    if "q" in axes:
-        count = shape[axes.index("q")]
-    elif axes == ["g", "k", "h", "w"]:
-        count = shape[2] * shape[3]
-    else:
-        return None
-    side = round(count**0.5)
+    side = round(shape[axes.index("q")] ** 0.5) if "q" in axes else shape[axes.index("h")]
     x, y = (at * side // 32 for at in description()["view"]["query"])
     return y * side + x

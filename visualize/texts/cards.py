@@ -105,7 +105,7 @@ def place(name: str) -> str:
     return f"{family}; slot `{entry.slot}`, {PLACES[entry.slot]}{where}."
 
 
-def figures(name: str, folder: Path = CHECKPOINTS) -> str:
+def figures(name: str, folder: Path) -> str:
     """Markdown: a table of what was measured, beside plain, or what is known without a checkpoint."""
     if name not in networks():
         return "**Measured.** Nothing: it has no place in a classifier, so there is no network to measure."
@@ -178,7 +178,7 @@ def compared(count: int, plain: int) -> str:
     return f"{abs(count - plain):,} ({size}) {'more' if count > plain else 'fewer'} than"
 
 
-def beside(name: str, facts: dict, plain: dict, folder: Path = CHECKPOINTS) -> str:
+def beside(name: str, facts: dict, plain: dict, folder: Path) -> str:
     """What the figures say about the difference from the plain network, which is often nothing."""
     parts, found = [], beside_plain(name, folder)
     if plain.get("parameters") and facts.get("parameters"):
@@ -191,7 +191,7 @@ def beside(name: str, facts: dict, plain: dict, folder: Path = CHECKPOINTS) -> s
     return " ".join(parts)
 
 
-def limits(name: str, folder: Path = CHECKPOINTS) -> list[str]:
+def limits(name: str, folder: Path) -> list[str]:
     """What cannot be read from a mechanism's maps and figures, in sentences."""
     if not CATALOGUE[name].is_network:
         return []

@@ -1,19 +1,18 @@
 """What was measured of a network's attention, as its single view shows it."""
 
-import math
 from pathlib import Path
 
 import torch
 
 from models import CATALOGUE, CheckpointError
 from models.checkpoint import CHECKPOINTS, facts_in_use
-from models.recording import Record, dims_of
+from models.recording import Record
 from models.results import averages, maps
-from models.results.evidence import at_once, evidence_of, shown
+from models.results.evidence import evidence_of, shown
 
 from ..inspection.network import Map
 from ..record.encoding import pack
-from ..record.kinds import block_of, scale_of
+from ..record.kinds import block_of, scale_of, sharers
 from .cards import recorded
 
 BADGES = {  # what each one says
@@ -27,8 +26,8 @@ def evidence(name: str, folder: Path = CHECKPOINTS) -> dict | None:
     """What stands in `<name>.json` under `evidence`, as far as the page shows it, and the class profiles.
 
     Returns:
-        `at_once` (see `models.results.evidence`) and `rows`, all its replacements, strengths and scopes (see
-        `shown`); `images`, of each kind; `tensors`, a list with `tensor`, `block`, what
+        `rows`, all its replacements, strengths and scopes (see `models.results.evidence.shown`); `images`, of
+        each kind; `tensors`, a list with `tensor`, `block`, what
         `averages.Tally.facts` says of it, `badges` in words, and `twin` and `agreement`, each {"mean", "low",
         "high"} or None; `faithfulness`, a list with `map`, `control` and `road`, `deletion` and `insertion`
         in the same form; `profiles`, see `profile`. None where nothing was measured of these weights.
@@ -46,9 +45,8 @@ def evidence(name: str, folder: Path = CHECKPOINTS) -> dict | None:
         return None
     measured = averages.read(name, facts["sha256"], folder)
     by_class = measured.by_class if measured else {}
-    kinds = ("test", "block", "training", "map", "twin")
+    kinds = ("test", "training", "map", "twin")
     return {
-        "at_once": at_once(facts),
         "rows": [shown(row) for row in found["replacements"]],
         "images": {kind: found[f"{kind}_images"] for kind in kinds},
         "tensors": [tensor_of(path, known, found) for path, known in found["tensors"].items()],
@@ -86,9 +84,10 @@ def profile(path: str, values: torch.Tensor, record: Record) -> dict:
     """
     letters = record.axes.split()
     values = values.float()
-    scale = scale_of(Map(" ".join(letters[1:]), None, record.role, record.over, record.bounds))
+    shown_as = Map(" ".join(letters[1:]), record.tensor[0], record.role, record.over, record.bounds)
+    scale = scale_of(shown_as)
     if scale == "uniform=1":
-        values = values * math.prod(record.tensor.shape[dim] for dim in dims_of(record.axes, record.over))
+        values = values * sharers(shown_as)
     long = [at for at in range(1, len(letters)) if values.shape[at] > 1]
     averaged = [at for at in range(1, len(letters)) if values.shape[at] < record.tensor.shape[at]]
     places = [at for at in long if letters[at] in ("h", "w")]

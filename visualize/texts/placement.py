@@ -62,7 +62,7 @@ def strip(entry: Entry) -> list[str]:
     """The whole network from left to right: the lower a bar, the fewer cells. The entry's sites stand out."""
     used = {"input": ("input",), "head": ("head",)}.get(entry.slot, entry.sites)
     everywhere = entry.slot == "act"
-    parts = [line((3, AXIS), (WIDTH - 4, AXIS), arrow=True)]
+    parts = [arrow((3, AXIS), (WIDTH - 4, AXIS))]
 
     def bar(site: str, x: float, width: float, height: float, mine: bool) -> None:
         parts.append(box(x, AXIS - height / 2, width, height, mine, site))
@@ -114,16 +114,14 @@ def block_picture(entry: Entry, network: nn.Module) -> Picture:
 
     fork, sum_y, side = tops[0] - 8, tops[-2] + BOX / 2, RIGHT + 12
     end = RIGHT if slot == "fuse" else MIDDLE + BOX / 2
-    parts.append(line((MIDDLE, fork), (side, fork), (side, sum_y), (end, sum_y), arrow=True))
+    parts.append(arrow((MIDDLE, fork), (side, fork), (side, sum_y), (end, sum_y)))
     parts.append(text(side + 6, (fork + sum_y) / 2 + 4, "shortcut", FAINT, "start"))
     refine_y, needs = tops[-3] + BOX / 2, getattr(block.refine, "needs", ())
     if "block_input" in needs:
-        parts.append(
-            line((MIDDLE, fork), (10, fork), (10, refine_y), (LEFT, refine_y), arrow=True, mine=True)
-        )
+        parts.append(arrow((MIDDLE, fork), (10, fork), (10, refine_y), (LEFT, refine_y), mine=True))
     if "carry" in needs:  # along the mechanisms of all blocks
-        parts.append(line((10, fork), (10, refine_y - 5), (LEFT, refine_y - 5), arrow=True, mine=True))
-        parts.append(line((LEFT, refine_y + 5), (10, refine_y + 5), (10, bottom - 22), arrow=True, mine=True))
+        parts.append(arrow((10, fork), (10, refine_y - 5), (LEFT, refine_y - 5), mine=True))
+        parts.append(arrow((LEFT, refine_y + 5), (10, refine_y + 5), (10, bottom - 22), mine=True))
         parts.append(text(2, fork - 5, "block before", FAINT, "start"))
         parts.append(text(2, bottom - 8, "next block", FAINT, "start"))
     return parts, bottom
@@ -155,7 +153,7 @@ def path_picture(entry: Entry, network: nn.Module) -> Picture:
     mine = tops[boxes.index(title)] + BOX / 2
     for tap in taps:  # an earlier output goes there, too
         fork = tops[tap] + BOX + 9
-        parts.append(line((MIDDLE, fork), (10, fork), (10, mine), (LEFT, mine), arrow=True, mine=True))
+        parts.append(arrow((MIDDLE, fork), (10, fork), (10, mine), (LEFT, mine), mine=True))
     return parts, bottom
 
 
@@ -184,7 +182,7 @@ def column(
     if first:
         parts += [
             text(MIDDLE, start - 24, first, FAINT),
-            line((MIDDLE, start - 18), (MIDDLE, start), arrow=True),
+            arrow((MIDDLE, start - 18), (MIDDLE, start)),
         ]
     for index, (words, top) in enumerate(zip(boxes, tops)):
         if words == "+":
@@ -194,13 +192,13 @@ def column(
             parts.append(box(LEFT, top, RIGHT - LEFT, BOX, words in mine))
         parts.append(text(MIDDLE, top + BOX / 2 + 4, words, weight="600" if words in mine else "400"))
         if index + 1 < len(boxes):
-            parts.append(line((MIDDLE, top + BOX), (MIDDLE, top + BOX + gap), arrow=True))
+            parts.append(arrow((MIDDLE, top + BOX), (MIDDLE, top + BOX + gap)))
         if index < len(notes):
             parts.append(text(MIDDLE + 10, top + BOX + gap / 2 + 4, notes[index], FAINT, "start"))
     bottom = tops[-1] + BOX
     if last:
         parts += [
-            line((MIDDLE, bottom), (MIDDLE, bottom + 18), arrow=True),
+            arrow((MIDDLE, bottom), (MIDDLE, bottom + 18)),
             text(MIDDLE, bottom + 32, last, FAINT),
         ]
         bottom += 36
@@ -215,20 +213,15 @@ def box(x: float, y: float, width: float, height: float, mine: bool, site: str =
     return f'<rect{names} x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="3" {look}/>'
 
 
-def line(*points: tuple[float, float], arrow: bool = False, mine: bool = False) -> str:
-    """A line through points; an arrow's head is at the last one."""
+def arrow(*points: tuple[float, float], mine: bool = False) -> str:
+    """An arrow through points; its head is at the last one."""
     colour = ACCENT if mine else FAINT
     path = "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
-    drawn = f'<path d="{path}" fill="none" stroke="{colour}"/>'
-    if arrow:
-        (x0, y0), (x, y) = points[-2:]
-        along = ((x > x0) - (x < x0), (y > y0) - (y < y0))  # every line is level or upright
-        wings = [
-            (x - 6 * along[0] + side * along[1], y - 6 * along[1] + side * along[0]) for side in (-3.5, 3.5)
-        ]
-        head = " ".join(f"{a:g},{b:g}" for a, b in [(x, y), *wings])
-        drawn += f'<polygon points="{head}" fill="{colour}"/>'
-    return drawn
+    (x0, y0), (x, y) = points[-2:]
+    along = ((x > x0) - (x < x0), (y > y0) - (y < y0))  # every line is level or upright
+    wings = [(x - 6 * along[0] + side * along[1], y - 6 * along[1] + side * along[0]) for side in (-3.5, 3.5)]
+    head = " ".join(f"{a:g},{b:g}" for a, b in [(x, y), *wings])
+    return f'<path d="{path}" fill="none" stroke="{colour}"/><polygon points="{head}" fill="{colour}"/>'
 
 
 def text(

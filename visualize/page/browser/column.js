@@ -4,7 +4,7 @@
 import { decode, meanSize } from "../maps/record.js";
 import { classMap, relative } from "./cams.js";
 
-export const NOT_FINITE = "The network gives no finite numbers for this picture.";
+const NOT_FINITE = "The network gives no finite numbers for this picture.";
 export class NotFinite extends Error {}
 
 const isFinite = (values) => values.every((value) => value - value === 0);
@@ -28,7 +28,7 @@ export function softmax(logits) {
 }
 export const probabilities = ({ logits }) => softmax(logits).map((share) => decimals(share, 6));
 
-// path -> {values, range}: the CAMs of all blocks, stretched, and their range before.
+// [{path, values, range}]: the CAMs of all blocks, stretched, and their range before.
 export function cams({ blocks }, outputs, method) {
   return blocks.map(({ block, channels }) => {
     const map = classMap(method, outputs[`${block}.output`], outputs[`${block}.gradient`], channels);

@@ -11,6 +11,7 @@ const UNABLE = "This browser cannot compute the networks (it has no WebAssembly,
 
 const get = async (file) => {
   const answer = await fetch(new URL(file, ROOT)).catch(() => null);
+  if (answer?.status === 404) throw new EngineError("A part of this page is missing on this site: load the page again.");
   if (!answer?.ok) throw new EngineError("A part of this page could not be loaded: try once more in a moment.");
   return answer.json();
 };

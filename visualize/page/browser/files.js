@@ -13,12 +13,12 @@ const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(
 export async function report(found, missing, { pixels, target, cam, replace, view }, { classes, versions }) {
   const content = {
     attnscope: "report", date: new Date().toISOString().slice(0, 19) + "+00:00",
-    picture: { size: [32, 32], mode: "RGB", sha256: await sha256(pixels) }, settings: { target, cam, replace: replace && (await factsOf(replace)), ...view }, versions, classes,
+    picture: { size: [32, 32], mode: "RGB", sha256: await sha256(pixels) }, settings: { target, cam, replace: replace && (await wholeOf(replace)), ...view }, versions, classes,
     networks: found.map((one) => network(one, target, classes)), unavailable: missing,
   };
   return bytesOf(JSON.stringify(content, null, 1) + "\n");
 }
-async function factsOf({ name, scope, strength, only = null, by_hand: byHand, other }) { // as in visualize/inspection/replaced.py
+async function wholeOf({ name, scope, strength, only = null, by_hand: byHand, other }) { // as in visualize/inspection/replaced.py
   const other_sha256 = name === "another picture's" ? await sha256(fromBase64(other)) : null;
   return { name, scope, strength: name === "strength" ? strength : 1, only, by_hand: (name === "by hand" && byHand) || null, other_sha256 };
 }

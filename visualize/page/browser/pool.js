@@ -9,6 +9,7 @@ import { isPacked } from "./packed.js";
 const MOST = 4, MOST_SMALL = 2, SMALL = 4; // networks in memory; on a device with so many GB
 const AHEAD = 2; // networks whose files wait for a worker
 const BROKE_OFF = "A part of the networks could not be loaded: the connection broke off. Try once more.";
+const SILENCE = 15_000; // milliseconds without a byte: the connection is dead, whatever the browser thinks
 const GRACE = 2000; // milliseconds in which a file goes on coming that nobody waits for: one press later somebody may
 
 export class Pool extends EventTarget { // "loading": more bytes have come
@@ -55,14 +56,16 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       return;
     }
     const controller = new AbortController(), { graph, weights, averages } = this.networks[name];
-    const mine = (this.coming = { name, controller }), get = (file) => file && this.download(file, controller.signal);
+    const mine = (this.coming = { name, controller }), giveUp = () => controller.abort(new EngineError(BROKE_OFF));
+    const get = (file) => file && this.download(file, controller.signal, giveUp);
     this.loading.total = this.loading.loaded + this.missing();
     try {
       this.binary ||= await get(this.engine.binary);
       const found = { graph: await get(graph), weights: await get(weights), averages: await get(averages) };
       this.files.set(name, found);
     } catch (error) {
-      if (!controller.signal.aborted) this.fail(name, error instanceof EngineError ? error : new EngineError(BROKE_OFF));
+      const { aborted, reason } = controller.signal, fault = aborted ? reason : error;
+      if (!aborted || reason instanceof EngineError) this.fail(name, fault instanceof EngineError ? fault : new EngineError(BROKE_OFF));
     }
     if (this.coming === mine) this.coming = null;
     this.work();
@@ -78,7 +81,7 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     this.jobs = this.jobs.filter((job) => job.name !== name);
     for (const job of failed) job.reject(error);
   }
-  async download({ file, bytes }, signal) {
+  async download({ file, bytes }, signal, giveUp) {
     const address = new URL(file, this.root).href, store = await kept(this.root);
     const before = this.loading.loaded, count = (loaded) => {
       this.loading.loaded = before + loaded;
@@ -87,11 +90,17 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     const whole = (content) => content.byteLength === bytes || (file.endsWith(".gz") && !isPacked(content)); // some hosts unpack on the way
     const stored = await (await store?.match(address))?.arrayBuffer();
     if (stored && whole(stored)) return count(bytes), stored;
-    const answer = await fetch(address, { signal, cache: store ? "no-cache" : "default" });
-    if (!answer.ok) throw new EngineError("A part of the networks is missing on this site: load the page again.");
-    let loaded = 0;
-    const counted = new TransformStream({ transform(part, out) { count((loaded += part.length)), out.enqueue(part); } });
-    const content = await new Response(answer.body.pipeThrough(counted)).arrayBuffer();
+    let loaded = 0, silent = setTimeout(giveUp, SILENCE);
+    const heard = () => { clearTimeout(silent), (silent = setTimeout(giveUp, SILENCE)); };
+    const counted = new TransformStream({ transform(part, out) { heard(), count((loaded += part.length)), out.enqueue(part); } });
+    let content;
+    try {
+      const answer = await fetch(address, { signal, cache: store ? "no-cache" : "default" });
+      if (!answer.ok) throw new EngineError("A part of the networks is missing on this site: load the page again.");
+      content = await new Response(answer.body.pipeThrough(counted)).arrayBuffer();
+    } finally {
+      clearTimeout(silent);
+    }
     if (!whole(content)) throw new EngineError(BROKE_OFF); // half a file would be kept for good
     await store?.put(address, new Response(content)).catch(() => {}); // there is no room
     count(bytes);

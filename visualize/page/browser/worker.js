@@ -7,8 +7,8 @@
 //           test: what a graphics card must answer, null to do without -> "webgpu" or "wasm"
 //   close   name
 //   column  name, image, target, cam, replace -> a column of the record
-//   part    name, image, replace, tensor, query -> a part of a map
-//   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> values, before, replace_note}
+//   part    name, image, target, replace, tensor, query -> a part of a map
+//   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> {values, range}, before, replace_note}
 
 import { unpacked } from "./packed.js";
 import { fromBase64 } from "../picture.js";

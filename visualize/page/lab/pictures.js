@@ -7,8 +7,8 @@ import { largest, localName, panels, percent } from "../maps/record.js";
 import { differenceOf, onOneScale } from "./difference.js";
 
 export class Pictures {
-  constructor(state, description, columns, figures, engine) {
-    Object.assign(this, { state, description, columns, figures, engine, asked: null, near: null, triples: new Map(), missing: new Map() }); // why A is not there, by network
+  constructor(state, columns, figures, engine) {
+    Object.assign(this, { state, columns, figures, engine, asked: null, near: null, triples: new Map(), missing: new Map() }); // why A is not there, by network
     Object.assign(this, { pinned: null, was: new Map() }); // what the networks said of A last, until they have answered anew
     this.pin = document.querySelector("#pin");
     this.node = document.querySelector("#pair");
@@ -82,7 +82,7 @@ export class Pictures {
     const there = new Map(first.mechanisms.map((column) => [column.key, column])), { view } = this.state;
     const late = ({ key, pending }) => pending || there.get(key).pending, drawn = new Set([...this.triples.values()].map((node) => node.dataset.mechanism));
     const both = second.mechanisms.filter((column) => there.has(column.key) && (!late(column) || drawn.has(column.key))); // the old pictures stay until the new ones are there
-    const rows = (record, wanted) => panels({ ...record, mechanisms: wanted }, view, this.description, this.columns.parts(wanted));
+    const rows = (record, wanted) => panels({ ...record, mechanisms: wanted }, view, this.columns.parts(wanted));
     const before = rows(first, both.map(({ key }) => there.get(key))), kept = new Set(), nodes = [];
     const order = rows(second, both).sort((x, y) => (x.section.kind === "cam") - (y.section.kind === "cam")); // stable
     for (const { section, cells } of order) {

@@ -8,8 +8,8 @@ import { endsOf, forest, minus, points, within } from "./forest.js";
 const NAMES = { "another picture's": "another’s" }; // where a column is narrow
 
 export class Used {
-  constructor(state, engine, columns, { networks, questions, alone, caption }) {
-    Object.assign(this, { state, engine, columns, networks, questions, caption, chosen: alone[0], known: new Map(), seen: false });
+  constructor(engine, columns, { networks, questions, alone, caption }) {
+    Object.assign(this, { engine, columns, networks, questions, chosen: alone[0], known: new Map(), seen: false });
     this.root = document.querySelector("#used");
     this.root.querySelector(".none").hidden = networks.length > 0;
     if (!networks.length) return;

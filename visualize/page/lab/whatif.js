@@ -88,6 +88,8 @@ export class WhatIf {
   // ---- by hand
 
   touch(event) {
+    const { stroke } = this;
+    this.stroke = null; // where it leaves the map it ends
     if (event.type === "pointerdown") this.takesBack = false; // a stroke that begins elsewhere paints
     if (this.state.replace?.name !== HAND || !event.target.matches?.("canvas[data-figure]")) return;
     const figure = this.figures.all.get(event.target.dataset.figure), { panel } = figure || {};
@@ -98,20 +100,24 @@ export class WhatIf {
     const at = !key ? this.figures.pointed(event) : places ? { kind: "places", x, y } : hover?.key === panel.key && hover.tensor === panel.tensor && hover;
     if (event.type === "click" || key) event.preventDefault(), event.stopPropagation(); // it marks no place here
     if (!at || at.kind !== drawnAs(panel)) return;
-    const [height, width] = panel.shape, cell = places ? Math.floor((at.y * height) / 32) * width + Math.floor((at.x * width) / 32) : at.index;
+    const { shape } = panel, cell = [at.x, at.y].map((place, axis) => Math.floor((place * shape[1 - axis]) / 32));
+    const cells = (from) => (places ? between(from, cell).map(([x, y]) => y * shape[1] + x) : [at.index]);
     const begins = key || event.type === (places ? "pointerdown" : "click") && !event.button, goesOn = places && event.type === "pointermove" && event.buttons & 1;
-    if (begins) this.takesBack = cell in (this.byHand(panel)[panel.tensor] || {}); // all along the stroke
-    if (begins || goesOn) this.set(panel, cell);
+    const from = goesOn && stroke?.figure === figure ? stroke.cell : cell; // a quick hand leaves out cells
+    if (begins) this.takesBack = cells(cell)[0] in (this.byHand(panel)[panel.tensor] || {}); // all along the stroke
+    if (begins || goesOn) this.stroke = { figure, cell }, this.set(panel, cells(from));
   }
   byHand({ key }) { // tensor -> index -> value, of that network
     const { replace } = this.state;
     return replace.only === key ? structuredClone(replace.by_hand || {}) : {};
   }
-  set({ key, tensor }, index) { // to the chosen value, or back to what the network computes
+  set({ key, tensor }, indices) { // to the chosen value, or back to what the network computes
     const mine = this.byHand({ key }), values = (mine[tensor] ||= {});
-    if (this.takesBack ? !(index in values) : values[index] === this.brush) return;
-    if (this.takesBack) delete values[index];
-    else values[index] = this.brush;
+    const changed = indices.filter((index) => (this.takesBack ? index in values : values[index] !== this.brush));
+    if (!changed.length) return;
+    for (const index of changed)
+      if (this.takesBack) delete values[index];
+      else values[index] = this.brush;
     if (!Object.keys(values).length) delete mine[tensor];
     const some = Object.keys(mine).length > 0;
     this.state.merge("replace", { by_hand: some ? mine : null, only: some ? key : null });
@@ -127,6 +133,10 @@ function slider(label, most, name, moved) {
 
 // ---- what is said of it
 
+function between([x, y], [toX, toY]) { // the cells from one to another, both included
+  const steps = Math.max(Math.abs(toX - x), Math.abs(toY - y), 1);
+  return Array.from({ length: steps + 1 }, (_, i) => [x + Math.round(((toX - x) * i) / steps), y + Math.round(((toY - y) * i) / steps)]);
+}
 const isAttention = ({ role }) => role === "gate" || role === "share";
 const placeOf = (tensor) => /^(layer\d\.\d|[^.]+)/.exec(tensor)[1]; // as in models/replacements.py
 export const isReplaced = ({ replaced }, { tensor, role }) => role !== "difference" && Boolean(replaced?.includes(tensor)); // whether a map shows what was put there

@@ -53,6 +53,11 @@ export class Columns extends EventTarget { // "change": the record is another on
     if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
     if (this.shown.get(column.key)?.about.near === about.near) this.shown.set(column.key, kept); // where the slider was a moment ago
   }
+  got(known) { // what is used is forgotten last
+    const found = this.kept.get(known);
+    if (found) this.kept.delete(known), this.kept.set(known, found);
+    return found;
+  }
 
   forget() { // what is on the screen shall be computed again
     const about = this.about();
@@ -62,7 +67,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   // What is said of a picture that most networks on the page find unusual, as trained where they were asked so: what is
   // put into them says nothing of the picture.
   get unlike() {
-    const about = this.about(), columns = this.names().map((name) => this.kept.get(`${about.plain} ${name}`) || this.kept.get(this.known(about, name)));
+    const about = this.about(), columns = this.names().map((name) => this.got(`${about.plain} ${name}`) || this.got(this.known(about, name)));
     return unlike(columns.filter(Boolean).map(({ unusual }) => unusual));
   }
 
@@ -75,7 +80,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   record() {
     const about = this.about(), { image, pixels, target, cam, near } = about, names = this.names(), columns = [];
     for (const name of names) {
-      const fresh = this.kept.get(this.known(about, name)), old = this.shown.get(name);
+      const fresh = this.got(this.known(about, name)), old = this.shown.get(name);
       if (fresh) this.shown.set(name, fresh), this.missing.delete(name);
       if (fresh || (old && !this.refused.has(name))) columns.push(fresh || (old.pending || (old.about.near === near && !this.late) ? old : this.wait(old)));
     }
@@ -206,7 +211,7 @@ export class Columns extends EventTarget { // "change": the record is another on
   }
   changed() { this.dispatchEvent(new Event("change")); }
 
-  // ---- parts of large maps: one row of an affinity, or a whole matrix. `part` answers at once, `fetch` asks.
+  // ---- parts of large maps: one row of an affinity, or a whole matrix. `parts` answers at once, `fetch` asks.
   parts = (columns) => {
     const there = new Map(columns.map((column) => [column.key, column]));
     return (wants) => this.rows.get(this.rowKey(there.get(wants.mechanism), wants)) || null;

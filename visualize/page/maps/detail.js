@@ -62,6 +62,7 @@ export class Detail {
     release();
     if (this.shown !== key) return;
     this.text.replaceChildren(...made);
+    for (const link of this.text.querySelectorAll("a[href^=http]")) Object.assign(link, { target: "_blank", rel: "noopener noreferrer" }); // the page holds what nothing else does
     for (const part of this.text.querySelectorAll("table, math[display=block]"))
       if (part.scrollWidth > part.clientWidth) part.tabIndex = 0; // the keyboard scrolls it
   }
@@ -83,7 +84,7 @@ export class Detail {
     this.intro.textContent = own ? "All its maps, from the first block to the last, on the same scales as on the page."
       : "This network has no attention: class activation maps are all there is to see.";
     const one = { ...record, mechanisms: [column] }, parts = this.columns.parts([column]);
-    const list = sections(this.description, record.cam);
+    const list = sections(record.cam);
     for (const section of [...list.filter(({ kind }) => kind !== "cam"), ...list.filter(({ kind }) => kind === "cam")]) {
       const maps = column.maps.filter((map) => section.kinds.includes(map.kind));
       const locals = [...new Set(maps.map((map) => localName(map.tensor)))];

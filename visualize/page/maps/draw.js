@@ -1,13 +1,12 @@
 // From a panel of record.js to a picture: one canvas for each panel, whatever its kind.
 //
-//   drawPanel(canvas, panel, {view, picture, description, dark, width, page, hover, say}) -> {height, pages, over}
+//   drawPanel(canvas, panel, {view, picture, description, dark, width, page, hover, say}) -> {height, pages}
 //   drawThumb(canvas, values, [height, width], at, table)   a small picture: one pixel per number
 //   table(anchors) -> 256 colours                           anchors: description.colours[view.colours]
-//   colourOf(t, table) -> [r, g, b]                         t from 0 to 1
 //   hit(canvas, event) -> {kind, x, y, index, tile, over, key, tensor, value, text} | null
 //   regions(canvas) -> [{kind, name, box: [left, top, width, height]}]   where things are, in canvas pixels
 //
-// `picture` is pixelsOf(record). `width` is in CSS pixels; the canvas takes the height that its kind needs, and as
+// `picture`: 32 x 32 RGB bytes. `width` is in CSS pixels; the canvas takes the height that its kind needs, and as
 // many pixels as the screen has. `page` counts the pages of small pictures from 0. `hover` is what `hit` returned,
 // for this panel or another: the same place is framed in all of them. `say` puts a name into the visitor's language.
 //
@@ -35,7 +34,7 @@ export function table(anchors) { // straight lines between anchors; in all of ou
   }
   return tables.get(anchors);
 }
-export function colourOf(t, colours) {
+function colourOf(t, colours) {
   const level = 3 * Math.round(255 * limited(t));
   return [colours[level], colours[level + 1], colours[level + 2]];
 }

@@ -181,15 +181,18 @@ export class Figures {
     if (event.type === "click" || event.pointerType !== "touch") this.look(at);
     if (event.type === "click" && at?.kind === "places" && at.over) this.state.merge("view", { query: [at.x, at.y] });
   }
-  step(event) { // arrow keys move the mark by one cell of the maps that it is read in, and walk along a curve
+  step(event) { // arrow keys move the mark by one cell of the map that has the focus, and walk along a curve
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const canvas = event.target.matches?.("canvas") && event.target;
     if (!move || !canvas || !unmodified(event) || !(canvas.dataset.figure || canvas.dataset.place)) return;
     const panel = this.all.get(canvas.dataset.figure)?.panel;
     if (panel && drawnAs(panel) !== "places") return this.walk(event, panel, move);
     event.preventDefault();
-    const cell = 32 / this.side(), { query } = this.state.view;
-    const moved = query.map((at, axis) => Math.max(0, Math.min(31, at + move[axis] * cell)));
+    const { query } = this.state.view, cells = this.cellsOf(panel); // across and down
+    const moved = query.map((at, axis) => {
+      const to = Math.floor((at * cells[axis]) / 32) + move[axis];
+      return move[axis] ? Math.floor(((Math.max(0, Math.min(cells[axis] - 1, to)) + 0.5) * 32) / cells[axis]) : at;
+    });
     this.state.merge("view", { query: moved });
     this.look({ kind: "places", over: true, x: moved[0], y: moved[1] });
   }
@@ -201,6 +204,11 @@ export class Figures {
     const at = hover?.kind === kind && hover.key === key && hover.tensor === tensor ? (sorted ? sorted.indexOf(hover.index) : hover.index) : -1;
     const to = at < 0 ? 0 : at + right + down * shape.at(-1);
     if (to >= 0 && to < values.length) this.look({ kind, key, tensor, index: sorted ? sorted[to] : to });
+  }
+  cellsOf(panel) { // how many of them the mark has, across and down
+    if (panel && !this.description.kinds[panel.kind].marked) return [panel.shape[1], panel.shape[0]];
+    const side = panel ? queryOf(panel.map, this.state.view).side : this.side();
+    return [side, side];
   }
   side() { // of the grid that the mark stands in: that of the pairwise maps on the page, or pixels
     for (const { panel, node } of this.all.values())

@@ -13,7 +13,7 @@ export class Maps {
   *show(record) { // in steps: there may be many networks
     this.two = record.mechanisms.length === 2; // two large columns, and their difference
     this.root.classList.toggle("two", this.two);
-    const rows = [], all = record.mechanisms.length ? panelsInSteps(record, this.state.view, this.description, this.columns.parts(record.mechanisms)) : [];
+    const rows = [], all = record.mechanisms.length ? panelsInSteps(record, this.state.view, this.columns.parts(record.mechanisms)) : [];
     for (const row of all) {
       if (row) rows.push(row);
       yield;
@@ -120,7 +120,7 @@ export class Maps {
   }
   controls(known, section, block, record) {
     const { view, target, cam } = this.state, heads = this.heads(section, record);
-    const blocks = section.pairwise ? pairwiseBlocks(record, this.description) : [];
+    const blocks = section.pairwise ? pairwiseBlocks(record) : [];
     const key = JSON.stringify([section.kind, heads, blocks, block, view.pairwise_block, view.head, target, cam]);
     if (known.key === key) return;
     const focused = known.controls.contains(document.activeElement) && [...known.controls.querySelectorAll("select")].indexOf(document.activeElement);

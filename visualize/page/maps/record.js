@@ -2,8 +2,8 @@
 //
 //   configure(description)                       once: what visualize/record/display.json holds
 //   decode(map) -> {axes, shape, values}         values: Float32Array
-//   sections(description, cam) -> [section]      {kind, kinds, tab, title, text, absent, means, ...} in order
-//   panels(record, view, description, parts)     -> [{section, block, cells: {key: [panel] | {none, at}}}]
+//   sections(cam) -> [section]                   {kind, kinds, tab, title, text, absent, means, ...} in order
+//   panels(record, view, parts)                  -> [{section, block, cells: {key: [panel] | {none, at}}}]
 //   panelsInSteps(...)                           the same, one after the other, with null wherever there is time for a pause
 //   panelsOf(record, mechanism, maps, view)      the same for some maps of one network, whatever the block
 //   range(panel)  extent(panel)  number(x)  percent(share)      words
@@ -98,9 +98,9 @@ export const scopeName = (scope) => (/^stage\d$/.test(scope) ? place(scope) : sc
 
 // ---- which maps
 
-export function sections(description = D, cam = "GradCAM") {
-  const { name, text } = description.methods[cam];
-  return description.sections.map((section) => ({
+export function sections(cam = "GradCAM") {
+  const { name, text } = D.methods[cam];
+  return D.sections.map((section) => ({
     ...section, title: fill(section.title, { cam: name }), text: fill(section.text, { method: text }) }));
 }
 const mapsIn = (mechanism, section) => mechanism.maps.filter((map) => section.kinds.includes(map.kind));
@@ -108,22 +108,22 @@ export function localName(tensor) { // the same for a mechanism's map in every b
   const found = /^(?:layer\d\.\d|stage\d|head|input)\.(.*)/.exec(tensor);
   return found ? found[1] : `stem.${tensor}`;
 }
-export function pairwiseBlocks(record, description = D) { // where some network has pairwise maps or channel matrices
-  const some = description.sections.filter((section) => section.pairwise);
+export function pairwiseBlocks(record) { // where some network has pairwise maps or channel matrices
+  const some = D.sections.filter((section) => section.pairwise);
   const blocks = record.mechanisms.flatMap((m) => some.flatMap((section) => mapsIn(m, section).map((map) => map.block)));
-  return description.blocks.filter((block) => blocks.includes(block));
+  return D.blocks.filter((block) => blocks.includes(block));
 }
-export function pairwiseBlock(record, view, description = D) { // the one that is shown: nearest to the chosen block
-  const blocks = pairwiseBlocks(record, description), at = (block) => description.blocks.indexOf(block);
+function pairwiseBlock(record, view) { // the one that is shown: nearest to the chosen block
+  const blocks = pairwiseBlocks(record), at = (block) => D.blocks.indexOf(block);
   if (blocks.includes(view.pairwise_block)) return view.pairwise_block;
   const far = (block) => Math.abs(at(block) - at(view.block));
   return blocks.reduce((best, block) => (best === null || far(block) <= far(best) ? block : best), null);
 }
 export function panels(...given) { return [...panelsInSteps(...given)].filter(Boolean); }
-export function* panelsInSteps(record, view, description = D, parts = () => null) { // the same, with pauses
-  view = { ...description.view, ...view };
-  const between = pairwiseBlock(record, view, description);
-  for (const section of sections(description, record.cam)) {
+export function* panelsInSteps(record, view, parts = () => null) { // the same, with pauses
+  view = { ...D.view, ...view };
+  const between = pairwiseBlock(record, view);
+  for (const section of sections(record.cam)) {
     const holders = record.mechanisms.filter((mechanism) => mapsIn(mechanism, section).length);
     if (!holders.length) continue;
     const block = section.pairwise ? between : view.block, cells = {};
@@ -141,7 +141,7 @@ export function* panelsInSteps(record, view, description = D, parts = () => null
 }
 export function panelsOf(record, mechanism, maps, view, parts = () => null) { // each section on scales of its own
   view = { ...D.view, ...view };
-  return sections(D, record.cam).flatMap((section) => {
+  return sections(record.cam).flatMap((section) => {
     const some = maps.filter((map) => section.kinds.includes(map.kind));
     return finish(some.map((map) => panelOf(record, mechanism, map, section, view, parts)), record, view);
   });
@@ -368,7 +368,7 @@ export function valueAt(panel, at) {
   return drawn === "bars" ? named(at.index + 1, value) : named(tileName({ axes: "c" }, at.index), value);
 }
 export function describe(panel, view) {
-  const { section, tensor, name, map } = panel, title = sections(D)[D.sections.findIndex(({ kind }) => kind === section)].title;
+  const { section, tensor, name, map } = panel, title = sections()[D.sections.findIndex(({ kind }) => kind === section)].title;
   const start = `${name}, ${panel.kind === "cam" ? tensor : `${title}, ${tensor}`}`, part = D.kinds[panel.kind].part;
   const from = part === "row" || part === "cross" ? queryOf(map, { ...D.view, ...view }) : null;
   const asked = from ? ` from row ${from.y + 1}, column ${from.x + 1}` : "";
