@@ -22,6 +22,7 @@ from tests.health import linked_tree
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
 TEXT = (".html", ".css", ".js", ".mjs", ".json", ".svg")
 COMPUTED = ("non_local", "se")  # in the browser, too: a graph takes seconds to make
+CARDS = (*TRAINED, "sk", "border_align")  # those that tests may open; all of them take seconds, too
 
 
 def stand_ins(tree: Path, spared: Iterable[str] = ()) -> Path:
@@ -52,16 +53,21 @@ def make(folder: Path) -> None:
         for ending in ("json", "safetensors"):
             shutil.copy(CHECKPOINTS / f"{name}.{ending}", checkpoints)
         write_evidence(name, checkpoints)
-    build_site(folder / "tree", folder / "site")
+    build_site(folder / "tree", folder / "site", COMPUTED, CARDS)
 
 
-def build_site(tree: Path, out: Path, names: Iterable[str] = COMPUTED) -> None:
-    """The folder of a tree, with graphs of these networks.
+def build_site(tree: Path, out: Path, names: Iterable[str], cards: Iterable[str] = ()) -> None:
+    """The folder of a tree, with graphs of these networks, as `python -m visualize.site` makes it.
+
+    Args:
+        cards: the mechanisms whose cards are in it; by default those of all.
 
     Raises:
         RuntimeError: it cannot be built.
     """
-    command = [sys.executable, "-m", "visualize.site", str(out), *names]
+    only = f"build.CATALOGUE = {{name: build.CATALOGUE[name] for name in {[*cards]}}}; " if cards else ""
+    code = f"import sys; from visualize.site import __main__, build; {only}sys.exit(__main__.main())"
+    command = [sys.executable, "-c", code, str(out), *names]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the static edition cannot be built: {done.stdout}\n{done.stderr[-2000:]}")

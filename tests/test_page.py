@@ -1996,11 +1996,8 @@ def test_paper_collides_nowhere(visit: callable):
 @both_at_length
 def test_paper_is_light(visit: callable):
     """Also where the visitor, or the system, wants the page dark."""
-    light = visit(794, 1123, link=THREE)
-    for dark in (
-        visit(794, 1123, link="?__theme=dark" + THREE),
-        visit(794, 1123, link=THREE, color_scheme="dark"),
-    ):
+    light = visit(794, 1123)
+    for dark in (visit(794, 1123, link="?__theme=dark"), visit(794, 1123, color_scheme="dark")):
         assert brightness(dark, "body", "backgroundColor") < 60
         drawn = dark.canvases("channel")
         dark.page.emulate_media(media="print")
@@ -2235,7 +2232,8 @@ def test_what_is_on_the_page_is_not_forgotten(visit: callable):
             const chosen = { isRandom: () => false, other: () => null };
             const columns = new Columns({}, state, chosen);
             const column = (key) => ({ key, maps: [], before: [] });
-            columns.place({ ...given, image: toBase64(pixels), classes: [], mechanisms: mechanisms.map(column) });
+            const first = { image: toBase64(pixels), classes: [], mechanisms: mechanisms.map(column) };
+            columns.place({ ...given, ...first });
             for (let cell = 0; cell < 300; cell++) {
                 const replace = { name: "by hand", scope: "all", strength: 1, only: "se" };
                 state.replace = { ...replace, by_hand: { gate: { [cell]: 0 } } };

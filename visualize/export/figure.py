@@ -1,6 +1,6 @@
 """The page's maps as one figure for a slide or a paper: below each network's answer, what it looks at.
 
-    drawn = figure(columns, view, Question(picture))
+    drawn = figure(columns, view, Question(picture), missing={})
     save(drawn, Path("figure.pdf"))
 
 panels.py says what is to be seen, drawing.py draws each map, and here they find their places on a sheet. Only
