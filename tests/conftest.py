@@ -140,6 +140,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shared = shared.parent
     with FileLock(shared / "site.lock"):
         if not (shared / "site").exists():
+            shutil.rmtree(shared / "tree", ignore_errors=True)  # of a build that failed, to hear why again
             static.make(shared)
     return shared / "site"
 

@@ -38,6 +38,8 @@ def start(
 ) -> tuple[subprocess.Popen, str]:
     """Starts the app of a source tree on a free port: its process, and its address once it answers.
 
+    A port that somebody else takes before the app does is none: then it takes another one, twice.
+
     Args:
         root: folder that holds app.py.
         scratch: an empty folder, for the app's temporary files, `temporary/`, and its output, `output.txt`.
@@ -47,26 +49,28 @@ def start(
     Raises:
         RuntimeError: the app does not start.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     (scratch / "temporary").mkdir(parents=True)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("GRADIO_")}
-    ours = {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(scratch / "temporary")}
-    with (scratch / "output.txt").open("w") as output:
-        command = [sys.executable, "app.py"]
-        environment = inherited | ours | settings
-        app = subprocess.Popen(command, cwd=root, env=environment, stdout=output, stderr=output)
-    address, give_up = f"http://127.0.0.1:{port}/", time.monotonic() + most
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return app, address
-        except OSError:
-            if app.poll() is not None or time.monotonic() > give_up:
-                app.kill()
-                raise RuntimeError(f"the app does not start:\n{written(scratch)}") from None
-            time.sleep(0.2)
+    for _ in range(3):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        ours = {"GRADIO_SERVER_PORT": str(port), "TMPDIR": str(scratch / "temporary")}
+        with (scratch / "output.txt").open("w") as output:
+            command = [sys.executable, "app.py"]
+            environment = inherited | ours | settings
+            app = subprocess.Popen(command, cwd=root, env=environment, stdout=output, stderr=output)
+        address, give_up = f"http://127.0.0.1:{port}/", time.monotonic() + most
+        while app.poll() is None and time.monotonic() < give_up:
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                return app, address
+            except OSError:
+                time.sleep(0.2)
+        app.kill()
+        if "is taken" not in written(scratch):
+            break
+    raise RuntimeError(f"the app does not start:\n{written(scratch)}")
 
 
 def stop(app: subprocess.Popen, scratch: Path, most: float = 15) -> float:

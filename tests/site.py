@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -92,20 +92,20 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
         yield Visit(context.new_page(), address)
 
 
-def megabytes_held(browser: Browser, page: Page, address: str, names: list[str]) -> float:
-    """The megabytes of a second visit with networks that have seen several pictures.
+def megabytes_held(browser: Browser, page: Page, address: str, names: list[str]) -> Iterator[float]:
+    """The megabytes of a second visit with networks that have seen several pictures, in five turns.
 
-    The least of five turns: what nobody has collected yet is not held, and what is held is in each.
+    The least of them counts: what nobody has collected yet is not held, and what is held is in each.
     The files come from the browser's store. Of those that come over the network, the connection by which
     Playwright drives the browser holds copies in the page's process, a third larger than the files.
     """
     page.close()
-    second, found = Visit(page.context.new_page(), address), []
+    second = Visit(page.context.new_page(), address)
     for seed in range(2 * TURNS):
         second.look(seed, names)
         second.page.request_gc()
-        found.append(megabytes(browser))
-    return min(found[TURNS:])
+        if seed >= TURNS:
+            yield megabytes(browser)
 
 
 def megabytes(browser: Browser) -> float:
@@ -116,8 +116,10 @@ def megabytes(browser: Browser) -> float:
     session = browser.new_browser_cdp_session()
     processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
     session.detach()
-    pages = [one["id"] for one in processes if one["type"] == "renderer"]
-    found = [Path(f"/proc/{page}/smaps_rollup").read_text() for page in pages]
+    found = []
+    for page in (one["id"] for one in processes if one["type"] == "renderer"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            found.append(Path(f"/proc/{page}/smaps_rollup").read_text())
     return max(int(re.search(r"^Private_Dirty:\s+(\d+)", text, re.MULTILINE)[1]) for text in found) / 1024
 
 
@@ -152,9 +154,8 @@ def measure(browser: Browser, address: str, packing: str) -> dict[str, float]:
                 found["slider_milliseconds"] = slider(seen, name, attention[name])
             late += len(seen.requests) - loaded
             foreign += seen.foreign()
-            found[f"{word}_networks_megabytes"] = round(
-                megabytes_held(browser, seen.page, address, names[:count])
-            )
+            held = min(megabytes_held(browser, seen.page, address, names[:count]))
+            found[f"{word}_networks_megabytes"] = round(held)
     return found | {"requests_when_loaded": late, "requests_to_other_hosts": foreign, "networks": len(names)}
 
 

@@ -31,13 +31,13 @@ def stand_ins(tree: Path, spared: Iterable[str] = ()) -> Path:
     Args:
         spared: networks that the caller puts there.
     """
-    from tests.networks import randomised  # which only pytest can import
+    from tests.networks import network  # which only pytest can import
 
     checkpoints = linked_tree(tree)
     for name in TRAINED:
         if name in spared:
             continue
-        save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
+        save(network(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
     (checkpoints / "sk.json").write_text('{"sha256": "0"}')
     (checkpoints / "sk.safetensors").write_bytes(b"not a checkpoint")
     return checkpoints

@@ -18,8 +18,9 @@ from playwright.sync_api import Page, Route, sync_playwright
 
 from models import CLASSES
 from models.catalogue import BLOCKS
+from tests.conftest import chromium_or_skip
 from tests.networks import EVERY_KIND, column, picture
-from tests.screenshots import ROOT, SHELL, find_chromium, launched
+from tests.screenshots import ROOT, SHELL, launched
 from visualize.export import panels as export
 from visualize.export.column import Column
 from visualize.export.drawing import draw
@@ -102,8 +103,7 @@ def page() -> Iterator[Page]:
             route.fulfill(body="<!doctype html><title>blank</title>", content_type="text/html")
 
     with sync_playwright() as playwright:
-        if find_chromium(playwright) is None:
-            pytest.skip("no Chromium")
+        chromium_or_skip(playwright)
         with launched(playwright, first=[SHELL]) as browser:
             page = browser.new_page(viewport={"width": 400, "height": 400})
             page.route("**/*", answer)

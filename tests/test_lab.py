@@ -22,10 +22,19 @@ from models.checkpoint import read_facts, restore_with_facts, save
 from models.results import averages
 from models.results.evidence import at_once
 from tests.health import linked_tree
-from tests.networks import randomised
-from tests.screenshots import running_app
+from tests.networks import network
+from tests.screenshots import held, running_app
 from tests.static import build_site, given_out
-from tests.test_page import CAT, SAMPLED, SHIP, both_at_length, edition, visit  # noqa: F401 (fixtures)
+from tests.test_page import (  # noqa: F401 (fixtures)
+    CAT,
+    FEW,
+    SAMPLED,
+    SHIP,
+    both_at_length,
+    edition,
+    link_to,
+    visit,
+)
 from visualize.answers import PAGE
 from visualize.inspection.network import inspect
 from visualize.inspection.replaced import Replacement, inspect_replaced
@@ -44,7 +53,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in TRAINED:
         facts = {"name": name, "recipe": "random", "accuracy": 10.0, "epochs": 1, "test_images": 10_000}
         facts["unusual_below"] = 100.0  # every picture is
-        save(randomised(name), name, facts, checkpoints)
+        save(network(name), name, facts, checkpoints)
         if name != "plain":
             spared = ["average"] if name == "se" else []
             write_evidence(name, checkpoints, used=name != "sk", spared=spared)
@@ -303,7 +312,7 @@ BLACK = """() => {
 def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable, edition: str, server: str):
     found = json.loads((PAGE / "examples" / "disagreement.json").read_text())
     mosaic = np.asarray(Image.open(PAGE / "examples" / "disagreement.png"))
-    seen, slow = visit(1024, 768), []
+    seen, slow = visit(1024, 768, link=FEW), []
     seen.page.route("**/disagreement.json", lambda route: slow.append(route))
     assert not any("disagreement" in url for url in seen.requests)  # fetched when it is opened
     with seen.page.expect_request("**/disagreement.json"):
@@ -426,7 +435,7 @@ def test_what_if_everything_follows_and_one_press_goes_back(
 
 
 def test_another_picture_is_the_next_example_or_the_pinned_one(visit: callable, tree):
-    seen = visit()
+    seen = visit(link=link_to("cbam"))
     put(seen, "another picture's")
     deer, cat = (
         Image.open(PAGE / "examples" / f"{name}.png").convert("RGB").tobytes() for name in ("deer", "cat")
@@ -444,18 +453,19 @@ def test_another_picture_is_the_next_example_or_the_pinned_one(visit: callable, 
 def test_a_slider_ends_where_it_stands_without_asking_for_every_step(
     visit: callable, tree: Path, edition: str, server: str
 ):
-    seen = visit()
+    seen = visit(link=FEW)
     put(seen, "strength")
     assert close(*answers(seen, "cbam"))  # as it is: a strength of 1
     asked = seen.asked()
     bar = seen.page.get_by_role("slider", name="Strength")
     bar.focus()
-    for _ in range(18):
-        seen.page.keyboard.press("ArrowLeft")
+    with held(seen.page, "**/look"):  # however slow a hand, or this machine, is
+        for _ in range(18):
+            seen.page.keyboard.press("ArrowLeft")
     seen.rest()
     expected = replaced(tree, "cbam", CAT, Replacement("strength", strength=0.1))
     assert close(answers(seen, "cbam")[0], expected.probabilities)
-    assert 1 <= seen.asked() - asked <= 9 if edition == server else seen.asked() == 0
+    assert 1 <= seen.asked() - asked <= 2 if edition == server else seen.asked() == 0
     if edition != server:
         return
     assert seen.page.locator("#glance .row.pending").count() == 0

@@ -3,9 +3,9 @@
 import xml.etree.ElementTree as ET
 
 import pytest
-import torch
 
 from models import CATALOGUE, build
+from models.networks import shapes_only
 from visualize.texts.placement import WIDTH, placement
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -23,7 +23,7 @@ def words(name: str) -> list[str]:
 
 def own_sites(name: str) -> set[str]:
     """The places of a network that hold a module from the folders of mechanisms."""
-    with torch.device("meta"):
+    with shapes_only():
         network = build(name)
     found = set()
     for path, module in network.named_modules():

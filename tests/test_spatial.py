@@ -499,10 +499,9 @@ def test_san_equals_its_formula_in_loops(kind):
                 delta = torch.cat([query[:, :, row, column], patch], 1)[:, :, None, None]
                 alpha = module.compare(delta).view(2, 2, 49)
             agree(weights[..., row, column], alpha)
-            for channel in range(value.shape[1]):
-                for cell, (r, c) in enumerate(around):
-                    share = weights[:, channel % 2, cell, row, column]
-                    mixed[:, channel, row, column] += share * value[:, channel, r, c]
+            values = torch.stack([value[:, :, r, c] for r, c in around], 2)  # (B, channels, 49)
+            shares = weights[:, torch.arange(value.shape[1]) % 2, :, row, column]
+            mixed[:, :, row, column] = (shares * values).sum(2)
     agree(y, x + module.project(module.inner_bn(mixed).relu()))
     if kind is PairwiseSAN:
         sums_to_one(weights, 2)

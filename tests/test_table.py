@@ -302,7 +302,8 @@ def test_no_entry_is_lost_when_many_store_at_once(folder):
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join()
+        writer.join(60)
+        assert writer.exitcode == 0
     with np.load(folder / predictions.FILE) as archive:
         assert len(archive.files) == 2 * 3 * 8 + 1
 

@@ -29,6 +29,7 @@ export class State extends EventTarget {
 
 const VERSION = "2", END = "end";
 const BAD_LINK = "This link is damaged or was cut off: the page stays as it is.";
+const OTHER_VERSION = "This link is of another version of the page, or of one with other networks: the page stays as it is.";
 
 export async function linkOf({ picture, mechanisms, target, cam, view, detail, pinned, replace }) {
   const { crop } = picture, said = new URLSearchParams({ view: VERSION });
@@ -54,7 +55,9 @@ export async function fromHash(hash, known) {
   const need = (right) => { if (!right) throw new RangeError(BAD_LINK); };
   const one = (value, choices) => { need(choices.includes(value)); return value; };
   const whole = (value, most) => { need(/^\d{1,3}$/.test(value) && +value <= most); return +value; };
-  need(said.view === VERSION && END in said && said.picture && said.networks);
+  const ours = (right) => { if (!right) throw new RangeError(END in said ? OTHER_VERSION : BAD_LINK); };
+  ours(said.view === VERSION);
+  need(END in said && said.picture && said.networks);
 
   const picture = { crop: "centre", notes: [] };
   if (said.picture.startsWith("pixels:")) {
@@ -67,7 +70,7 @@ export async function fromHash(hash, known) {
 
   const mechanisms = said.networks.split(",");
   need(new Set(mechanisms).size === mechanisms.length);
-  for (const name of mechanisms) one(name, known.mechanisms);
+  ours(mechanisms.every((name) => known.mechanisms.includes(name)));
   const view = {}, place = said.query?.split(",") || [];
   for (const key of ["block", "pairwise_block", "colours", "cells", "scale"])
     if (key in said) view[key] = one(said[key], known[key]);

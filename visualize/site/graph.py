@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 from torch import nn
 from torch._decomp import get_decompositions
+from torch._ops import OpOverload
 from torch.func import functional_call
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
@@ -72,8 +73,7 @@ def export(model: nn.Module, weights: bytes, location: str) -> bytes:
     outputs = ["logits", *(f"{b}.output" for b in BLOCKS), *(f"{b}.gradient" for b in BLOCKS)]
     outputs += [path for path in records if path not in outputs]
     try:
-        graph = make_fx(function, decomposition_table=RULES)(*inputs.values())
-        graph = fold_norms(CSEPass()(graph).graph_module, len(inputs) - len(state))
+        graph = fold_norms(traced(function, *inputs.values()), len(inputs) - len(state))
         give_each_its_own(graph)
         network = torch.onnx.export(
             graph.eval(),
@@ -307,6 +307,19 @@ RULES = get_decompositions(
     aten.native_batch_norm.default: batch_norm,
     aten.native_batch_norm_backward.default: batch_norm_backward,
 }
+
+
+def traced(function: Callable, *examples: torch.Tensor) -> GraphModule:
+    """A function of tensors in simple operations, equal ones once.
+
+    None writes into what it is given: where equal parts are one, it would write into another's, too.
+    """
+    graph = make_fx(function, decomposition_table=RULES)(*examples)
+    for node in graph.graph.nodes:
+        if isinstance(node.target, OpOverload) and node.target._schema.is_mutable:
+            name = node.target._schema.name.removeprefix("aten::").removesuffix("_")
+            node.target = getattr(getattr(aten, name), node.target._overloadname)
+    return CSEPass()(graph).graph_module
 
 
 def fold_norms(graph: GraphModule, settings: int) -> GraphModule:
