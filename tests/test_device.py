@@ -268,6 +268,6 @@ def test_its_files_may_be_kept_for_ever(server: str, site: Path, browser: Browse
     answer = page.request.get(server + address)
     assert answer.ok and "immutable" in answer.headers["cache-control"]
     assert answer.body() == (site / address).read_bytes()
-    for path in ("site/", "site/..%2Fdevice.json", "site/nothing.json", "device.json"):
+    for path in ("site/", "site/../app.py", "site/..%2Fdevice.json", "site/nothing.json", "device.json"):
         assert page.request.get(server + path).status == 404, path
     page.close()

@@ -2100,7 +2100,7 @@ def test_a_paper_opens_in_a_tab_of_its_own(visit: callable):
 @pytest.mark.browser
 def test_the_arrow_keys_reach_every_cell(visit: callable):
     """Of the map that has the focus, whatever the cells of the pairwise maps beside it."""
-    seen = visit(link="#view=2&picture=cat&networks=plain,cbam,non_local&end")
+    seen = visit(link=link_to("plain", "cbam", "non_local"))
     for block, side in (("layer1.0", 32), ("layer4.1", 4)):
         seen.block(block)
         canvas, cells = seen.page.locator('#maps [data-kind="spatial"] canvas').first, []

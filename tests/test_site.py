@@ -9,12 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route
+from torch import nn
 
 from models import CLASSES, load
 from models.checkpoint import CHECKPOINTS, read_facts, restore_with_facts
@@ -117,10 +120,17 @@ def differences(column: dict, seen: Inspection) -> tuple[float, list[float]]:
 def check_cams(apart: list[float]) -> None:
     """A ReLU whose input is 0 but for rounding lets a gradient through in one place and not in the other.
 
-    Two libraries, which add up in another order, differ there, and so does PyTorch from itself where another
-    layout in memory has it add so: of 1,760 CAMs of 22 shipped networks about ten, by 0.017 at most.
+    Two libraries, which add up in another order, differ there: of 320 CAMs of ten shipped networks four, all
+    of one picture with a value of 2e-7 before a ReLU of layer3, and by 1.5e-3 at most.
     """
-    assert np.mean(np.array(apart) < CLOSE) > 0.95 and max(apart) < 0.02, sorted(apart)[-20:]
+    assert np.mean(np.array(apart) < CLOSE) > 0.95 and max(apart) < 0.005, sorted(apart)[-20:]
+
+
+def steady(model: nn.Module, picture: Image.Image, seen: Inspection) -> list[bool]:
+    """Which CAMs PyTorch finds again where another layout in memory has it add up in another order, too."""
+    again = inspect(model.to(memory_format=torch.channels_last), picture)
+    model.to(memory_format=torch.contiguous_format)
+    return [np.abs(cam - again.cams[block]).max() < CLOSE for block, cam in seen.cams.items()]
 
 
 @pytest.mark.browser
@@ -663,11 +673,14 @@ def test_every_shipped_network_is_the_same_in_the_browser(browser: Browser, tmp_
         page.wait_for_function(AT_REST)
         apart, farther = [], {}
         for example in CLASSES:
-            for name, column in look(page, moved(example), tuple(names)).items():
-                records, cams = differences(column, inspect(load(name), moved(example)))
+            picture = moved(example)
+            for name, column in look(page, picture, tuple(names)).items():
+                model = load(name)
+                seen = inspect(model, picture)
+                records, cams = differences(column, seen)
                 if records >= CLOSE:
                     farther[name, example] = records
-                apart += cams
+                apart += compress(cams, steady(model, picture, seen))
         assert farther == {}
         check_cams(apart)
         page.close()

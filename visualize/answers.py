@@ -35,7 +35,7 @@ from .inspection.network import NotFiniteError
 from .inspection.replaced import Replacement, ReplacementError
 from .inspection.unfamiliar import sentence
 from .inspection.untrained import example_picture
-from .picture import ImageError, load_image, load_with_notes, to_network
+from .picture import MAX_BYTES, ImageError, load_image, load_with_notes, to_network
 from .record.compare import affinity_row, answer, record_of
 from .record.display import description
 from .record.encoding import picture_of
@@ -68,6 +68,7 @@ def start_value() -> dict:
         "record": record_of(asked, shown) | {"example": FIRST_EXAMPLE},
         "examples": {name: base64.b64encode(example_picture(name).tobytes()).decode() for name in CLASSES},
         "most": MOST_NETWORKS,
+        "largest": MAX_BYTES,  # of a file
         "unlike": {  # what is said of a picture that most networks find unusual
             "one": sentence([True]),
             "many": sentence([True] * 3).replace("3 of 3", "{count} of {known}"),

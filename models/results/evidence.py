@@ -315,8 +315,9 @@ def at_once(facts: dict) -> dict | None:
         "rows": {replacement: shown(row) for replacement, row in rows.items()},
     }
     taken = [row for row in evidence["replacements"] if row["replacement"] in TAKES_AWAY]
-    if found["rows"]["average"]["verdict"] != "same":
-        line = f"its average: {found['right']:.1f} → {found['rows']['average']['right']:.1f}"
+    average = found["rows"]["average"]
+    if average["verdict"] != "same":
+        line = f"its average: {found['right']:.1f} → {average['right']:.1f}"
     elif all(row["verdict"] == "same" for row in taken):  # in single blocks, too
         line = "no measurable use"
     else:
@@ -352,9 +353,9 @@ def markdown(folder: Path = CHECKPOINTS) -> str:
             cell = "-" if row is None else f"{0 - row['lost']['value']:+.2f}"
             cells.append(f"**{cell}**" if row and row["verdict"] != "same" else cell)
         lines.append("| " + " | ".join(cells) + " |")
-    there = {network["key"] for network in networks}
-    begun = [facts["name"] for facts in trained(folder) if "evidence" in facts and facts["name"] not in there]
-    missing = f" Not measured yet: {', '.join(CATALOGUE[name].title for name in begun)}." if begun else ""
+    begun = [facts for facts in trained(folder) if "evidence" in facts and evidence_of(facts) is None]
+    titles = ", ".join(CATALOGUE[facts["name"]].title for facts in begun)
+    missing = f" Not measured yet: {titles}." if begun else ""
     return "\n".join([*lines, "", caption(networks) + missing])
 
 

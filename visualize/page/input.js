@@ -2,15 +2,14 @@
 // square of it the networks see. Everything ends in `state.change("picture", ...)`.
 
 import { button, covered, hold, make, oneStop, put, roving, unmodified } from "./elements.js";
-import { EngineError, UNREADABLE } from "./engine.js";
-import { Disguised, checkCanvas, fromBase64, open, rgba, sizeNotes, squareOf, toNetwork } from "./picture.js";
+import { EngineError, UNREADABLE, start } from "./engine.js";
+import { Disguised, checkCanvas, fromBase64, open, rgba, squareOf, toNetwork } from "./picture.js";
 
 const $ = (selector) => document.querySelector(selector);
-const LARGEST = 20 * 2 ** 20; // bytes that the server takes
 const WHOLE = 300; // longest side of the whole picture in the crop box, in CSS pixels
 
 async function readable(file) { // throws where there is no use in sending it
-  if (file.size > LARGEST) throw new EngineError("This file is too large for the server.");
+  if (file.size > start().largest) throw new EngineError("This file is too large for the server.");
   await file.slice(0, 1).arrayBuffer().catch(() => { throw new EngineError("This cannot be read: it is a folder, or the file is no longer there."); });
 }
 export function input(state, engine, examples, say) {
@@ -29,8 +28,9 @@ export function input(state, engine, examples, say) {
         if (error instanceof Disguised) throw error; // it could, and a whole photograph is not sent for that
         await readable(file);
         if (state.device) throw new EngineError(UNREADABLE); // nothing is sent
-        const { picture, notes } = await engine.decode(file), { picture: source } = await open(picture);
-        opened = { picture: source, notes: [...notes, ...sizeNotes(source)] };
+        const { picture, notes } = await engine.decode(file);
+        opened = await open(picture);
+        opened.notes.unshift(...notes);
       }
       if (mine === newest) show({ source: opened.picture, notes: opened.notes });
     } catch (error) {

@@ -122,7 +122,7 @@ export async function open(file) {
   }
   return { picture: { width, height, data }, notes };
 }
-export function sizeNotes({ width, height }) {
+function sizeNotes({ width, height }) {
   return Math.min(width, height) < SIDE ? [`The picture was enlarged, because one of its sides is shorter than ${SIDE} pixels.`] : [];
 }
 const isGif = (head) => String.fromCharCode(...head.subarray(0, 3)) === "GIF";

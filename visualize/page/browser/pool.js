@@ -64,8 +64,8 @@ export class Pool extends EventTarget { // "loading": more bytes have come
       const found = { graph: await get(graph), weights: await get(weights), averages: await get(averages) };
       this.files.set(name, found);
     } catch (error) {
-      const { aborted, reason } = controller.signal, fault = aborted ? reason : error;
-      if (!aborted || reason instanceof EngineError) this.fail(name, fault instanceof EngineError ? fault : new EngineError(BROKE_OFF));
+      const { aborted, reason } = controller.signal, left = aborted && !(reason instanceof EngineError);
+      if (!left) this.fail(name, error instanceof EngineError ? error : new EngineError(BROKE_OFF));
     }
     if (this.coming === mine) this.coming = null;
     this.work();
@@ -90,10 +90,10 @@ export class Pool extends EventTarget { // "loading": more bytes have come
     const whole = (content) => content.byteLength === bytes || (file.endsWith(".gz") && !isPacked(content)); // some hosts unpack on the way
     const stored = await (await store?.match(address))?.arrayBuffer();
     if (stored && whole(stored)) return count(bytes), stored;
-    let loaded = 0, silent = setTimeout(giveUp, SILENCE);
+    let loaded = 0, silent = 0, content;
     const heard = () => { clearTimeout(silent), (silent = setTimeout(giveUp, SILENCE)); };
     const counted = new TransformStream({ transform(part, out) { heard(), count((loaded += part.length)), out.enqueue(part); } });
-    let content;
+    heard();
     try {
       const answer = await fetch(address, { signal, cache: store ? "no-cache" : "default" });
       if (!answer.ok) throw new EngineError("A part of the networks is missing on this site: load the page again.");
