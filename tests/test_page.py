@@ -1146,7 +1146,8 @@ def test_one_mechanism_in_detail(visit: callable):
     copy.click()
     said = detail.locator("header p")
     said.filter(has_text="is copied").wait_for()
-    assert seen.page.evaluate("taken") == seen.page.url and "detail=border_align" in seen.page.url
+    address = seen.page.evaluate("location.href")
+    assert seen.page.evaluate("taken") == address and "detail=border_align" in address
     seen.page.wait_for_function(
         "() => document.querySelector('#detail').textContent.includes('models/modules/border_align.py')"
     )
@@ -1158,7 +1159,7 @@ def test_one_mechanism_in_detail(visit: callable):
     assert detail.is_visible()
     seen.page.mouse.click(2, 2)  # beside it
     assert not detail.is_visible()
-    assert "detail" not in seen.page.url
+    seen.page.wait_for_function("() => !location.hash")  # `close` comes after it is gone
     assert name.evaluate("(node) => node === document.activeElement")
 
 
