@@ -19,7 +19,7 @@ from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from matplotlib import colormaps
 from PIL import Image
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, Page, Request, Route
 from sklearn.datasets import load_sample_image
 
 from models import CATALOGUE, CLASSES, CheckpointError
@@ -29,6 +29,7 @@ from models.results.table import results
 from tests.screenshots import AT_REST, ROOT, draw_all, held, photograph, running_app
 from tests.static import COMPUTED, TRAINED, build_site, given_out, stand_ins
 from visualize import answers
+from visualize.export.files import FORMS, MOST_IN_FIGURE
 from visualize.inspection.unfamiliar import sentence
 from visualize.picture import load_image, to_network
 from visualize.record.encoding import decode
@@ -1401,13 +1402,34 @@ def test_the_page_speaks_chinese_too(visit: callable):
     assert left == set()
     page.keyboard.press("Escape")
     page.locator("#language").click()
-    page.wait_for_url("**lang=en**")
+    page.locator('html[lang="en"]').wait_for()
     seen.rest()
     assert page.locator("#glance-title").inner_text() == "Answers, and attention at a glance"
     assert seen.texts("#glance .name") == ["Squeeze-and-Excitation", "CBAM", "DANet"]  # the view is the same
     page.reload()
     seen.rest()
     assert page.locator("html").get_attribute("lang") == "en"  # it was chosen
+
+
+@pytest.mark.browser
+def test_the_other_language_keeps_the_whole_photograph(visit: callable, tmp_path: Path):
+    """A link holds 32 x 32 pixels of it; what else is to be seen of it can still be cut out."""
+    seen = visit(link=FEW)
+    photograph(tmp_path / "photograph.jpg")
+    seen.choose_file(tmp_path / "photograph.jpg")
+    seen.page.locator("#crop-choice select").select_option("own")
+    square, whole = seen.page.locator("#crop .square"), seen.page.locator("#crop canvas")
+    square.press("ArrowRight")
+    seen.rest()
+    pixels, place = seen.diagonal(), square.get_attribute("style")
+    seen.page.locator("#language").click()
+    seen.page.locator('html[lang="zh"]').wait_for()
+    seen.rest()
+    assert (seen.diagonal() == pixels).all()
+    seen.page.locator("#adjust").click()
+    assert whole.evaluate("({ width, height }) => [width, height]") == [900, 600]
+    assert square.get_attribute("style") == place
+    assert seen.page.evaluate("history.state") is None
 
 
 LOST = (
@@ -2194,7 +2216,7 @@ def test_what_is_refused_for_good_is_not_offered_again(visit: callable):
     seen = visit(link=FEW)
     refusal = {"status": 400, "json": {"error": "A figure holds at most 24 networks."}}
     seen.page.route("**/file", lambda route: route.fulfill(**refusal))
-    note = seen.page.locator("#files .note")
+    note = seen.page.locator("#files .note", has_text="picture B")
     assert note.is_hidden()
     seen.page.locator("#pin").click()
     seen.rest()
@@ -2204,6 +2226,29 @@ def test_what_is_refused_for_good_is_not_offered_again(visit: callable):
     seen.page.locator("#status p", has_text="at most 24 networks").wait_for()
     assert not seen.page.locator("#status .again").is_visible()
     seen.complaints.clear()
+
+
+@pytest.mark.browser
+def test_a_figure_that_has_no_room_is_not_offered(visit: callable, edition: str):
+    def narrower(route: Route) -> None:
+        answer = route.fetch()
+        most = f'"in_figure":{MOST_IN_FIGURE}'
+        assert most in answer.text()
+        route.fulfill(response=answer, body=answer.text().replace(most, '"in_figure":2'))
+
+    seen = visit(link=FEW)
+    seen.page.route(edition, narrower)
+    seen.page.reload()
+    seen.rest()
+    files = {form: seen.page.locator(f'#files [data-form="{form}"]') for form in FORMS}
+    note = seen.page.locator("#files .note", has_text="A figure has room for 2 networks")
+    for names, room in ((("plain", "se"), True), (("plain", "se", "cbam"), False), (("plain",), True)):
+        seen.choose(*names)
+        seen.page.locator("#take").click()
+        assert note.is_hidden() == room
+        offered = {form: button.is_enabled() for form, button in files.items()}
+        assert offered == {"png": room, "pdf": room, "npz": True, "json": True}
+        seen.page.keyboard.press("Escape")
 
 
 @pytest.mark.browser

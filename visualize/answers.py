@@ -28,7 +28,7 @@ from models.replacements import EVERYWHERE, REPLACEMENTS
 from models.results.evidence import used
 from models.results.table import results
 
-from .export.files import check_file, column_or_reason, write
+from .export.files import MOST_IN_FIGURE, check_file, column_or_reason, write
 from .gate import check_room, log, uploaded
 from .inspection.engine import Question
 from .inspection.network import NotFiniteError
@@ -68,6 +68,7 @@ def start_value() -> dict:
         "record": record_of(asked, shown) | {"example": FIRST_EXAMPLE},
         "examples": {name: base64.b64encode(example_picture(name).tobytes()).decode() for name in CLASSES},
         "most": MOST_NETWORKS,
+        "in_figure": MOST_IN_FIGURE,
         "largest": MAX_BYTES,  # of a file
         "unlike": {  # what is said of a picture that most networks find unusual
             "one": sentence([True]),

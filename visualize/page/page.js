@@ -191,7 +191,7 @@ function tabs() {
 // ---- take it along
 
 const link = () => linkOf({ ...state, mechanisms: columns.names() });
-language.offer($("#language"), link);
+language.offer($("#language"), link, () => state.picture);
 $("#copy").addEventListener("click", async () => say(await copy()));
 async function copy() { // the sentence about it
   const lang = new URLSearchParams(location.search).get("lang"), before = location.origin + location.pathname;
@@ -215,7 +215,13 @@ async function copy() { // the sentence about it
 }
 const FORMS = { png: "Figure, PNG", pdf: "Figure, PDF", npz: "Numbers, NPZ", json: "Report, JSON" };
 for (const [form, words] of Object.entries(FORMS)) $("#files").append(button(words, { "data-form": form }, () => take(form)));
-const pinned = $("#files").appendChild(make("p", { class: "note", hidden: true }, "Files hold picture B."));
+const crowded = make("p", { class: "note", hidden: true }, `A figure has room for ${given.in_figure} networks: choose fewer of them.`);
+const pinned = make("p", { class: "note", hidden: true }, "Files hold picture B.");
+$("#files").append(crowded, pinned);
+function room() {
+  crowded.hidden = state.mechanisms.length <= given.in_figure;
+  for (const form of ["png", "pdf"]) $(`#files [data-form=${form}]`).disabled = !crowded.hidden;
+}
 async function take(form) {
   close($("#files"));
   const release = hold();
@@ -268,6 +274,7 @@ columns.addEventListener("row", () => later("page", redraw));
 state.addEventListener("change", ({ detail: part }) => {
   if (part === "view") controls();
   if (part === "pinned") pinned.hidden = !state.pinned;
+  if (part === "mechanisms") room();
   if (location.hash.startsWith("#view=") && (part !== "detail" || !state.detail) && settled) history.replaceState(null, "", location.pathname + location.search); // it has moved on
   later("page", redraw);
 });
@@ -290,9 +297,10 @@ for (const [type, begins] of [["beforeprint", true], ["afterprint", false]])
 const PATIENCE = 3000; // milliseconds: then what stands below is shown, though a network of a link has not answered yet
 let settled = false, newest = "";
 async function opened() {
-  const { hash } = location;
+  const { hash } = location, carried = history.state?.picture; // from the page in the other language
   newest = hash;
   settled = false;
+  if (carried) history.replaceState(null, "", location.href); // it is not to be found here later
   const known = {
     examples: Object.keys(given.examples), mechanisms: table.map(({ key }) => key), cards: given.cards.map(({ key }) => key), cams: Object.keys(description.methods),
     targets: ["predicted", ...first.classes], replacements: given.replacements.map(({ name }) => name), block: description.blocks, pairwise_block: description.blocks, ...Object.fromEntries(
@@ -306,7 +314,7 @@ async function opened() {
       for (const [part, value] of Object.entries(rest)) state.change(part, value);
       state.change("view", { ...description.view, ...view });
       if (picture.example) taken.example(picture.example, picture.crop);
-      else state.change("picture", picture);
+      else state.change("picture", carried?.own ? carried : picture);
     }
   } catch (error) {
     if (newest !== hash) return;

@@ -105,14 +105,18 @@ else {
 
 // ---- the other language
 
-export function offer(button, link) { // `link`: gives the fragment that holds what is on the page
+export function offer(button, link, whole) { // `link`: gives the fragment that holds what is on the page; `whole`: the picture
   const other = Object.keys(LANGUAGES).find((one) => one !== language), here = new URL(location.href);
   Object.assign(button, { textContent: LANGUAGES[other], lang: other });
   button.addEventListener("click", async () => {
     kept.set("language", other);
     here.searchParams.set("lang", other);
     here.hash = await link();
-    history.replaceState(null, "", here);
+    try {
+      history.replaceState({ picture: whole() }, "", here); // of a photograph a link holds 32 x 32 pixels
+    } catch { // it is too large for this browser's history
+      history.replaceState(null, "", here);
+    }
     location.reload(); // also where the address says that language already, and its words did not come
   });
 }
