@@ -68,9 +68,11 @@ class InteractionAggregationUpdate(nn.Module):
 
     def between_parts(self, x: torch.Tensor) -> torch.Tensor:
         parts = record(self, "parts", torch.sigmoid(self.find_parts(x)), "b k h w", role="gate")
-        cells, spots = x.flatten(2), parts.flatten(2).transpose(1, 2)  # (B, C, N), (B, N, P)
-        summaries = torch.cat([cells @ spots, cells.mean(2, keepdim=True)], dim=2)  # (B, C, P + 1)
-        nodes, whole = self.reduce(summaries).split([spots.shape[2], 1], dim=2)  # (B, C/2, P), (B, C/2, 1)
+        cells, spots = x.flatten(2), parts.flatten(2)  # (B, C, N), (B, P, N)
+        # turned afterwards: of one picture, PyTorch's BatchNorm gets a wrong gradient from turned spots
+        seen = (spots @ cells.transpose(1, 2)).transpose(1, 2)  # (B, C, P)
+        summaries = torch.cat([seen, cells.mean(2, keepdim=True)], dim=2)  # (B, C, P + 1)
+        nodes, whole = self.reduce(summaries).split([spots.shape[1], 1], dim=2)  # (B, C/2, P), (B, C/2, 1)
 
         differences = (nodes[..., None] - nodes[:, :, None]).abs()  # (B, C/2, P, P)
         pairs = torch.cat([differences, whole[..., None].expand_as(differences)], dim=1)

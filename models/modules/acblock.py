@@ -1,7 +1,6 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..catalogue import mechanism
 from ..recording import is_recording, record
@@ -70,18 +69,15 @@ class AsymmetricConvBlock(nn.Module):
 
     def kernel_and_bias(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What the three branches are together, in eval mode: (C, C_in, 3, 3) and (C,)."""
-        kernels, biases = zip(
-            *(
-                fuse_conv_bn_weights(
-                    conv.weight, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
-                )
-                for conv, bn in (self.square, self.vertical, self.horizontal)
-            )
-        )
+        kernels, bias = [], 0
+        for conv, bn in (self.square, self.vertical, self.horizontal):
+            slope = bn.weight / (bn.running_var + bn.eps).sqrt()  # (C,)
+            kernels.append(conv.weight * slope.view(-1, 1, 1, 1))
+            bias = bias + bn.bias - bn.running_mean * slope
         square, vertical, horizontal = kernels
         half = square.shape[-1] // 2
         kernel = square + F.pad(vertical, (half, half)) + F.pad(horizontal, (0, 0, half, half))
-        return kernel, sum(biases)
+        return kernel, bias
 
     @torch.no_grad()
     def fold(self) -> nn.Conv2d:
