@@ -118,6 +118,11 @@ def test_the_readmes_evidence_is_what_the_command_prints():
     assert written and written[1] == evidence.markdown(), (
         "run `python -m models.results.evidence --write README.md`"
     )
+    (said,) = re.findall(r"[^.]*they cannot be asked\.", README)
+    networks = {models.CATALOGUE[f["name"]].title.removesuffix(" ResNet18"): f for f in table.trained()}
+    longest_first = sorted(map(re.escape, networks), key=len, reverse=True)
+    named = set(re.findall("|".join(longest_first), said))
+    assert named == {title for title, facts in networks.items() if "evidence" not in facts}
 
 
 def test_the_space_uses_the_pinned_gradio():
