@@ -1,8 +1,9 @@
 """Which networks a browser can compute: python -m tests.exports [NAME...]
 
-Takes networks as they are before training (by default all that have no checkpoint), makes their graphs, shows
-one picture to them in Chromium and in PyTorch, and prints a table: how far the records are apart, in parts of
-a map's range; the eight CAMs; how large the graph is; or why there is none. A graph takes some ten seconds.
+Takes networks with random parameters (by default all that have no checkpoint), makes their graphs, shows one
+picture to them in Chromium and in PyTorch, and prints a table: how far the records are apart, in parts of a
+map's range; the eight CAMs, which may be far apart where a value next to zero falls on the other side of a
+ReLU; how large the graph is; or why there is none. A graph takes some ten seconds.
 """
 
 import json
@@ -16,12 +17,12 @@ from playwright.sync_api import Error, sync_playwright
 from models.checkpoint import CHECKPOINTS, restore_with_facts, save
 from models.metadata import networks
 from tests.health import linked_tree
+from tests.networks import randomised
 from tests.screenshots import AT_REST, launched
 from tests.static import given_out
 from tests.test_site import differences, look, moved
 from visualize.answers import START
 from visualize.inspection.network import inspect
-from visualize.inspection.untrained import untrained
 
 
 def start_of(page: str) -> dict:
@@ -38,7 +39,7 @@ def main() -> None:
         tree.mkdir()
         checkpoints = linked_tree(tree)
         for name in names:
-            save(untrained(name), name, {"name": name, "recipe": "none", "accuracy": 10.0}, checkpoints)
+            save(randomised(name), name, {"name": name, "recipe": "random", "accuracy": 10.0}, checkpoints)
         subprocess.run([sys.executable, "-m", "visualize.site", site], cwd=tree, check=True)
         start = start_of((site / "index.html").read_text())
         graphs = json.loads((site / start["site"]["networks"]).read_text())["networks"]

@@ -6,12 +6,12 @@ from functools import cache, lru_cache
 import numpy as np
 import pytest
 import torch
-from conftest import pictures, randomise
 from PIL import Image
 from torch import nn
 
 from models import CATALOGUE, CheckpointError, build
 from models.networks import Unfilled
+from tests.conftest import pictures, randomise
 from visualize.export.column import Column
 from visualize.inspection import engine
 from visualize.inspection.engine import Question

@@ -12,7 +12,7 @@ from models.catalogue import BLOCKS
 from models.metadata import networks
 from models.preprocessing import normalise
 from models.recording import recording
-from models.replacements import Attention, attention_in
+from models.replacements import Attention, applies, attention_in, replace
 from tests.networks import picture, randomised
 from visualize.inspection.untrained import untrained
 from visualize.site.graph import RULES, fold_norms, give_each_its_own, joint, traced
@@ -72,13 +72,27 @@ def test_a_graph_is_the_network(name: str):
         logits = network(images)
     outputs = [records[f"{block}.output"].tensor for block in BLOCKS]
     gradients = torch.autograd.grad(logits.max(), outputs)
-    inputs, function = joint(network, state, attention_in(records), logits)
-    given = [pixels, *list(inputs.values())[1:]]
-    graph = fold_norms(traced(function, *given), len(inputs) - len(state))
-    for found, wanted in zip(graph(*given), (logits, *outputs, *gradients)):
+    attention = attention_in(records)
+    inputs, function = joint(network, state, attention, logits)
+    inputs["pixels"] = pixels
+    graph = fold_norms(traced(function, *inputs.values()), len(inputs) - len(state))
+    for found, wanted in zip(graph(*inputs.values()), (logits, *outputs, *gradients)):
         assert (found - wanted).abs().max() <= 1e-10 * wanted.abs().max()
     constants = [getattr(graph, node.target) for node in graph.graph.nodes if node.op == "get_attr"]
     assert sum(constant.numel() for constant in constants) < 100_000
+
+    for setting, replacement in (("shuffled", "shuffled"), ("ignored", "query ignored")):
+        changed = {i: each for i, each in enumerate(attention.values()) if applies(replacement, each)}
+        if not changed:
+            continue
+        settings = inputs | {f"keep.{i}": torch.zeros_like(inputs[f"keep.{i}"]) for i in changed}
+        settings[setting] = torch.tensor([float(i in changed) for i in range(len(attention))])
+        with recording(network, replace(replacement, "all", attention)):
+            wanted = network(images)
+        assert not torch.allclose(wanted, logits)  # it does something
+        found = graph(*settings.values())[0]
+        # with random weights DGC's gates, which know no bound, grow from layer to layer beyond all numbers
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10, equal_nan=name == "dgc")
 
 
 def test_averages_over_oblong_windows_are_refused():
