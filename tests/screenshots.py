@@ -93,11 +93,15 @@ def open_page(browser: Browser, address: str, width: int, height: int, **setting
     return page
 
 
+OBSERVED = """new Promise((done) => // what a frame brings into view is told in a task after it
+    requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"""
+
+
 def draw_all(page: Page) -> None:
     """Large maps come when they are in view: scrolls through the page, and back."""
     for top in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):
         page.evaluate("(top) => scrollTo(0, top)", top)
-        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.evaluate(OBSERVED)
         page.wait_for_function(AT_REST)
     page.evaluate("scrollTo(0, 0)")
 

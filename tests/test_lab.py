@@ -228,7 +228,7 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
 
     seen.page.locator("#copy").click()
     seen.page.wait_for_function("() => location.hash.includes('pinned')")
-    again = visit(link=seen.page.url.removeprefix(edition))
+    again = visit(link=seen.page.evaluate("location.hash"))
     assert again.texts(f"{triple} .range") == ranges
     again.page.locator("#pair .triples").evaluate(
         """(list) => {
@@ -412,7 +412,7 @@ def test_what_if_everything_follows_and_one_press_goes_back(
     assert seen.page.locator('#glance [data-key="cbam"] .thumb.replaced').count() == 1
     seen.page.locator("#copy").click()
     seen.page.wait_for_function("() => location.hash.includes('replace=average')")
-    again = visit(link=seen.page.url.removeprefix(edition))
+    again = visit(link=seen.page.evaluate("location.hash"))
     assert close(answers(again, "cbam")[0], expected.probabilities)
     assert again.texts("#whatif p") == seen.texts("#whatif p")
 
@@ -542,5 +542,5 @@ def test_channels_are_switched_and_gates_painted_by_hand(visit: callable, tree):
     assert curve.evaluate(touched) == ["manipulation", "cell"]  # a finger scrolls there
     seen.page.locator("#copy").click()
     seen.page.wait_for_function("() => location.hash.includes('by_hand')")
-    again = visit(link=seen.page.url[seen.page.url.index("#") :])
+    again = visit(link=seen.page.evaluate("location.hash"))
     assert close(answers(again, "cbam")[0], expected.probabilities)

@@ -85,9 +85,16 @@ def column(page: Page, block: int, key: str) -> list[str]:
     return page.locator(".block").nth(block).locator(f"tbody {cells} > span").all_inner_texts()
 
 
+def show(page: Page, content: str) -> None:
+    """Puts the tables on a page, and waits for their charts, which are drawn when their width is known."""
+    page.set_content(content)
+    drawn = "(charts) => charts.every((chart) => chart.querySelector('.point'))"
+    page.wait_for_function(f"() => ({drawn})([...document.querySelectorAll('.block figure > svg')])")
+
+
 @pytest.mark.browser
 def test_every_recipe_has_a_picture_and_a_table_of_its_own(page, forty):
-    page.set_content(document(forty))
+    show(page, document(forty))
     assert page.locator(".block").count() == page.locator("figure > svg").count() == 2
     for index, block in enumerate(forty["blocks"]):
         shown = page.locator(".block").nth(index)
@@ -125,7 +132,7 @@ def test_a_header_sorts_by_mouse_and_by_keyboard(page, forty):
 
 @pytest.mark.browser
 def test_a_point_stands_where_its_numbers_say(page, forty):
-    page.set_content(document(forty))
+    show(page, document(forty))
     rows = sorted(forty["blocks"][0]["rows"], key=lambda row: row["accuracy"]["value"])
     points = page.locator(".block").first.locator("figure > svg .point")
     places = points.evaluate_all(
@@ -204,7 +211,7 @@ def test_numbers_show_on_hover_and_for_the_keyboard(page, forty):
 @pytest.mark.browser
 def test_on_a_phone_nothing_scrolls_sideways(page, forty):
     page.set_viewport_size({"width": 390, "height": 844})
-    page.set_content(document(forty, "dark"))
+    show(page, document(forty, "dark"))
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     right = "(all) => Math.max(...all.map((one) => one.getBoundingClientRect().right))"
     assert page.locator("#results *").evaluate_all(right) <= 390

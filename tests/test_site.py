@@ -19,8 +19,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route
 from torch import nn
 
-from models import CLASSES, load
+from models import CLASSES, CheckpointError, load
 from models.checkpoint import CHECKPOINTS, read_facts, restore_with_facts
+from models.metadata import mechanisms_table
 from models.replacements import EVERYWHERE, REPLACEMENTS, attention_of, replace
 from models.results import averages
 from tests.screenshots import AT_REST, ROOT, held, photograph
@@ -29,7 +30,7 @@ from tests.static import COMPUTED, TRAINED, Quiet, given_out
 from tests.test_page import check_painting
 from visualize.export.column import all_maps
 from visualize.inspection.cam import METHODS
-from visualize.inspection.network import Inspection, inspect
+from visualize.inspection.network import Inspection, NotFiniteError, inspect
 from visualize.inspection.replaced import Replacement
 from visualize.inspection.untrained import EXAMPLES
 from visualize.record.encoding import decode
@@ -447,6 +448,7 @@ def test_where_the_engine_does_not_start_nothing_more_is_loaded(browser: Browser
     context = browser.new_context()
     page, loaded = context.new_page(), []
     page.route("**/engine.*.mjs", lambda route: route.abort())
+    page.route(f"**/{COMPUTED[1]}.*.safetensors", lambda route: None)  # it comes too late in any case
     page.on("requestfinished", lambda request: loaded.append(request.url))
     page.goto(address)
     page.wait_for_function(AT_REST)
@@ -506,7 +508,7 @@ def test_a_click_that_loads_a_network_says_so(browser: Browser, address: str):
     with held(page, "**/*.safetensors"):
         page.locator("#seen canvas").click(position={"x": 9, "y": 9})
         page.locator("#status", has_text="Loading networks into this browser").wait_for()
-    page.wait_for_function(AT_REST)
+    page.wait_for_function(AT_REST, timeout=120_000)
     assert "have answered" in page.locator("#status").inner_text()
     context.close()
 
@@ -639,6 +641,35 @@ def test_a_clear_sentence_where_npm_or_a_package_is_missing(tmp_path: Path, monk
     assert capsys.readouterr().out == (
         "The package onnx is missing: pip install --require-hashes -r .lock/site.txt\n"
     )
+
+
+def test_a_network_that_cannot_be_made_is_left_out_with_the_reason(tmp_path: Path, monkeypatch):
+    from visualize.site import build
+    from visualize.site.graph import ExportError
+
+    faults = {
+        "cbam": ExportError("no such operation"),
+        "plain": CheckpointError("The file of plain is damaged."),
+        "se": NotFiniteError("The network gives no finite numbers for this picture."),
+    }
+
+    def network(site: build.Site, name: str) -> dict:
+        if name in faults:
+            raise faults[name]
+        return {}
+
+    pages = []
+    monkeypatch.setattr(build, "network", network)
+    monkeypatch.setattr(build, "engines_of", lambda site: ({}, {}))
+    monkeypatch.setattr(build, "stored", lambda site, example, names: {})
+    monkeypatch.setattr(build, "whole_card", lambda name: {})
+    monkeypatch.setattr(build, "start_value", lambda: {"mechanisms": mechanisms_table()})
+    monkeypatch.setattr(build, "page_with", lambda start: pages.append(start) or b"")
+    failed = build.build(tmp_path / "out", tell=lambda step: None)
+    reasons = {row["key"]: row["reason"] for row in pages[0]["mechanisms"] if row["key"] in faults}
+    assert failed == reasons
+    assert failed["cbam"] == "CBAM cannot be computed in a browser yet: no such operation."
+    assert all(failed[name] == str(faults[name]) for name in ("plain", "se"))
 
 
 def test_the_shipped_files_are_in_it_unchanged_under_names_of_their_content(site: Path, checkpoints: Path):

@@ -37,7 +37,7 @@ from models.results.averages import checksum, read
 from ..answers import PAGE, page_with, start_value, whole_card
 from ..device import PARTS
 from ..inspection.engine import Question
-from ..inspection.network import observe
+from ..inspection.network import NotFiniteError, observe
 from ..inspection.untrained import example_picture
 from ..record.compare import affinity_row, answer, record_of
 from ..record.display import description
@@ -129,7 +129,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
                 networks[name] = network(site, name)
         except ExportError as error:
             failed[name] = NOT_EXPORTED.format(name=CATALOGUE[name].title, reason=error)
-        except CheckpointError as error:
+        except (CheckpointError, NotFiniteError) as error:
             failed[name] = str(error)
         if found := evidence(name):
             measured_of[name] = site.put(f"{name}-evidence.json", found)
@@ -210,6 +210,7 @@ def network(site: Site, name: str) -> dict:
     Raises:
         ExportError: as for `export`.
         CheckpointError: as for `load`.
+        NotFiniteError: it answers with NaN or infinity.
     """
     facts, model = read_facts(name), load(name)
     weights = (CHECKPOINTS / f"{name}.safetensors").read_bytes()

@@ -29,6 +29,7 @@ export class Detail {
       this.evidence.open(null);
       return;
     }
+    if (!this.node.open && this.shown === detail) return; // it was closed a moment ago: its event is on the way
     if (!this.node.open) this.node.showModal();
     const column = record.mechanisms.find(({ key }) => key === detail);
     if (this.shown !== detail) {
