@@ -57,6 +57,7 @@ ENGINES = {  # name: module and binary
 NOT_TRAINED = "{name} is not trained yet, and without a server the page shows trained networks only."
 NOT_CHOSEN = "{name} was left out of this site: only what it makes of the ten examples can be looked at."
 NOT_EXPORTED = "{name} cannot be computed in a browser yet: {reason}."
+NOT_FINITE = "it gives no finite numbers"
 
 
 class BuildError(Exception):
@@ -129,7 +130,9 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
                 networks[name] = network(site, name)
         except ExportError as error:
             failed[name] = NOT_EXPORTED.format(name=CATALOGUE[name].title, reason=error)
-        except (CheckpointError, NotFiniteError) as error:
+        except NotFiniteError:
+            failed[name] = NOT_EXPORTED.format(name=CATALOGUE[name].title, reason=NOT_FINITE)
+        except CheckpointError as error:
             failed[name] = str(error)
         if found := evidence(name):
             measured_of[name] = site.put(f"{name}-evidence.json", found)
