@@ -93,7 +93,7 @@ def open_page(browser: Browser, address: str, width: int, height: int, **setting
     return page
 
 
-OBSERVED = """new Promise((done) => // what a frame brings into view is told in a task after it
+OBSERVED = """new Promise((done) => // the browser reports what came into view in a task after the frame
     requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"""
 
 

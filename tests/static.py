@@ -18,7 +18,6 @@ from threading import Thread
 
 from models.checkpoint import CHECKPOINTS, save
 from tests.health import linked_tree
-from tests.networks import network
 
 TRAINED = ("plain", "se", "non_local", "self_attention", "cbam", "danet")
 TEXT = (".html", ".css", ".js", ".mjs", ".json", ".svg")
@@ -32,6 +31,8 @@ def stand_ins(tree: Path, spared: Iterable[str] = ()) -> Path:
     Args:
         spared: networks that the caller puts there.
     """
+    from tests.networks import network  # brings pytest and its one thread: not for who gives a folder out
+
     checkpoints = linked_tree(tree)
     for name in TRAINED:
         if name in spared:

@@ -57,14 +57,13 @@ def test_a_gradient_is_written_in_other_operations(name: str):
     torch.testing.assert_close(graph(x), function(x))
 
 
-FAULTY = ("acblock", "iau")  # once: kernels in the graph; a wrong gradient in PyTorch
+FAULTY = ("acblock", "iau")  # once: one graph held kernels, one gradient of PyTorch's was wrong
+KINDS = {True: pytest.mark.slow, False: pytest.mark.long}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in FAULTY else pytest.mark.long) for name in networks()]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=KINDS[name in FAULTY]) for name in networks()])
 def test_a_graph_is_the_network(name: str):
-    """In double precision, where no rounding hides a fault or looks like one; it holds no weights."""
+    """In double precision, where rounding neither hides a fault nor looks like one. It holds no weights."""
     network, pixels = randomised(name).double(), torch.tensor(np.array(picture())).permute(2, 0, 1)[None]
     state = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
     with recording(network) as records:
@@ -91,7 +90,7 @@ def test_a_graph_is_the_network(name: str):
             wanted = network(images)
         assert not torch.allclose(wanted, logits)  # it does something
         found = graph(*settings.values())[0]
-        # with random weights DGC's gates, which know no bound, grow from layer to layer beyond all numbers
+        # DGC's gates are unbounded: with random weights they grow from layer to layer until they overflow
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10, equal_nan=name == "dgc")
 
 

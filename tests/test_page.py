@@ -26,7 +26,7 @@ from models import CATALOGUE, CLASSES, CheckpointError
 from models.catalogue import BLOCK_SLOTS
 from models.metadata import mechanisms_table
 from models.results.table import results
-from tests.screenshots import AT_REST, ROOT, draw_all, held, photograph, running_app
+from tests.screenshots import AT_REST, OBSERVED, ROOT, draw_all, held, photograph, running_app
 from tests.static import COMPUTED, TRAINED, build_site, given_out, stand_ins
 from visualize import answers
 from visualize.export.files import FORMS, MOST_IN_FIGURE
@@ -482,7 +482,7 @@ def test_large_map_is_fetched_once_and_old_pictures_stay(visit: callable, editio
     drawn, asked = seen.canvases("matrix"), seen.asked("row")
     seen.page.evaluate("scrollTo(0, 0)")
     matrix.scroll_into_view_if_needed()
-    seen.page.evaluate(TWO_FRAMES)
+    seen.page.evaluate(OBSERVED)
     seen.rest()
     assert seen.canvases("matrix") == drawn and seen.asked("row") == asked  # kept
     old = matrix.element_handle()
@@ -1167,6 +1167,17 @@ def test_one_mechanism_in_detail(visit: callable):
     assert name.evaluate("(node) => node === document.activeElement")
     name.click()
     seen.rest()
+    seen.page.evaluate(
+        """() => { // opened again before the page was drawn without it
+            const dialog = document.querySelector("#detail");
+            const again = () => document.querySelector('#glance [data-key="cbam"] .name').click();
+            dialog.addEventListener("close", again, { once: true });
+            dialog.close();
+        }"""
+    )
+    seen.page.wait_for_function("() => document.querySelector('#detail').open")
+    seen.rest()
+    assert detail.is_visible()
     seen.page.evaluate(
         """() => { // what comes between its closing and the event
             addEventListener("close", (event) => event.stopPropagation(), { capture: true, once: true });

@@ -122,7 +122,8 @@ def test_the_readmes_evidence_is_what_the_command_prints():
     networks = {models.CATALOGUE[f["name"]].title.removesuffix(" ResNet18"): f for f in table.trained()}
     longest_first = sorted(map(re.escape, networks), key=len, reverse=True)
     named = set(re.findall("|".join(longest_first), said))
-    assert named == {title for title, facts in networks.items() if "evidence" not in facts}
+    unasked = {title for title, facts in networks.items() if "evidence" not in facts}
+    assert named == unasked, "begin with `python -m models.results.evidence NAME`, or name what has no gates"
 
 
 def test_the_space_uses_the_pinned_gradio():

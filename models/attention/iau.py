@@ -69,7 +69,7 @@ class InteractionAggregationUpdate(nn.Module):
     def between_parts(self, x: torch.Tensor) -> torch.Tensor:
         parts = record(self, "parts", torch.sigmoid(self.find_parts(x)), "b k h w", role="gate")
         cells, spots = x.flatten(2), parts.flatten(2)  # (B, C, N), (B, P, N)
-        # turned afterwards: of one picture, PyTorch's BatchNorm gets a wrong gradient from turned spots
+        # transposed only afterwards: else PyTorch's BatchNorm gives a wrong gradient for a single picture
         seen = (spots @ cells.transpose(1, 2)).transpose(1, 2)  # (B, C, P)
         summaries = torch.cat([seen, cells.mean(2, keepdim=True)], dim=2)  # (B, C, P + 1)
         nodes, whole = self.reduce(summaries).split([spots.shape[1], 1], dim=2)  # (B, C/2, P), (B, C/2, 1)

@@ -215,11 +215,10 @@ async function copy() { // the sentence about it
 }
 const FORMS = { png: "Figure, PNG", pdf: "Figure, PDF", npz: "Numbers, NPZ", json: "Report, JSON" };
 for (const [form, words] of Object.entries(FORMS)) $("#files").append(button(words, { "data-form": form }, () => take(form)));
-const crowded = make("p", { class: "note", hidden: true }, `A figure has room for ${given.in_figure} networks: choose fewer of them.`);
-const pinned = make("p", { class: "note", hidden: true }, "Files hold picture B.");
-$("#files").append(crowded, pinned);
-function room() {
-  crowded.hidden = state.mechanisms.length <= given.in_figure;
+const [crowded, pinned] = [`A figure has room for ${given.in_figure} networks: choose fewer of them.`, "Files hold picture B."]
+  .map((words) => $("#files").appendChild(make("p", { class: "note", hidden: true }, words)));
+function room() { // without a server there is no figure
+  crowded.hidden = "site" in given || columns.names().length <= given.in_figure;
   for (const form of ["png", "pdf"]) $(`#files [data-form=${form}]`).disabled = !crowded.hidden;
 }
 async function take(form) {
@@ -300,7 +299,7 @@ async function opened() {
   const { hash } = location, carried = history.state?.picture; // from the page in the other language
   newest = hash;
   settled = false;
-  if (carried) history.replaceState(null, "", location.href); // it is not to be found here later
+  if (carried) history.replaceState(null, ""); // used once: a later reload follows the link
   const known = {
     examples: Object.keys(given.examples), mechanisms: table.map(({ key }) => key), cards: given.cards.map(({ key }) => key), cams: Object.keys(description.methods),
     targets: ["predicted", ...first.classes], replacements: given.replacements.map(({ name }) => name), block: description.blocks, pairwise_block: description.blocks, ...Object.fromEntries(

@@ -57,7 +57,7 @@ ENGINES = {  # name: module and binary
 NOT_TRAINED = "{name} is not trained yet, and without a server the page shows trained networks only."
 NOT_CHOSEN = "{name} was left out of this site: only what it makes of the ten examples can be looked at."
 NOT_EXPORTED = "{name} cannot be computed in a browser yet: {reason}."
-NOT_FINITE = "it gives no finite numbers"
+NOT_FINITE = "{name} gives no finite numbers."
 
 
 class BuildError(Exception):
@@ -131,7 +131,7 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
         except ExportError as error:
             failed[name] = NOT_EXPORTED.format(name=CATALOGUE[name].title, reason=error)
         except NotFiniteError:
-            failed[name] = NOT_EXPORTED.format(name=CATALOGUE[name].title, reason=NOT_FINITE)
+            failed[name] = NOT_FINITE.format(name=CATALOGUE[name].title)
         except CheckpointError as error:
             failed[name] = str(error)
         if found := evidence(name):
@@ -216,6 +216,7 @@ def network(site: Site, name: str) -> dict:
         NotFiniteError: it answers with NaN or infinity.
     """
     facts, model = read_facts(name), load(name)
+    maps = shown(model)  # first: where this fails, nothing is put into the folder
     weights = (CHECKPOINTS / f"{name}.safetensors").read_bytes()
     attention, averages = attention_of(model), read(name, facts["sha256"])
     return {
@@ -235,7 +236,7 @@ def network(site: Site, name: str) -> dict:
             "note": None,
         },
         "attention": [replaceable(each, averages) for each in attention.values()],
-        **shown(model),
+        **maps,
     }
 
 

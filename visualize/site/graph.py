@@ -122,7 +122,7 @@ def joint(
             for i, each in enumerate(found):
                 edits[each.path] = edit(each, changes[i], *pairs[2 * i : 2 * i + 2], shuffled[i], ignored[i])
         with torch.enable_grad(), recording(model, edits) as seen:
-            images = normalise(pixels).to(target).detach().requires_grad_()
+            images = normalise(pixels).to(target).detach().requires_grad_()  # in the network's precision
             logits = functional_call(model, dict(zip(state, others[settings - 2 :])), (images,))
         predicted = torch.zeros_like(target).scatter(1, logits.detach().argmax(1, keepdim=True), 1.0)
         explained = target + (1 - target.sum()) * predicted
@@ -231,8 +231,8 @@ def resized_back(grad: torch.Tensor, sizes: Sequence[int], resize: Callable) -> 
         resize: makes (1, n, H) to (1, n, H').
     """
     with disable_proxy_modes_tracing():  # the matrices are constants
-        ones = (torch.eye(size, dtype=grad.dtype)[None] for size in sizes)
-        down, right = (resize(one, new)[0] for one, new in zip(ones, grad.shape[2:]))
+        units = (torch.eye(size, dtype=grad.dtype)[None] for size in sizes)
+        down, right = (resize(unit, new)[0] for unit, new in zip(units, grad.shape[2:]))
     return down @ grad @ right.T
 
 

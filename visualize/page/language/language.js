@@ -112,11 +112,10 @@ export function offer(button, link, whole) { // `link`: gives the fragment that 
     kept.set("language", other);
     here.searchParams.set("lang", other);
     here.hash = await link();
+    history.replaceState(null, "", here);
     try {
-      history.replaceState({ picture: whole() }, "", here); // of a photograph a link holds 32 x 32 pixels
-    } catch { // it is too large for this browser's history
-      history.replaceState(null, "", here);
-    }
+      history.replaceState({ picture: whole() }, "");
+    } catch { /* it is too large for this browser: the link's 32 x 32 pixels must do */ }
     location.reload(); // also where the address says that language already, and its words did not come
   });
 }

@@ -17,7 +17,7 @@ export class Detail {
     this.said = make("p", { class: "note", role: "status" });
     this.node.append(make("header", {}, this.title, this.choice, button("Copy link", {}, async () => { this.said.textContent = await copy(); }), button("Close", { class: "main" }, () => this.node.close()), this.said),
       make("div", "inside", this.maps, this.evidence.node, this.text));
-    this.node.addEventListener("close", () => this.state.change("detail", null));
+    this.node.addEventListener("close", () => { this.shown = null; this.state.change("detail", null); });
     closeBeside(this.node);
   }
 
