@@ -122,6 +122,12 @@ class Visit:
         self.page.locator("#file").set_input_files(file)
         self.rest()
 
+    def choose_square(self, folder: Path) -> None:
+        """Chooses a photograph of 900 x 600 pixels, and a square of its own in the middle of it."""
+        photograph(folder / "photograph.jpg")
+        self.choose_file(folder / "photograph.jpg")
+        self.page.locator("#crop-choice select").select_option("own")
+
     def choose(self, *names: str) -> None:
         """Opens the chooser and takes these networks alone."""
         self.page.locator("#open-chooser").click()
@@ -835,9 +841,7 @@ def test_bad_file_says_so_and_the_page_goes_on(visit: callable, tmp_path: Path):
 @both_at_length
 def test_crop_is_a_square_to_drag(visit: callable, tmp_path: Path, edition: str, server: str):
     seen = visit(link=FEW)
-    photograph(tmp_path / "photograph.jpg")  # 900 x 600: shown at a third of its size
-    seen.choose_file(tmp_path / "photograph.jpg")
-    seen.page.locator("#crop-choice select").select_option("own")
+    seen.choose_square(tmp_path)  # shown at a third of its size
     seen.rest()
     square = seen.page.locator("#crop .square")
     box, whole = square.bounding_box(), seen.page.locator("#crop canvas").bounding_box()
@@ -1440,9 +1444,7 @@ def test_the_page_speaks_chinese_too(visit: callable):
 def test_the_other_language_keeps_the_whole_photograph(visit: callable, tmp_path: Path):
     """A link holds 32 x 32 pixels of it; what else is to be seen of it can still be cut out."""
     seen = visit(link=FEW)
-    photograph(tmp_path / "photograph.jpg")
-    seen.choose_file(tmp_path / "photograph.jpg")
-    seen.page.locator("#crop-choice select").select_option("own")
+    seen.choose_square(tmp_path)
     square, whole = seen.page.locator("#crop .square"), seen.page.locator("#crop canvas")
     square.press("ArrowRight")
     seen.rest()
@@ -1542,9 +1544,7 @@ def test_link_restores_the_view(visit: callable, tmp_path: Path):
     seen = visit()
     assert len(copied(seen)) < 300  # a QR code holds it
     seen.choose("cbam", "plain", "non_local")
-    photograph(tmp_path / "photograph.jpg")
-    seen.choose_file(tmp_path / "photograph.jpg")
-    seen.page.locator("#crop-choice select").select_option("own")
+    seen.choose_square(tmp_path)
     seen.page.locator("#crop").get_by_role("button", name="Done").click()
     seen.page.locator('#maps [data-section="cam"] select').first.select_option("dog")
     seen.block("layer3.1")
@@ -2200,9 +2200,7 @@ def test_what_cannot_be_read_or_is_too_large_is_not_sent(visit: callable):
 def test_a_small_square_is_dragged_all_the_same(visit: callable, tmp_path: Path):
     """Its corner, which resizes it, does not cover it."""
     seen = visit(link=FEW)
-    photograph(tmp_path / "photograph.jpg")
-    seen.choose_file(tmp_path / "photograph.jpg")
-    seen.page.locator("#crop-choice select").select_option("own")
+    seen.choose_square(tmp_path)
     square = seen.page.locator("#crop .square")
     square.evaluate(PRESS, ["-"] * 14)
     seen.rest()
