@@ -412,6 +412,25 @@ def test_the_threshold_is_that_of_the_first_test_images(stored, monkeypatch):
     assert read_facts("plain", stored) == facts  # with all that was known before
 
 
+def test_networks_are_timed_in_turns_and_the_quietest_turn_counts(stored, monkeypatch, capsys):
+    save(Colours("se"), "se", {"name": "se", "recipe": "gpu", "epochs": 45, "seed": 0}, stored)
+    asked, times = [], iter([9.0, 8.0, 1.25, 7.0, 3.0, 2.5])  # a neighbour is at work in the first turn
+
+    def milliseconds(model):
+        asked.append(model.state_dict()["2.weight"].sum().item())
+        return next(times)
+
+    monkeypatch.setattr(evaluate, "milliseconds", milliseconds)
+    monkeypatch.setattr(evaluate, "TURNS", 3)
+    before = read_facts("plain", stored)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--latency", "plain", "se", "--folder", str(stored)])
+    evaluate.main()
+    assert asked[0] != asked[1] and asked == asked[:2] * 3
+    assert read_facts("plain", stored) == before | {"latency_ms": 1.25}
+    assert read_facts("se", stored)["latency_ms"] == 2.5
+    assert capsys.readouterr().out == "plain: 1.25 ms a picture\nse: 2.5 ms a picture\n"
+
+
 def test_verifying_a_published_figure(stored, monkeypatch, capsys):
     facts = evaluate.evaluate("plain", stored)
     stamp = (stored / predictions.FILE).read_bytes()

@@ -1,6 +1,6 @@
 """Measure a stored network: python -m models.results.evaluate se
 
-    --latency         the time of one picture alone, on a quiet machine
+    --latency         the time of one picture alone, on a quiet machine; the networks named take turns
     --predictions     the class of each test image alone
     --threshold       alone, below which evidence the network finds a picture unusual
 
@@ -11,6 +11,7 @@ each test image goes to `predictions.npz`.
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +30,7 @@ from . import predictions
 # The first test images also ship with the tests: what is counted on them can be checked anywhere.
 SAMPLE = 200
 TYPICAL = 2_000  # the first test images, which show how much evidence a network usually finds
+TURNS = 5  # in which networks are timed one after the other: what disturbs the machine passes meanwhile
 
 
 def logits_of(model: nn.Module, images: torch.Tensor, batch: int = 100) -> torch.Tensor:
@@ -111,6 +113,13 @@ def answers(name: str, folder: Path, most: int | None = None) -> tuple[torch.Ten
     return logits_of(model, images), labels, facts
 
 
+def quietest(models: Sequence[nn.Module]) -> list[float]:
+    """The `milliseconds` of each of these networks, in the quietest of its turns: so they compare, whatever
+    else the machine did in some of them."""
+    times = [[milliseconds(model) for model in models] for _ in tqdm(range(TURNS), unit="turn", leave=False)]
+    return [min(own) for own in zip(*times)]
+
+
 def milliseconds(model: nn.Module, rounds: int = 20) -> float:
     """Median time of one picture, with one thread. Means little on a busy machine."""
     device = next(model.parameters()).device
@@ -152,25 +161,34 @@ def main() -> None:
     alone.add_argument("--predictions", action="store_true", help="measure the class of each image alone")
     alone.add_argument("--threshold", action="store_true", help="measure alone when a picture is unusual")
     arguments = parser.parse_args()
-    for name in tqdm(arguments.names, unit="network"):
-        try:
-            tqdm.write(f"{name}: {measure(name, arguments)}")
-        except (CheckpointError, DataError, KeyError) as error:
-            sys.exit(str(error.args[0]))
-        except OSError as error:
-            sys.exit(f"{arguments.folder} cannot be written to ({error.strerror}).")
+    try:
+        if arguments.latency:
+            latencies(arguments.names, arguments.folder)
+        else:
+            for name in tqdm(arguments.names, unit="network"):
+                tqdm.write(f"{name}: {measure(name, arguments)}")
+    except (CheckpointError, DataError, KeyError) as error:
+        sys.exit(str(error.args[0]))
+    except OSError as error:
+        sys.exit(f"{arguments.folder} cannot be written to ({error.strerror}).")
+
+
+def latencies(names: Sequence[str], folder: Path) -> None:
+    """Times these networks in turns, and writes what it found into their JSON files."""
+    restored = [restore_with_facts(name, folder) for name in names]
+    models = [model for model, _ in restored]
+    found = {"latency_ms": quietest(models)}
+    if torch.cuda.is_available():
+        found["latency_gpu_ms"] = quietest([model.cuda() for model in models])
+    for i, (name, (_, facts)) in enumerate(zip(names, restored)):
+        own = {key: times[i] for key, times in found.items()}
+        add_facts(name, own, facts["sha256"], folder)
+        print(f"{name}: {', on the GPU '.join(map(str, own.values()))} ms a picture")
 
 
 def measure(name: str, wanted: argparse.Namespace) -> str:
     """What the command does for one network, and what it says of it."""
     folder = wanted.folder
-    if wanted.latency:
-        model, facts = restore_with_facts(name, folder)
-        found = {"latency_ms": milliseconds(model)}
-        if torch.cuda.is_available():
-            found["latency_gpu_ms"] = milliseconds(model.cuda())
-        add_facts(name, found, facts["sha256"], folder)
-        return f"{', on the GPU '.join(map(str, found.values()))} ms a picture"
     if wanted.threshold:
         logits, _, facts = answers(name, folder, TYPICAL)
         found = add_facts(name, {"unusual_below": threshold(logits)}, facts["sha256"], folder)
