@@ -16,7 +16,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-from visualize.server import bound_connections, check_port, prepare, wait_until_stopped
+from visualize.server import bound_connections, check_port, end_on_sigterm, prepare, wait_until_stopped
 
 REFRESH = {"Cache-Control": "no-cache"}  # kept by the browser, which asks whether there is something newer
 KEEP = {"Cache-Control": "public, max-age=31536000, immutable"}  # another content has another name
@@ -124,6 +124,7 @@ def main() -> None:
             "is taken: set GRADIO_SERVER_PORT to a free one" if taken else f"cannot be used: {error.strerror}"
         )
         sys.exit(f"Port {port} of {host} {why}.")
+    end_on_sigterm()
     server = make_server()
     server.launch(
         server_port=port,

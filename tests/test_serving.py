@@ -986,6 +986,24 @@ def test_the_temporary_folder_is_made_again(server: str, scratch: Path, client: 
     assert web.post(f"{server}decode", content=EXAMPLE.read_bytes(), timeout=60).status_code == 200
 
 
+def test_stopped_while_it_starts_it_leaves_nothing(tmp_path: Path):
+    code = """
+import os, signal, time
+import app
+from visualize.server import TemporaryFolder
+
+def start():
+    print(len(list(TemporaryFolder().path.parent.iterdir())), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+app.make_server = start
+app.main()
+"""
+    assert python(code, TMPDIR=str(tmp_path), GRADIO_SERVER_PORT="0") == "1\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 # In other places.
 
 ELSEWHERE = """

@@ -1,5 +1,6 @@
 """What keeps a public server up: what it sets, where its temporary files lie, how it listens, how it ends.
 
+    end_on_sigterm()                   # while it starts, too
     folder = prepare()                 # threads, allocator, file limit, temporary folder
     bound_connections(server.config)
     wait_until_stopped(server)         # and leave nothing behind
@@ -197,12 +198,18 @@ def bound_connections(config: uvicorn.Config, most: int = MOST_CONNECTIONS) -> N
     config.http_protocol_class = Bounded
 
 
+def end_on_sigterm() -> None:
+    """SIGTERM ends the process as an error would: it tidies up, and the status is 0."""
+    if threading.current_thread() is threading.main_thread():  # else of a notebook, say
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
 def wait_until_stopped(server: uvicorn.Server) -> None:
-    """Until SIGTERM or Ctrl-C comes; then the server closes, and the process ends with status 0."""
-    if threading.current_thread() is not threading.main_thread():  # of a notebook, say
+    """Until SIGTERM (see `end_on_sigterm`) or Ctrl-C comes; then the server closes, and the process ends with
+    status 0."""
+    if threading.current_thread() is not threading.main_thread():
         server.thread.join()
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         server.thread.join()
     except (KeyboardInterrupt, SystemExit):
