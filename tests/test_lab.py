@@ -226,6 +226,19 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     expected = 255 * colormaps["viridis"]((b - a) / (2 * end) + 0.5)[..., :3]
     assert np.abs(np.array(pixels).reshape(16, 16, 3) - expected).max() < 8
 
+    numbers = '#files [data-form="npz"]'
+    for picture, file in (("B", SHIP), ("A", CAT)):
+        seen.page.locator("#take").click()
+        seen.page.get_by_label("Of picture").select_option(picture)
+        with seen.page.expect_download() as download:
+            seen.page.locator(numbers).click()
+        assert download.value.suggested_filename.endswith(f"-layer2.1-{picture}.npz")
+        with np.load(download.value.path()) as arrays:
+            assert (arrays["pixels"] == np.asarray(Image.open(file).convert("RGB"))).all()
+            expected = (a, b)[file == SHIP]
+            assert np.abs(arrays[f"cbam/{tensor}"].squeeze() - expected.squeeze()).max() < 1e-5
+    seen.rest()
+
     seen.page.locator("#copy").click()
     seen.page.wait_for_function("() => location.hash.includes('pinned')")
     again = visit(link=seen.page.evaluate("location.hash"))
@@ -257,6 +270,8 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     again.rest()
     assert again.page.locator("#pair").is_hidden()
     assert again.page.evaluate("document.activeElement.id") == "pin"
+    again.page.locator("#take").click()
+    assert again.page.locator(numbers).is_visible() and again.page.get_by_label("Of picture").is_hidden()
 
 
 def test_shares_are_not_taken_from_gates(visit: callable):

@@ -2241,16 +2241,10 @@ def test_browsers_without_popovers_open_and_close_the_same_parts(edition: str, b
 
 @pytest.mark.browser
 def test_what_is_refused_for_good_is_not_offered_again(visit: callable):
-    """A pinned picture is in no file, and the page says so."""
     seen = visit(link=FEW)
     refusal = {"status": 400, "json": {"error": "A figure holds at most 24 networks."}}
     seen.page.route("**/file", lambda route: route.fulfill(**refusal))
-    note = seen.page.locator("#files .note", has_text="picture B")
-    assert note.is_hidden()
-    seen.page.locator("#pin").click()
-    seen.rest()
     seen.page.locator("#take").click()
-    assert note.inner_text() == "Files hold picture B."
     seen.page.locator('#files [data-form="png"]').click()
     seen.page.locator("#status p", has_text="at most 24 networks").wait_for()
     assert not seen.page.locator("#status .again").is_visible()

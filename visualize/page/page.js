@@ -214,9 +214,10 @@ async function copy() { // the sentence about it
   return "The link is in the address bar: copy it from there. It holds this picture and every setting.";
 }
 const FORMS = { png: "Figure, PNG", pdf: "Figure, PDF", npz: "Numbers, NPZ", json: "Report, JSON" };
+const whose = $("#files").appendChild(select("Of picture", [["B", "B, the current one"], ["A", "A, the pinned one"]], "B", () => {}));
+whose.hidden = true; // as long as there is one alone
 for (const [form, words] of Object.entries(FORMS)) $("#files").append(button(words, { "data-form": form }, () => take(form)));
-const [crowded, pinned] = [`A figure has room for ${given.in_figure} networks: choose fewer of them.`, "Files hold picture B."]
-  .map((words) => $("#files").appendChild(make("p", { class: "note", hidden: true }, words)));
+const crowded = $("#files").appendChild(make("p", { class: "note", hidden: true }, `A figure has room for ${given.in_figure} networks: choose fewer of them.`));
 function room() { // without a server there is no figure
   crowded.hidden = "site" in given || columns.names().length <= given.in_figure;
   for (const form of ["png", "pdf"]) $(`#files [data-form=${form}]`).disabled = !crowded.hidden;
@@ -225,12 +226,13 @@ async function take(form) {
   close($("#files"));
   const release = hold();
   say("Making the file …");
-  const about = columns.about(), mechanisms = columns.names();
+  const { pinned } = state, picture = pinned ? whose.querySelector("select").value : ""; // "", "A" or "B"
+  const about = picture === "A" ? columns.about({ ...state, pixels: pinned }) : columns.about(), mechanisms = columns.names();
   try {
     const { replace } = columns.options(about, mechanisms), { image, target, cam } = about;
     const { blob, name } = await engine.file(form, { image, mechanisms, target, cam, replace, view: state.view, device: state.device });
     const url = URL.createObjectURL(blob);
-    make("a", { href: url, download: name }).click();
+    make("a", { href: url, download: picture ? name.replace(/\.\w+$/, `-${picture}$&`) : name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
     columns.rest();
   } catch (error) {
@@ -272,7 +274,7 @@ columns.addEventListener("change", () => later("page", redraw));
 columns.addEventListener("row", () => later("page", redraw));
 state.addEventListener("change", ({ detail: part }) => {
   if (part === "view") controls();
-  if (part === "pinned") pinned.hidden = !state.pinned;
+  if (part === "pinned") whose.hidden = !state.pinned;
   if (part === "mechanisms") room();
   if (location.hash.startsWith("#view=") && (part !== "detail" || !state.detail) && settled) history.replaceState(null, "", location.pathname + location.search); // it has moved on
   later("page", redraw);
