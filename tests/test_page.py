@@ -1985,10 +1985,39 @@ def test_phone(visit: callable):
     )
 
 
+SPACED = """ /* as far as WCAG 1.4.12 lets a reader space a page out */
+    * { line-height: 1.5 !important; letter-spacing: 0.12em !important; word-spacing: 0.16em !important; }
+    p { margin-bottom: 2em !important; }
+"""
+OVERLAPPING = """() => { // parts of the picture's column that reach into the one beside it
+    const { left, top } = document.querySelector("#choices").getBoundingClientRect();
+    return [...document.querySelectorAll("#picture :is(h2, button, span, select)")].filter((node) => {
+        const box = node.getBoundingClientRect();
+        return node.checkVisibility() && box.right > left && box.bottom > top;
+    }).map((node) => node.outerHTML);
+}"""
+
+
 @pytest.mark.browser
-def test_nothing_is_cut_at_400_percent(visit: callable):
-    seen = visit(320, 640)  # as 1,280 pixels look when they are that large
-    assert seen.page.evaluate("document.documentElement.scrollWidth") == 320
+def test_nothing_is_cut_in_a_narrow_window_nor_where_text_is_spaced_out(visit: callable):
+    """At 400 % (320 pixels are 1,280 then), on small phones, and with a reader's own style sheet."""
+    seen = visit(320, 640)
+    wide = "document.documentElement.scrollWidth"
+    one_line = "document.querySelector('.top nav').clientHeight < 40"
+    for width in (320, 360, 375, 390):
+        seen.page.set_viewport_size({"width": width, "height": 640})
+        seen.rest()
+        assert seen.page.evaluate(wide) == width
+        assert seen.page.evaluate(one_line) == (width > 320)
+    seen.page.add_style_tag(content=SPACED)
+    for width in (390, 1024, 1280):
+        seen.page.set_viewport_size({"width": width, "height": 640})
+        seen.rest()
+        assert seen.page.evaluate(wide) == width
+        assert width == 390 or seen.page.evaluate(OVERLAPPING) == []
+        cut = "(all) => all.filter((node) => node.scrollWidth > node.clientWidth + 1).length"
+        assert seen.page.locator("#glance .answer > .bars:not(.every) data").evaluate_all(cut) == 0
+        assert seen.page.locator("#glance .answer > .bars:not(.every) li").evaluate_all(cut) == 0
 
 
 @pytest.mark.browser
