@@ -20,11 +20,11 @@ class DoubleAttention(nn.Module):
     y = x + \mathrm{bn}(W Z)$$
 
     Rather than comparing all pairs of cells, the network writes notice boards, each a summary of a
-    region it found useful; then every cell reads the boards it cares about. Two thin tables take the
-    place of the large one.
+    region it found useful; then every cell reads the boards it cares about. Two tables, cells by boards,
+    take the place of the large one, cells by cells.
 
-    **What to look for.** Some gathering maps should follow the object and others its surroundings. Look
-    at the same map on several pictures: does a board keep its meaning?
+    **What to look for.** Do some gathering maps follow the object and others its surroundings? Look at
+    the same map on several pictures: does a board keep its meaning?
 
     **Shapes.** (B, C, H, W) to the same; `gather` (B, n, H, W), n maps that each sum to one over the
     picture, and `distribute` (B, n, H, W), which sums to one over the n maps at each cell. The last

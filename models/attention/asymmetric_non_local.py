@@ -32,8 +32,9 @@ class AsymmetricPyramidNonLocal(nn.Module):
     zoom levels instead of 256 neighbours.
 
     **What to look for.** Mark a place: the bars are what its cell reads, from the whole picture on the
-    left to the smallest regions on the right; a bar above the line is more than an equal share. Which
-    zoom level does a cell of the object use, and which one the sky?
+    left to the smallest regions on the right; a bar above the line is more than an equal share for one
+    region. A level has as many bars as regions: add them up before you compare levels. Which one does a
+    cell of the object use, and which one the sky?
 
     **Shapes.** (B, C, H, W) to the same, not negative; `affinity` (B, N, S): for each of the N = HW
     queries S weights that sum to one, over the regions of each size in turn, row by row. Regions may
@@ -83,8 +84,8 @@ class AsymmetricFusionNonLocal(nn.Module):
     averages P over the whole map and over 3x3, 6x6 and 8x8 regions of it.
 
     **What to look for.** Mark a place: the bars are what its cell of the deep map reads from the regions
-    of the earlier one, the largest on the left; a bar above the line is more than an equal share. Does a
-    cell ask the finest regions, or the average of everything?
+    of the earlier one, the largest on the left; a bar above the line is more than an equal share for one
+    region. Does a cell ask the finest regions, all together, or the average of everything?
 
     **Shapes.** (B, C, H, W) and the earlier (B, C/2, 2H, 2W) to (B, C, H, W), of both signs; `affinity`
     (B, N, S): for each of the N = HW queries S weights that sum to one, over the regions of each size in

@@ -27,7 +27,7 @@ class CBAM(nn.Module):
 
     **What to look for.** The spatial gate is one number per cell, the same for all channels. Move through
     the blocks and watch whether it follows edges, the object, or nothing at all: a gate close to one value
-    everywhere is not in use.
+    everywhere does not choose between places.
 
     **Shapes.** (B, C, H, W) to the same; `channel_gate` (B, C, 1, 1) and `spatial_gate` (B, 1, H, W),
     between 0 and 1. As in the authors' code the layers of the MLP have biases and the spatial gate ends in

@@ -24,9 +24,9 @@ class CoordinateAttention(nn.Module):
     one average per row and one per column, so it can say "I matter in rows 5 to 12 and columns 8 to 20",
     like the two margins of a map.
 
-    **What to look for.** A bright row crossed by a bright column frames the object. By construction the
-    pattern of one channel is a row profile times a column profile: it can draw boxes and crosses, never
-    a diagonal. Compare it with the map of CBAM beside it.
+    **What to look for.** Cross a bright row with a bright column in your mind: do they meet on the
+    object? By construction the pattern of one channel is a row profile times a column profile: it can
+    draw boxes and crosses, never a diagonal. Compare it with the map of CBAM beside it.
 
     **Shapes.** (B, C, H, W) to the same; `h_gate` (B, C, H, 1) and `w_gate` (B, C, 1, W), between 0 and
     1, so that their product starts near a quarter. Widths and biases as in the authors' code. The

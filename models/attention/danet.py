@@ -17,15 +17,15 @@ class DualAttention(nn.Module):
     r"""Compares all places with each other, and all channels with each other, and adds both answers.
 
     $$S = \mathrm{softmax}_j(Q_i \cdot K_j), \quad E = X X^\top, \quad
-    A = \mathrm{softmax}_j(\max\nolimits_k E_{ik} - E_{ij}), \quad y = x + \alpha\, S V + \beta\, A X$$
+    A = \mathrm{softmax}_j(\max\nolimits_k E_{ik} - E_{ij}), \quad y = x + \alpha\, V S^\top + \beta\, A X$$
 
-    The same feature map can be read as a set of places or as a set of detectors (the rows of the matrix
-    X). The position branch lets each place gather from the places that match it; the channel branch does
-    the same between detectors, without any weights of its own.
+    The same feature map can be read as a set of places or as a set of detectors (columns and rows of the
+    matrix X, channels by places, as V is). The position branch lets each place gather from the places
+    that match it; the channel branch does the same between detectors, without any weights of its own.
 
     **What to look for.** Click a place for the position branch. In the channel matrix find the columns that
     most rows point at. By the authors' sign (`max - E`) a channel attends to the channels whose product
-    with it is smallest, unlike it or weak, and the diagonal stays dark.
+    with it is smallest, unlike it or weak, and the diagonal is usually dark.
 
     **Shapes.** (B, C, H, W) to the same; `position` (B, N, H, W), for each of the N = HW queries a map that
     sums to one; `channel` (B, C, C), rows sum to one. As in the authors' code the scores are not scaled and

@@ -30,10 +30,10 @@ class EfficientAttention(nn.Module):
 
     **Shapes.** (B, C, H, W) to the same; `key_maps` (B, n, H, W), each sums to one over the picture, and
     `query_weights` (B, n, H, W), which sums to one over the templates of a head at each cell; the heads
-    stand one after the other. This is not softmax attention made fast, but an approximation of it. One
-    head, n = C/2, and the last layer that starts at 0 are our choice: the untrained block changes
-    nothing. Where there are fewer cells than templates, as after stage 3, it costs more than the large
-    table would.
+    stand one after the other. The weights of a cell sum to one here, too, but they are other numbers than
+    those of softmax(Q K^T): an attention of its own, not a faster way to the same result. One head, n =
+    C/2, and the last layer that starts at 0 are our choice: the untrained block changes nothing. Where
+    there are fewer cells than templates, as after stage 3, it costs more than the large table would.
     """
 
     def __init__(self, channels: int, reduction: int = 2, heads: int = 1):

@@ -20,9 +20,9 @@ class GatherExciteMinus(nn.Module):
     $$y_c = x_c\,\sigma(\bar{x}_c), \quad \bar{x}_c = \frac{1}{HW}\sum_{i,j} x_{c,i,j}$$
 
     Gather evidence for a feature over the whole map, then tell every cell about it. With no weights the
-    rule can only say: a channel that is active on average may be trusted. The gate is learned all the
-    same, for the BatchNorm before it sets each channel's mean over many pictures, and this picture's
-    mean lies above or below that.
+    rule can only say: a channel that is active on average may be trusted. Training shapes it all the
+    same: the BatchNorm before it sets each channel's mean over many pictures, and the gate says how far
+    this picture lies above or below that.
 
     **What to look for.** There is no map to draw, only the gates. Compare two pictures: a channel whose
     gate moves is one whose average moves, nothing else.

@@ -26,7 +26,8 @@ class GlobalContext(nn.Module):
 
     **What to look for.** A bright cell in the mask speaks for the whole picture. There is nothing to
     click: the mask is one per picture, not one per cell. Where it is flat, at 1 everywhere, the block
-    does no more than average. The added vector is signed: it raises some channels and lowers others.
+    reads the plain average, as squeeze-and-excitation does. The added vector is signed: it raises some
+    channels and lowers others.
 
     **Shapes.** (B, C, H, W) to the same; `context_mask` (B, 1, H, W), positive, sums to one over the
     cells; `channel_add` (B, C, 1, 1), not a gate: it is added. In the blocks of the stages 2 to 4, as

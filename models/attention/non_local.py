@@ -21,9 +21,10 @@ class NonLocal(nn.Module):
     $$A_{ij} = \frac{\exp(\theta_i^\top \phi_j / \sqrt{C'})}{\sum_k \exp(\theta_i^\top \phi_k / \sqrt{C'})},
     \quad y_i = x_i + \mathrm{bn}\big(W \textstyle\sum_j A_{ij}\, g_j\big)$$
 
-    A convolution sees a small window. Here every cell asks every other cell, however far, "are you like
-    me?" and takes over a share of what the best matches hold. The name comes from an old denoising method
-    that averaged look-alike patches; the network learns what look-alike means, and does not denoise.
+    A convolution sees a small window. Here every cell asks all cells, however far and itself included, "do
+    you have what I look for?" and takes over a share of what the best matches hold. The name comes from an
+    old denoising method that averaged look-alike patches; the network learns what to look for instead, and
+    does not denoise.
 
     **What to look for.** Click the object, then the background. If the map hardly changes, the block has
     found one answer for every question. Read the line *changes the features by* first: a sharp map that
@@ -31,7 +32,7 @@ class NonLocal(nn.Module):
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, N, H, W): for each of the N = HW queries a map over
     the keys that sums to one. C' = C/2. The scale 1/sqrt(C') is the authors' code (the paper's formula has
-    none), and so is the last BatchNorm that starts at weight 0: the untrained block changes nothing.
+    none). The last BatchNorm starts at weight 0, as in the paper: the untrained block changes nothing.
     """
 
     scaled = True  # by 1/sqrt(C'), before the softmax

@@ -25,7 +25,7 @@ class ObjectContext(nn.Module):
     w_{ik} = \mathrm{softmax}_k\big(\varphi(x_i) \cdot \psi(f_k) / \sqrt{d}\big)$$
     $$y = \mathrm{relu}\big(\mathrm{bn}\,W\,[\rho(\textstyle\sum_k w_{ik}\,\delta(f_k));\; x]\big)$$
 
-    A cell of a wing is easier to read if it knows what "bird" and "aeroplane" would look like in this
+    A cell of a wing is easier to read if it knows what "bird" and "airplane" would look like in this
     very picture. So a small classifier on each cell first sketches ten regions, one for each class; the
     features under a sketch are averaged; then every cell compares itself with the ten averages and takes
     its share.

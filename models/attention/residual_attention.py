@@ -27,13 +27,13 @@ class ResidualAttention(nn.Module):
     $$M = \sigma\big(W_2\,\mathrm{relu}(\mathrm{bn}(W_1\,\mathrm{relu}(\mathrm{bn}(m))))\big), \quad
     m = \mathrm{hourglass}(t)$$
 
-    The trunk T computes features in two residual units U. Beside it an hourglass shrinks the map step by
-    step, so that it sees the whole picture, and enlarges it again, adding at each size what it held
-    there on the way down. Its outcome is a mask for every channel and cell. The 1 in 1 + M lets it
-    amplify, up to double, but never erase.
+    The trunk T computes features in two residual units U (each U has weights of its own). Beside it an
+    hourglass shrinks the map step by step, so that it sees the whole picture, and enlarges it again,
+    adding at each size what it held there on the way down. Its outcome is a mask for every channel and
+    cell. The 1 in 1 + M lets it amplify, up to double, but never erase.
 
-    **What to look for.** The masks differ from channel to channel: look for some that keep the object
-    and others that keep the background. Bright is doubled, dark is left as it is.
+    **What to look for.** The masks differ from channel to channel: look for some that amplify the object
+    and others that amplify the background. Bright (1) is doubled, dark (0) is left as it is.
 
     **Shapes.** (B, C, H, W) to the same; `soft_mask` (B, C, H, W), between 0 and 1. The hourglass goes
     down to 4x4 cells, the smallest map of the network: three, two and one levels after the stages 1, 2

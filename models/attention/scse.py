@@ -21,9 +21,9 @@ class ChannelSE(nn.Module):
     channel, set from the averages of all channels. The layer between has half as many units as there are
     channels, where squeeze-and-excitation has a sixteenth.
 
-    **What to look for.** There is no map to draw, only the gates. Compare them with those of
-    squeeze-and-excitation: eight times the parameters should show in the gates or in the accuracy, or
-    they are not needed.
+    **What to look for.** There is no map to draw, only the gates. It has eight times the parameters of
+    squeeze-and-excitation: do its gates follow the picture more? One network of each cannot say whether
+    they are needed.
 
     **Shapes.** (B, C, H, W) to the same; `gate` (B, C, 1, 1) between 0 and 1. As in the authors' code
     the reduction is 2 and both layers have biases.
@@ -52,7 +52,7 @@ class SpatialSE(nn.Module):
     sums over channels to weigh places. A single 1x1 convolution scores each cell from what the detectors
     say there; neighbours are not asked.
 
-    **What to look for.** The spatial gate on a picture with a plain background, a plane or a ship: does
+    **What to look for.** The spatial gate on a picture with a plain background, an airplane or a ship: does
     it follow the object? Compare it with the Grad-CAM of the same block, which knows the class; the gate
     does not.
 

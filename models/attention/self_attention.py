@@ -25,7 +25,9 @@ class SelfAttention(nn.Module):
     ask different questions at once.
 
     **What to look for.** Click the object, then the background: which heads change their map, and which
-    ignore the click? A value of 1 is an equal share; 5 is five times that.
+    ignore the click? A value of 1 is an equal share; 5 is five times that. Is a map nearly flat, at 1
+    everywhere? Then its head averages: choose *own scales* to see what differs, and read the line
+    *changes the features by*.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, heads, N, H, W): for each head and each of the N =
     HW queries a map over the keys that sums to one; a head has d = C/4 channels. No positional code: the

@@ -20,13 +20,14 @@ class SpatialGroupEnhance(nn.Module):
     a_g = \sigma\Big(\gamma_g\,\frac{t_g - \mathrm{mean}_{hw}\,t_g}{\mathrm{std}_{hw}\,t_g + \varepsilon}
     + \beta_g\Big), \quad y_c = a_{g(c)}\,x_c$$
 
-    The channels are sorted into sixteen teams. Each team computes what it sees on average, and compares
-    every place with that. Agreement is measured relative to the other places of the same picture, so
-    each map has bright and dark regions; two learned numbers per team say how much that counts.
+    The channels are sorted into sixteen groups. Each group computes what it sees on average, the mean
+    feature vector, and compares every place with that. Agreement is measured relative to the other places
+    of the same picture, so each map has bright and dark regions; two learned numbers per group say how
+    much that counts.
 
-    **What to look for.** The maps of the teams as a sheet: which light the object, which the background?
-    A flat map has a gamma near 0, a team that does not use attention; a negative gamma brightens what
-    differs from the average.
+    **What to look for.** The maps of the groups as a sheet: which light the object, which the background?
+    A flat map has a gamma near 0: its group makes no difference between places. A negative gamma favours
+    what differs from the average.
 
     **Shapes.** (B, C, H, W) to the same; `group_gate` (B, 16, H, W) between 0 and 1. As in the authors'
     code the deviation is the unbiased one, epsilon 1e-5 is added to it, and gamma starts at 0 and beta

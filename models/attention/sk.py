@@ -24,8 +24,8 @@ class SelectiveKernel(nn.Module):
     average of what both see, the network decides for each channel how much of each view to keep; the shares
     sum to one.
 
-    **What to look for.** A channel at one half takes both views equally. The mean share of the wide view,
-    block after block, says at which depth the network prefers to see more context for this picture.
+    **What to look for.** One half gives both views the same factor; how much of each arrives also depends
+    on how strong it is. In which blocks does the share of the wide view change with the picture?
 
     **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride), not negative; `weights` (B, 2, C, 1, 1)
     between 0 and 1, the 3x3 branch first. It stands in place of the first convolution, norm and activation

@@ -26,8 +26,8 @@ class DynamicConv(nn.Module):
     temperature T keeps the shares nearly equal, so that all four banks learn; then T falls to 1 and the
     recipes may differ.
 
-    **What to look for.** The four bars are the recipe for this picture. Four bars of one quarter mean no
-    choice at all. Do pictures of one class share a recipe?
+    **What to look for.** The four bars are the recipe for this picture. Bars that are the same for every
+    picture, equal or not, mean no choice at all. Do pictures of one class share a recipe?
 
     **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride); `weights` (B, K), sum to one. It fills the
     four convolutions of the third stage. There is no authors' code. T falls linearly from 30 to 1 over

@@ -26,8 +26,9 @@ class PyramidPooling(nn.Module):
     its channels. So each cell knows what it sees itself, what its neighbourhood holds, and what kind of
     scene it is part of.
 
-    **What to look for.** The four grids, as mosaics. Where the coarse ones already tell two pictures
-    apart, the network needs no more than the scene; where only the finest does, the place matters.
+    **What to look for.** The four grids, as mosaics. How much of the difference between two pictures is
+    left in the coarse ones? They are averages of what comes in; what the network makes of them is not
+    shown here.
 
     **Shapes.** (B, C, H, W) to the same, not negative; `grid_1`, `grid_2`, `grid_3`, `grid_6` (B, C,
     n^2): the average of each field, row by row. The fields overlap where the sides do not divide: on 8x8
