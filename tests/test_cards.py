@@ -170,6 +170,7 @@ def test_more_and_fewer_parameters():
         ("danet", ["shares (1×)", "changes the features by", "8 × 8 = 64 cells"]),  # recorded on the CPU
         ("ccnet", ["shares (1×)", "changes the features by", "8 × 8 = 64 cells"]),
         ("non_local_dot_product", ["changes the features by", "8 × 8 = 64 cells"]),  # no shares
+        ("efficient_attention", ["shares (1×)", "8 × 8 = 64 cells"]),  # no map has that line below it
         ("global_context", ["shares (1×)", "4 × 4 = 16 cells"]),
         ("acblock", ["4 × 4 = 16 cells", "the same for every picture"]),
         ("doconv", ["the same for every picture"]),

@@ -208,7 +208,7 @@ def limits(name: str, folder: Path) -> list[str]:
             "Weights that are shares (1×) add up to one, so some lie above an equal share unless all are "
             "equal, also where nothing matters."
         )
-    if CATALOGUE[name].slot == "stage":
+    if CATALOGUE[name].slot == "stage" and any({"q", "cross"} & {*axes} for axes, *_ in maps):
         found.append("A sharp map may do little: the line “changes the features by” below it says how much.")
     if sides:
         side = min(sides)

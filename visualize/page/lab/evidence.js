@@ -59,14 +59,14 @@ export class Evidence {
 
   health({ tensors, images }) {
     const percent = (share) => (share === undefined ? "–" : `${(100 * share).toFixed(0)} %`), asks = tensors.some(({ from_query: share }) => share !== undefined);
-    const heads = ["Tensor", "from the picture", ...(asks ? ["from who asks"] : []), "", "mean, range"];
+    const heads = ["Tensor", "from the picture", ...(asks ? ["from the place that asks"] : []), "", "mean, range"];
     const body = tensors.map((one) => make("tr", {}, make("th", { scope: "row" }, make("code", {}, one.tensor)),
       make("td", {}, percent(one.from_picture)), asks && make("td", {}, percent(one.from_query)),
       make("td", "text", ...one.badges.map((words) => make("span", { class: "badge", title: words }, words.split(":")[0]))),
       make("td", {}, `${number(one.mean)}, ${number(one.low)} to ${number(one.high)}`)));
     const badges = [...new Set(tensors.flatMap((one) => one.badges))];
     return this.part("health", "Does it follow the picture?", make("p", "note",
-      `How much of the spread of the numbers comes from the picture, on ${images.training.toLocaleString("en")} training pictures; the rest is the same for all.${asks ? " What a place asks of one picture counts in both columns." : ""} ${badges.join("; ")}${badges.length ? "." : ""}`),
+      `How much of the spread of the numbers comes from the picture, on ${images.training.toLocaleString("en")} training pictures; the rest is the same for all.${asks ? " Where picture and place act together, both columns count it." : ""} ${badges.join("; ")}${badges.length ? "." : ""}`),
       scroll("Health", make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), make("tbody", {}, ...body))));
   }
 

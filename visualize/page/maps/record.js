@@ -363,7 +363,7 @@ export function valueAt(panel, at) {
   const value = judged(panel)[at.index];
   if (drawn === "matrix") {
     const [row, column] = [Math.floor(at.index / panel.shape.at(-1)), at.index % panel.shape.at(-1)];
-    return { value, text: fill(panel.kind === "matrix" ? say.reads : say.cell, { row, column, value: times(panel, value) }) };
+    return { value, text: fill(panel.kind === "matrix" && panel.scale === "uniform=1" ? say.reads : say.cell, { row, column, value: times(panel, value) }) };
   }
   return drawn === "bars" ? named(at.index + 1, value) : named(tileName({ axes: "c" }, at.index), value);
 }
