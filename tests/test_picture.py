@@ -803,6 +803,22 @@ def test_an_avif_has_its_own_limit(refusal):
     )
 
 
+def avif_listing(*indexes: bytes) -> bytes:
+    """A file whose meta box holds these iloc boxes."""
+    full = b"\0\0\0\0"
+    return boxed(b"ftyp", b"avif", full, b"avifmif1miaf") + boxed(b"meta", full, *indexes)
+
+
+def index_of(items: int, content: bytes) -> bytes:
+    """An iloc box that promises so many items, of 17 bytes each."""
+    return boxed(b"iloc", b"\2\0\0\0", b"\0\x70", struct.pack(">I", items), content)
+
+
+def test_an_index_ends_where_its_box_ends(refusal):
+    file = avif_listing(*[index_of(2**19, bytes(34))] * 1_900)
+    assert "damaged" in refusal(file + boxed(b"free", bytes(7 * 2**20)))
+
+
 def many_pieces() -> dict[str, bytes]:
     still = photo("JPEG", progressive=True)
     scan = still.rindex(b"\xff\xda")
@@ -814,6 +830,9 @@ def many_pieces() -> dict[str, bytes]:
         "JPEG of comments": still[:2] + b"\xff\xfe\0\2" * 3_000 + still[2:],
         "JPEG of 200 scans": still[:-2] + still[scan:-2] * 190 + still[-2:],
         "AVIF of boxes": avif((8, 8), av1((8, 8))) + boxed(b"free") * 5_000,
+        "AVIF of indexes": avif_listing(index_of(1, bytes(17)), index_of(1, bytes(17))),
+        "AVIF of lists": avif((8, 8), av1((8, 8))) + boxed(b"meta", b"\0\0\0\0"),
+        "AVIF of empty items": avif_listing(index_of(3_000, bytes(17 * 3_000))),
         "GIF of extensions": head + b"!\xfe\0" * 100 + tail,
         "GIF of tiny blocks": head + b"!\xfe" + b"\1c" * 200_000 + b"\0" + tail,
     }

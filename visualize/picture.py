@@ -416,13 +416,16 @@ def _avif(data: bytes) -> _Still:
         )
     file, animated = bytearray(data), False
     try:
-        coded = 0
+        coded, metas = 0, 0
         for name, at, start, end in _boxes(data, 0, len(data)):
             if name == b"ftyp":
                 file[start:end] = b"avif" + data[start + 4 : end].replace(b"avis", b"avif")
             elif name == b"moov":  # the frames of an animation
                 file[at : at + 4], animated = b"free", True
             elif name == b"meta":
+                metas += 1
+                if metas > 1:  # each may cost as much as one may
+                    raise ImageError("This AVIF picture consists of too many pieces.")
                 coded += _avif_items(data, file, start + 4, end)
     except (IndexError, struct.error) as error:
         raise ImageError("This AVIF picture is damaged or incomplete and cannot be read.") from error
@@ -437,8 +440,11 @@ def _avif(data: bytes) -> _Still:
 
 def _avif_items(data: bytes, file: bytearray, start: int, end: int) -> int:
     """How many pixels the pictures that a meta box lists have together; takes Exif out of `file`."""
-    pictures, places, inside = set(), {}, 0
+    pictures, places, inside, seen = set(), {}, 0, set()
     for name, _, content, stop in _boxes(data, start, end):
+        if name in seen and name in (b"iinf", b"iloc"):
+            raise ImageError("This AVIF picture consists of too many pieces.")
+        seen.add(name)
         if name == b"idat":
             inside = content
         elif name == b"iinf":
@@ -452,7 +458,7 @@ def _avif_items(data: bytes, file: bytearray, start: int, end: int) -> int:
                 elif entry == b"infe" and data[kind : kind + 4] == b"Exif":
                     file[kind : kind + 4] = b"free"  # Pillow would read all of it, see _orientation
         elif name == b"iloc":
-            places |= _avif_places(data, content)
+            places = _avif_places(data[content:stop])
     streams = [
         [(inside * within + at, size) for within, at, size in places.get(item, ())] for item in pictures
     ]
@@ -464,9 +470,10 @@ def _avif_items(data: bytes, file: bytearray, start: int, end: int) -> int:
     return sum(_av1_pixels(b"".join(data[at : at + size] for at, size in pieces)) for pieces in streams)
 
 
-def _avif_places(data: bytes, start: int) -> dict[int, list[tuple[bool, int, int]]]:
-    """Item -> its pieces: whether they lie in the idat box, position and size in bytes."""
-    position = start + 6
+def _avif_places(data: bytes) -> dict[int, list[tuple[bool, int, int]]]:
+    """Item -> its pieces, from what an iloc box holds: whether they lie in the idat box, position and size in
+    bytes."""
+    position = 6
 
     def number(size: int) -> int:
         nonlocal position
@@ -475,7 +482,7 @@ def _avif_places(data: bytes, start: int) -> dict[int, list[tuple[bool, int, int
         position += size
         return int.from_bytes(data[position - size : position])
 
-    version, sizes = data[start], data[start + 4 : start + 6]
+    version, sizes = data[0], data[4:6]
     long = 4 if version == 2 else 2
     places, pieces = {}, 0
     for _ in range(number(long)):
@@ -483,12 +490,15 @@ def _avif_places(data: bytes, start: int) -> dict[int, list[tuple[bool, int, int
         number(2)  # the file that holds it: this one
         base = number(sizes[1] >> 4)
         places[item] = []
+        pieces += 1  # an item without one costs time, too
         for _ in range(number(2)):
             number(sizes[1] & 15 if version else 0)
             places[item].append((within, base + number(sizes[0] >> 4), number(sizes[0] & 15)))
             pieces += 1
             if pieces > MAX_AVIF_BOXES:
-                raise ImageError("This AVIF picture consists of too many pieces.")
+                break
+        if pieces > MAX_AVIF_BOXES:
+            raise ImageError("This AVIF picture consists of too many pieces.")
     return places
 
 

@@ -28,7 +28,7 @@ class DeepConnectedAttention(nn.Module):
 
     **What to look for.** The pair of bars: alpha for the block's own averages, beta for what was handed
     down. They belong to the network, not to the picture. Only their ratio and their signs count, for the
-    norm takes out a common positive factor. Where beta is large beside alpha, and g and p are of similar size,
+    norm takes out a common positive factor. Where beta is large beside alpha, and g and p of similar size,
     which is not shown, the gates follow what was handed down more than the block's own averages.
 
     **Shapes.** (B, C, H, W) and p, (B, C_before), to (B, C, H, W) and the next p, (B, C); `gate` (B, C,
