@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -87,7 +87,8 @@ def dequantise(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def save(model: nn.Module, name: str, facts: dict, folder: Path) -> None:
     """Writes the pair of files, weights first; the JSON's `sha256` ties it to them.
 
-    A reader that comes between the two sees a mismatch and says so; it never sees half a file.
+    A reader that comes between the two sees a mismatch and says so; it never sees half a file. What else was
+    measured of the very same weights stays in the JSON.
 
     Raises:
         CheckpointError: another process does not let go of the JSON.
@@ -96,8 +97,13 @@ def save(model: nn.Module, name: str, facts: dict, folder: Path) -> None:
     content = safetensors_bytes(quantise(model.state_dict(), parameters))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f"{name}.json", HELD + "try again."):
+        sha256, before = hashlib.sha256(content).hexdigest(), {}
+        with suppress(CheckpointError):
+            before = read_facts(name, folder)
+        if before.get("sha256") != sha256:
+            before = {}
         write_atomically(folder / f"{name}.safetensors", content)
-        write_facts(name, {**facts, "sha256": hashlib.sha256(content).hexdigest()}, folder)
+        write_facts(name, {**before, **facts, "sha256": sha256}, folder)
 
 
 def write_facts(name: str, facts: dict, folder: Path) -> None:

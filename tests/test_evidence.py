@@ -292,6 +292,19 @@ def test_averages_of_other_gates_are_measured_afresh(wired):
     assert averages.read("se", SHA, wired).average.keys() == whole["tensors"].keys()
 
 
+def test_what_was_measured_of_other_gates_is_forgotten(wired):
+    facts = read_facts("se", wired)
+    evidence.measure("se", wired, quiet=True)
+    older = read_facts("se", wired)
+    older["evidence"] |= {"twin": 1, "agreement": {}, "faithfulness": {"of.an.older.name": {}}}
+    older["evidence"]["tensors"] = {"of.an.older.name": {}}
+    write_facts("se", older, wired)
+    (wired / "se.averages.safetensors").unlink()
+    again = evidence.measure("se", wired, quiet=True)
+    assert "twin" not in again and "agreement" not in again and again["faithfulness"] == {}
+    assert facts["sha256"] == read_facts("se", wired)["sha256"]
+
+
 def test_rows_that_stopped_between_two_parts_are_counted_afresh(wired, monkeypatch):
     """Such as after another size of the parts: they would be judged by what they had counted."""
     whole = evidence.measure("se", wired, quiet=True)

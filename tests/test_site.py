@@ -675,6 +675,49 @@ def test_a_network_that_cannot_be_made_is_left_out_with_the_reason(tmp_path: Pat
     }
 
 
+def test_an_edition_that_computes_less_than_asked_for_takes_no_older_ones_place(tmp_path: Path, monkeypatch):
+    from visualize.site import build
+    from visualize.site.graph import ExportError
+
+    def network(site: build.Site, name: str) -> dict:
+        raise ExportError("no such operation")
+
+    monkeypatch.setattr(build, "network", network)
+    monkeypatch.setattr(build, "engines_of", lambda site: ({}, {}))
+    older = tmp_path / "out"
+    older.mkdir()
+    (older / build.MARK).write_text("older")
+    for names in (["se"], None):
+        with pytest.raises(build.BuildError, match="cannot be computed in a browser yet: no such operation"):
+            build.build(older, names, tell=lambda step: None)
+        assert [(one.name, one.read_text()) for one in older.iterdir()] == [(build.MARK, "older")]
+    assert list(tmp_path.iterdir()) == [older]  # and nothing half made beside it
+
+
+def test_where_the_new_edition_cannot_be_put_the_older_one_stays(tmp_path: Path, monkeypatch):
+    from visualize.site import build
+
+    def fill(site: build.Site, *given) -> dict:
+        site.folder.mkdir(parents=True)
+        return {}
+
+    rename = Path.rename
+
+    def full(file: Path, place: Path) -> Path:
+        if file.name == "made":
+            raise OSError(28, "No space left on device")
+        return rename(file, place)
+
+    older = tmp_path / "out"
+    older.mkdir()
+    (older / build.MARK).write_text("older")
+    monkeypatch.setattr(build, "fill", fill)
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        build.build(older)
+    assert (older / build.MARK).read_text() == "older" and list(tmp_path.iterdir()) == [older]
+
+
 def test_the_shipped_files_are_in_it_unchanged_under_names_of_their_content(site: Path, checkpoints: Path):
     import hashlib
 

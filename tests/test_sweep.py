@@ -33,6 +33,7 @@ def facts(recipe="gpu", seed=0, **measured) -> str:
 
 # A run that writes its checkpoint's facts, fails, or waits to be stopped.
 FINISHES = f"""import sys
+open(sys.argv[1].replace(".json", ".safetensors"), "w").close()
 open(sys.argv[1], "w").write({facts(accuracy=90.5)!r})"""
 FAILS = "import sys; print('Traceback'); print('The data is gone.'); print(); sys.exit(1)"
 HANGS = "import signal; signal.pause()"
@@ -113,7 +114,7 @@ def test_what_is_there_is_not_trained_again(runs, folder):
 def test_a_failure_is_reported_and_the_others_go_on(runs, folder, capsys):
     runs.scripts = {"se": FAILS}
     assert run(NAMES, folder) == {"se": "The data is gone."}
-    assert sorted(file.stem for file in folder.iterdir()) == sorted(set(NAMES) - {"se"})
+    assert sorted(file.stem for file in folder.glob("*.json")) == sorted(set(NAMES) - {"se"})
     assert "se: FAILED: The data is gone." in capsys.readouterr().out
     runs.scripts = {"se": "raise SystemExit(3)"}
     assert run(NAMES, folder) == {"se": "no output"}
@@ -125,7 +126,7 @@ def test_a_full_disk_does_not_end_the_others(runs, folder, monkeypatch):
     full = OSError(28, "No space left on device")
     monkeypatch.setattr(sweep, "note", lambda *given: (_ for _ in ()).throw(full))
     assert run(NAMES, folder) == {"se": "The data is gone."}
-    assert sorted(file.stem for file in folder.iterdir()) == sorted(set(NAMES) - {"se"})
+    assert sorted(file.stem for file in folder.glob("*.json")) == sorted(set(NAMES) - {"se"})
 
 
 @contextmanager
@@ -160,8 +161,17 @@ def test_a_run_that_ends_at_the_deadline_is_not_called_stopped(runs, folder):
         assert run(["se", "sk"], folder, workers=1) == {"sk": "not begun"}
 
 
+def test_a_run_that_fails_at_the_deadline_is_not_called_stopped(runs, folder):
+    fails = "import signal, sys; signal.signal(15, lambda *_: sys.exit('The disk is full.'))"
+    fails += "; sys.stderr = sys.stdout; print('ready', flush=True)"
+    runs.scripts, log = {"se": f"{fails}; signal.pause()"}, folder.parent / "se.log"
+    with at_deadline(lambda: log.exists() and "ready" in log.read_text()):
+        assert run(["se", "sk"], folder, workers=1) == {"se": "The disk is full.", "sk": "not begun"}
+
+
 def test_missing_goes_by_recipe_seed_and_measurement(folder):
     def write(name, **described):
+        (folder / f"{name}.safetensors").touch()
         (folder / f"{name}.json").write_text(facts(**described))
 
     write("plain", recipe="gpu", seed=0, accuracy=95.0)
@@ -176,6 +186,8 @@ def test_missing_goes_by_recipe_seed_and_measurement(folder):
     names = [*NAMES, "non_local", "bam"]
     assert missing(names, "gpu", 0, folder) == ["se", "cbam", "sk", "danet", "bam"]
     assert missing(names, "gpu", 1, folder) == ["plain", "se", "sk", "danet", "non_local", "bam"]
+    (folder / "plain.safetensors").unlink()  # what was measured is no network
+    assert "plain" in missing(names, "gpu", 0, folder)
     assert status(["sk"], "gpu", 0, folder)[0] == "sk: missing"
 
 
@@ -257,6 +269,8 @@ def test_epochs_on_small_pictures_are_less_work():
 def test_status(folder, run_of):
     (folder / "plain.json").write_text(facts("cpu", accuracy=91.92, train_seconds=3600))
     (folder / "se.json").write_text(facts("cpu", accuracy=None, train_seconds=4000))  # no test images there
+    for name in ("plain", "se"):
+        (folder / f"{name}.safetensors").touch()
     run_of("cbam", BEGUN, {"failed": "RuntimeError: shapes do not match"})
     run_of("sk", HALF_WAY)
     names = ["plain", "se", "cbam", "sk", "danet"]

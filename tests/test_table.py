@@ -19,7 +19,7 @@ from torch import nn
 import models
 from models import checkpoint, statistics
 from models.checkpoint import CheckpointError, read_facts, save, write_facts
-from models.results import evaluate, predictions, table
+from models.results import evaluate, evidence, predictions, table
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 1000
@@ -316,6 +316,9 @@ from pathlib import Path
 sys.modules["fcntl"] = None  # as on Windows
 from models.results import predictions, table
 facts, folder = {"sha256": "s", "test_images": 3}, Path(sys.argv[-1])
+folder.mkdir()
+measured = '{"name": "plain", "recipe": "gpu", "accuracy": 90.0, "test_images": 3, "sha256": "s"}'
+(folder / "plain.json").write_text(measured)
 for name in "ab":
     predictions.store(name, [1, 2, 3], [1, 2, 4], facts, folder)
 print([predictions.read(name, facts, folder)[0].tolist() for name in "ab"])
@@ -344,6 +347,15 @@ def test_a_lock_that_nobody_lets_go_of_is_not_waited_for_for_ever(folder, monkey
         predictions.store("se", np.zeros(9), np.zeros(9), {"sha256": "s"}, folder)
     assert (folder / predictions.FILE).read_bytes() == before
     predictions.store("se", np.zeros(9), np.zeros(9), {"sha256": "s"}, folder)
+
+
+def test_where_an_evaluation_could_not_write_its_classes_all_of_it_comes_again(stored, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.1)
+    with (
+        FileLock(stored / f".{predictions.FILE}.lock.tmp"),
+        pytest.raises(CheckpointError, match=f"run `.*evaluate plain --folder {stored}`.$"),
+    ):
+        evaluate.evaluate("plain", stored)
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_sentence(stored, monkeypatch):
@@ -458,6 +470,20 @@ def test_the_readme_can_be_written(folder, tmp_path, monkeypatch):
     assert (
         readme.read_text().startswith("a\n<!-- table -->\n**Recipe gpu") and readme.read_text()[-2:] == "b\n"
     )
+
+
+@pytest.mark.parametrize("module", [table, evidence])
+def test_a_folder_without_networks_empties_no_table(module, folder, tmp_path, monkeypatch):
+    readme = tmp_path / "README.md"
+    marks = "<!-- {0} -->\n| kept |\n<!-- /{0} -->\n"
+    readme.write_text(marks.format("table") + marks.format("evidence"))
+    before = readme.read_text()
+    folder.mkdir()
+    for place, reason in ((folder, "trained|measured"), (tmp_path / "chekpoints", "There is no folder")):
+        monkeypatch.setattr(sys, "argv", ["command", "--write", str(readme), "--folder", str(place)])
+        with pytest.raises(SystemExit, match=reason):
+            module.main()
+        assert readme.read_text() == before
 
 
 def test_every_shipped_network_has_its_predictions():

@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PER_FILE
+from filelock import FileLock
 from torch import nn
 
 import models
 from models import checkpoint, data, preprocessing
-from models.checkpoint import CheckpointError
+from models.checkpoint import CheckpointError, add_facts
 from models.data import DataError
 from models.losses import add_loss
 from models.results import evaluate, predictions, table
@@ -642,6 +643,24 @@ def test_stopped_while_it_measures_a_network_is_not_called_finished(toy, tmp_pat
             train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
     facts = train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
     assert predictions.read("plain", facts, tmp_path / "out") is not None
+
+
+def test_of_two_processes_one_trains_a_network(toy, tmp_path):
+    own = train.run_folder("plain", "toy")
+    own.mkdir(parents=True)
+    with (
+        FileLock(own / ".state.pt.lock.tmp"),
+        pytest.raises(CheckpointError, match=r"^Another process trains plain\.$"),
+    ):
+        train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_again_to_the_same_weights_keeps_what_was_measured_of_them(toy, tmp_path):
+    facts = train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    add_facts("plain", {"evidence": {"sha256": facts["sha256"]}}, facts["sha256"], tmp_path / "out")
+    again = train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False, replace=True)
+    assert again["sha256"] == facts["sha256"] and again["evidence"] == {"sha256": facts["sha256"]}
 
 
 def test_times_are_of_one_thread_whoever_measures():

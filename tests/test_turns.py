@@ -307,3 +307,29 @@ def test_figures_that_are_drawn_keep_no_click_waiting(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(answers, "write", write)
     asyncio.run(visit())
+
+
+def test_few_files_hold_their_maps_at_once(monkeypatch: pytest.MonkeyPatch):
+    """A class that presses Download: who waits for the desk has nothing computed yet."""
+    drawn, computed = threading.Event(), []
+
+    def write(form: str, asked: object, found: dict, view: object, folder: Path) -> Path:
+        assert drawn.wait(10)
+        file = folder / f"it.{form}"
+        file.write_text("drawn")
+        return file
+
+    async def visit() -> None:
+        ours = answers.Answers()
+        jobs = {"se": lambda: computed.append(1) or {}}
+        files = [asyncio.create_task(ours._file("png", None, jobs, None)) for _ in range(10)]
+        while ours.desk._work_queue.qsize() < answers.MOST_FILES - 1:
+            await asyncio.sleep(0.01)
+        await ours.line.run(lambda: "what comes after all that was asked for")
+        assert len(computed) == answers.MOST_FILES
+        drawn.set()
+        await asyncio.gather(*files)
+        assert len(computed) == 10
+
+    monkeypatch.setattr(answers, "write", write)
+    asyncio.run(visit())

@@ -53,6 +53,7 @@ START = '<script type="application/json" id="start">'  # of index.html, which th
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
 FIRST_EXAMPLE = "cat"
 MOST_NETWORKS = 32  # in one request
+MOST_FILES = 4  # whose maps, of up to 20 MB, are held until they are written
 REFUSALS = (RequestError, ImageError, CheckpointError, ReplacementError, NotFiniteError)
 TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip", "json": "application/json"}
 
@@ -116,6 +117,7 @@ class Answers:
     def __init__(self):
         self.line = Line()
         self.desk = ThreadPoolExecutor(1, "file")  # a figure takes a second, for which no click shall wait
+        self.room = asyncio.Semaphore(MOST_FILES)
         self.asking: dict[str, set[asyncio.Task]] = {}  # session of Gradio -> its comparisons under way
 
     # The public API.
@@ -235,6 +237,13 @@ class Answers:
         return Response(content, media_type=TYPES[form], headers={"Content-Disposition": disposition})
 
     async def _file(
+        self, form: str, question: Question, jobs: dict[str, Callable], view: View
+    ) -> tuple[str, bytes]:
+        """Name and content of a file; its maps are computed only when few others wait to be written."""
+        async with self.room:
+            return await self._drawn(form, question, jobs, view)
+
+    async def _drawn(
         self, form: str, question: Question, jobs: dict[str, Callable], view: View
     ) -> tuple[str, bytes]:
         async with aclosing(self.line.ask(list(jobs.values()))) as news:

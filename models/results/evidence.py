@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, add_facts, locked, restore_with_facts
+from ..checkpoint import CHECKPOINTS, CheckpointError, add_facts, locked, restore_with_facts, write_atomically
 from ..data import DataError, hold_out, load
 from ..networks import CATALOGUE, find
 from ..preprocessing import normalise
@@ -102,8 +102,11 @@ def measure(
     with tqdm(total=work, desc=name, unit="image", unit_scale=True, disable=quiet) as bar:
         if found is None:
             found, evidence["tensors"] = averages.measure(model, attention, pictures, classes, bar.update)
-            if evidence["tensors"] != before:  # what was counted with other averages does not count
+            if evidence["tensors"] != before:  # what was counted with other averages or gates does not count
                 rows[:] = map(afresh, rows)
+                for other in ("twin", "agreement"):
+                    evidence.pop(other, None)
+                evidence["faithfulness"] = {}
             evidence["averaged_over"] = found.averaged_over
             averages.write(name, found, facts["sha256"], folder)
             store(name, evidence, folder)
@@ -425,12 +428,16 @@ def main() -> None:
     folder = arguments.folder
     torch.set_num_threads(1)  # several networks at once need one each
     try:
+        if not folder.is_dir():
+            raise CheckpointError(f"There is no folder {folder}.")
         if arguments.table:
             if table := markdown(folder):
                 print(table)
         elif arguments.write:
-            text = arguments.write.read_text("utf-8")
-            arguments.write.write_text(write_into(text, markdown(folder), "evidence"), "utf-8")
+            if not (table := markdown(folder)):
+                raise CheckpointError(f"Nothing is measured in {folder}.")
+            text = write_into(arguments.write.read_text("utf-8"), table, "evidence")
+            write_atomically(arguments.write, text.encode())
         else:
             names = arguments.names or [facts["name"] for facts in trained(folder)]
             measure_all(names, folder, arguments.images, arguments.averages)

@@ -19,7 +19,9 @@ from ..checkpoint import CHECKPOINTS, HELD, CheckpointError, locked, write_atomi
 FILE = "predictions.npz"
 
 
-def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder: Path) -> None:
+def store(
+    key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder: Path, again: str | None = None
+) -> None:
     """Puts in one network's classes, or replaces them; all other networks keep theirs.
 
     Args:
@@ -27,13 +29,15 @@ def store(key: str, predicted: ArrayLike, labels: ArrayLike, facts: dict, folder
         predicted: (N,) classes of the first N test images.
         labels: (N,) their true classes.
         facts: of the network's JSON: `sha256` of the weights, `dataset`.
+        again: what to do where another process holds the file; by default, to measure the classes alone.
 
     Raises:
         CheckpointError: another process does not let go of the file, or it cannot be read.
     """
     dataset = facts.get("dataset", "cifar10")
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / FILE, f"{HELD}run `python -m models.results.evaluate {key} --predictions`."):
+    again = again or f"run `python -m models.results.evaluate {key} --predictions`."
+    with locked(folder / FILE, HELD + again):
         arrays = _read_all(folder)
         arrays[key], arrays[f"{key}.sha256"] = np.asarray(predicted, np.uint8), np.array(facts["sha256"])
         if len(labels) >= len(arrays.get(dataset, ())):

@@ -15,7 +15,14 @@ import re
 import sys
 from pathlib import Path
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, facts_in_use, read_facts, write_facts
+from ..checkpoint import (
+    CHECKPOINTS,
+    CheckpointError,
+    facts_in_use,
+    read_facts,
+    write_atomically,
+    write_facts,
+)
 from ..data import DataError
 from ..networks import CATALOGUE
 from ..statistics import UNKNOWN, holm, in_words, interval, mcnemar, verdict
@@ -278,9 +285,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="of the checkpoints")
     arguments = parser.parse_args()
     try:
+        if not arguments.folder.is_dir():
+            raise CheckpointError(f"There is no folder {arguments.folder}.")
         if arguments.write:
+            if not trained(arguments.folder):
+                raise CheckpointError(f"No network in {arguments.folder} is trained.")
             text = write_into(arguments.write.read_text("utf-8"), markdown(arguments.folder))
-            arguments.write.write_text(text, "utf-8")
+            write_atomically(arguments.write, text.encode())
         elif arguments.verify:
             print(verify(arguments.verify, arguments.folder))
         elif arguments.take:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, read_facts, save, write_atomically
+from ..checkpoint import CHECKPOINTS, CheckpointError, locked, read_facts, save, write_atomically
 from ..data import Augmenter, DataError, hold_out, home, load
 from ..losses import collecting_losses
 from ..networks import build, find
@@ -27,6 +27,7 @@ from .convolution import AsProducts
 from .recipe import RECIPES, SHIPPED, settings, share_done
 
 SAVE_EVERY = 120  # seconds; what a crash costs at most
+RESUMED = "was stopped and can be resumed: give the command again."
 SUM = hashlib.sha256().digest_size  # bytes at the beginning of `state.pt`
 
 
@@ -125,9 +126,7 @@ class Run:
                         self.note(stopped=bool(stop))
                         saved = time.monotonic()
                     if stop:
-                        raise StoppedError(
-                            f"{self.name} was stopped and can be resumed: give the command again."
-                        )
+                        raise StoppedError(f"{self.name} {RESUMED}")
                 self.finish_epoch()
                 if self.epoch == self.recipe.epochs or time.monotonic() - saved > SAVE_EVERY:
                     self.save_state()  # not after each epoch: on a GPU one takes as long as this
@@ -307,34 +306,40 @@ def train_one(
     """
     if not validate:
         folder = place(name, recipe, seed, dataset, folder, replace)
-    run = Run(name, recipe, seed, dataset, validate)
-    run.train(progress)
-    model = run.result()
-    if validate:
-        return {"validation_accuracy": percent_correct(logits_of(model, run.held_images), run.held_labels)}
-    try:
-        images, labels = load(dataset, train=False)
-        images, labels = images[: run.recipe.limit], labels[: run.recipe.limit]
-        unrounded = percent_correct(logits_of(model, images), labels)
-    except DataError:  # a machine that was given the training images only
-        unrounded = None
-    facts = {
-        "name": name,
-        "recipe": recipe,
-        "settings": settings(run.recipe),
-        "dataset": dataset,
-        "seed": seed,
-        "epochs": run.recipe.epochs,
-        "images_seen": run.recipe.epochs * run.steps * run.recipe.batch,
-        "accuracy_unrounded": unrounded,
-        "train_seconds": round(run.seconds, 1),
-        "device": "; ".join(run.devices),
-        "torch": torch.__version__,
-        "command": f"python -m models.train {name} --recipe {recipe} --seed {seed}"
-        + (f" --dataset {dataset}" if dataset != "cifar10" else ""),
-    }
-    save(model, name, facts, folder)
-    return evaluate(name, folder)
+    find(name)  # an unknown name leaves no folder
+    own = run_folder(name, recipe, seed, dataset, validate)
+    own.mkdir(parents=True, exist_ok=True)
+    with locked(own / "state.pt", f"Another process trains {name}.", 0):
+        run = Run(name, recipe, seed, dataset, validate)
+        run.train(progress)
+        model = run.result()
+        if validate:
+            return {
+                "validation_accuracy": percent_correct(logits_of(model, run.held_images), run.held_labels)
+            }
+        try:
+            images, labels = load(dataset, train=False)
+            images, labels = images[: run.recipe.limit], labels[: run.recipe.limit]
+            unrounded = percent_correct(logits_of(model, images), labels)
+        except DataError:  # a machine that was given the training images only
+            unrounded = None
+        facts = {
+            "name": name,
+            "recipe": recipe,
+            "settings": settings(run.recipe),
+            "dataset": dataset,
+            "seed": seed,
+            "epochs": run.recipe.epochs,
+            "images_seen": run.recipe.epochs * run.steps * run.recipe.batch,
+            "accuracy_unrounded": unrounded,
+            "train_seconds": round(run.seconds, 1),
+            "device": "; ".join(run.devices),
+            "torch": torch.__version__,
+            "command": f"python -m models.train {name} --recipe {recipe} --seed {seed}"
+            + (f" --dataset {dataset}" if dataset != "cifar10" else ""),
+        }
+        save(model, name, facts, folder)
+        return evaluate(name, folder)
 
 
 def place(
@@ -377,6 +382,8 @@ def is_of(facts: dict, recipe: str, seed: int, dataset: str) -> bool:
 
 def is_finished(name: str, recipe: str, seed: int, dataset: str, folder: Path) -> bool:
     """Whether the checkpoint of this run is there, and measured: else it was stopped just before."""
+    if not (folder / f"{name}.safetensors").exists():
+        return False
     try:
         facts = read_facts(name, folder)
     except CheckpointError:

@@ -36,7 +36,7 @@ from ..checkpoint import CHECKPOINTS, read_facts
 from ..data import home
 from ..metadata import networks
 from .recipe import ON_GPU, RECIPES
-from .run import SAVE_EVERY, TrainingError, is_finished, note, place, reason_in, run_folder
+from .run import RESUMED, SAVE_EVERY, TrainingError, is_finished, note, place, reason_in, run_folder
 
 # The order in which checkpoints are wanted; everything else follows as the catalogue lists it.
 FIRST = """
@@ -116,7 +116,8 @@ def sweep(
             worker.process.send_signal(signal.SIGTERM)
         for worker in running:
             if worker.process.wait() != 0:
-                unfinished[worker.name] = "stopped"
+                stopped = was_stopped(worker)
+                unfinished[worker.name] = "stopped" if stopped else note_failure(worker, recipe, seed)
     return unfinished | dict.fromkeys(waiting, "not begun")
 
 
@@ -141,6 +142,12 @@ def start(name: str, recipe: str, seed: int, folder: Path, replace: bool) -> Wor
 
 def log_of(name: str, recipe: str, seed: int) -> Path:
     return home() / "logs" / f"{name}-{recipe}-seed{seed}.log"
+
+
+def was_stopped(worker: Worker) -> bool:
+    """Whether a run ended because it was asked to: else it failed, perhaps while it saved its state."""
+    said = worker.log.read_text(encoding="utf-8", errors="replace").strip()
+    return worker.process.returncode == -signal.SIGTERM or said.endswith(RESUMED)
 
 
 def note_failure(worker: Worker, recipe: str, seed: int) -> str:

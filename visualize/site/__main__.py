@@ -5,6 +5,7 @@ With names, only these networks can be computed in the browser; else all that ar
 Needs npm and the packages of .lock/site.txt, for this command alone.
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def main() -> int:
         print(f"The package {error.name} is missing: pip install --require-hashes -r .lock/site.txt")
         return 1
     out, names = Path(sys.argv[1]), sys.argv[2:] or None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # which leaves nothing half made
     try:
         with tqdm(total=steps(), unit="part", leave=False) as bar:
             failed = build(out, names, lambda done: (bar.set_postfix_str(done), bar.update()))

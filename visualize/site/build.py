@@ -100,7 +100,8 @@ def build(
         network -> why it has no graph.
 
     Raises:
-        BuildError: npm does not answer, something else lies in the folder's place, or a name is not known.
+        BuildError: npm does not answer, something else lies in the folder's place, a name is not known, or
+            none of these networks, or not each that was named, can be computed. What was there stays.
     """
     held = {one.name for one in out.iterdir()} if out.is_dir() else {""} if out.exists() else set()
     if held and not {MARK} <= held <= MADE:
@@ -109,9 +110,15 @@ def build(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         made = Path(scratch) / "made"
         failed = fill(Site(made), names, tell)
+        old = Path(scratch) / "old"
         if out.exists():
-            out.rename(Path(scratch) / "old")
-        made.rename(out)
+            out.rename(old)
+        try:
+            made.rename(out)
+        except BaseException:
+            if old.exists():
+                old.rename(out)
+            raise
     return failed
 
 
@@ -137,6 +144,8 @@ def fill(site: Site, names: Iterable[str] | None, tell: Callable[[str], object])
         if found := evidence(name):
             measured_of[name] = site.put(f"{name}-evidence.json", found)
         tell(name)
+    if not networks or (names is not None and failed.keys() & {*chosen}):
+        raise BuildError(" ".join(failed.values()) or "No network is trained.")
     start = start_value()
     records = []
     for example in CLASSES:
