@@ -37,6 +37,14 @@ async function whole(reading, signal) { // the body of an answer, which may brea
   }
 }
 
+function parsed(line) { // of a proxy's own page none is JSON
+  try {
+    return JSON.parse(line);
+  } catch {
+    throw away(BROKEN);
+  }
+}
+
 async function* lines(answer, signal) { // of JSON, as they come
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ;) {
@@ -44,7 +52,7 @@ async function* lines(answer, signal) { // of JSON, as they come
     if (done) return;
     const parts = (rest + value).split("\n");
     rest = parts.pop();
-    for (const part of parts) yield JSON.parse(part);
+    for (const part of parts) yield parsed(part);
   }
 }
 
@@ -67,15 +75,16 @@ export const server = {
   },
 
   // A part of a map that did not travel with the record: {data, lo, hi, shape}. One more argument for other engines:
-  // {device, onLoading}, as of the column, and as above.
-  async row(pixels, name, tensor, query, replace = null) {
-    return whole((await post("row", { image: pixels, mechanism: name, tensor, query, replace })).json());
+  // {device, onLoading, signal}, as of the column, and as above.
+  async row(pixels, name, tensor, query, replace = null, { signal } = {}) {
+    return whole((await post("row", { image: pixels, mechanism: name, tensor, query, replace }, signal)).json(), signal);
   },
 
   // A file to take along, "png", "pdf", "npz" or "json": {blob, name}.
   async file(form, { image, mechanisms, target, cam, view, replace = null }) {
     const answer = await post("file", { form, image, mechanisms, target, cam, view, replace });
-    const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))[1];
+    const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))?.[1];
+    if (!name) throw away(BROKEN); // a proxy's own page
     return { blob: await whole(answer.blob()), name };
   },
 

@@ -217,10 +217,14 @@ const FORMS = { png: "Figure, PNG", pdf: "Figure, PDF", npz: "Numbers, NPZ", jso
 const whose = $("#files").appendChild(select("Of picture", [["B", "B, the current one"], ["A", "A, the pinned one"]], "B", () => {}));
 whose.hidden = true; // as long as there is one alone
 for (const [form, words] of Object.entries(FORMS)) $("#files").append(button(words, { "data-form": form }, () => take(form)));
-const crowded = $("#files").appendChild(make("p", { class: "note", hidden: true }, `A figure has room for ${given.in_figure} networks: choose fewer of them.`));
-function room() { // without a server there is no figure
-  crowded.hidden = "site" in given || columns.names().length <= given.in_figure;
-  for (const form of ["png", "pdf"]) $(`#files [data-form=${form}]`).disabled = !crowded.hidden;
+const [crowded, many] = [["figure", given.in_figure], ["file", given.most]].map(([what, most]) =>
+  $("#files").appendChild(make("p", { class: "note", hidden: true }, `A ${what} has room for ${most} networks: choose fewer of them.`)));
+function room() { // without a server there is no figure, and a device takes as many as there are
+  const count = columns.names().length, alone = "site" in given;
+  crowded.hidden = alone || count <= given.in_figure;
+  many.hidden = alone || state.device || count <= given.most;
+  for (const [note, forms] of [[crowded, ["png", "pdf"]], [many, ["npz", "json"]]])
+    for (const form of forms) $(`#files [data-form=${form}]`).disabled = !note.hidden;
 }
 async function take(form) {
   close($("#files"));
@@ -275,7 +279,7 @@ columns.addEventListener("row", () => later("page", redraw));
 state.addEventListener("change", ({ detail: part }) => {
   if (part === "view") controls();
   if (part === "pinned") whose.hidden = !state.pinned;
-  if (part === "mechanisms") room();
+  if (part === "mechanisms" || part === "device") room();
   if (location.hash.startsWith("#view=") && (part !== "detail" || !state.detail) && settled) history.replaceState(null, "", location.pathname + location.search); // it has moved on
   later("page", redraw);
 });

@@ -8,7 +8,8 @@ const BUSY = 10, SILENT = 10; // seconds in the line, or without a sign of the s
 const AWAY = Object.assign(new EngineError("The server is busy: try once more in a moment."), { away: true });
 
 let browser = null; // the engine of this device, once it was needed
-const here = async () => (browser ??= (await import("./engine.js")).browser);
+const later = () => { throw new EngineError("A part of this page could not be loaded: try once more in a moment."); };
+const here = async () => (browser ??= (await import("./engine.js").catch(later)).browser);
 const able = (name) => start().device.names.includes(name);
 
 export const beside = {

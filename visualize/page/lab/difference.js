@@ -4,7 +4,7 @@
 //   differenceOf(a, b, words)             a panel of b - a, or null where that has no meaning yet
 //   sentenceOf(rows, columns, block)      where two networks differ, in one sentence
 
-import { drawnAs, extent, judged, number, statistics } from "../maps/record.js";
+import { baseOf, drawnAs, extent, judged, number, statistics } from "../maps/record.js";
 
 const LEAST = { "0-1": 0.1, "1-2": 0.1, relative: 0.1, "uniform=1": 1 }; // ends at least so far from zero: less is no drama
 
@@ -12,7 +12,8 @@ export function onOneScale(a, b) {
   if (!a.values || !b.values || a.scale !== b.scale) return;
   const first = a.ends[0] <= b.ends[0] ? a : b, last = a.ends[1] >= b.ends[1] ? a : b;
   const ends = [first.ends[0], last.ends[1]], endWords = [first.endWords[0], last.endWords[1]];
-  for (const panel of [a, b]) Object.assign(panel, { ends, endWords });
+  const base = Math.max(ends[0], Math.min(ends[1], baseOf(a)));
+  for (const panel of [a, b]) Object.assign(panel, { ends, endWords, base });
 }
 export function differenceOf(a, b, words) {
   // sampling points are not numbers to subtract

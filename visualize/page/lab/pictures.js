@@ -3,6 +3,7 @@
 
 import { button, hold, keep, make, put, tryAgain } from "../elements.js";
 import { rgba } from "../picture.js";
+import { patiently } from "../maps/columns.js";
 import { largest, localName, panels, percent } from "../maps/record.js";
 import { differenceOf, onOneScale } from "./difference.js";
 
@@ -34,7 +35,7 @@ export class Pictures {
       return this.stop(), this.clear();
     }
     const about = this.columns.about({ ...this.state, pixels: pinned }), names = record.mechanisms.map(({ key }) => key);
-    const kept = new Map(names.map((key) => [key, this.columns.kept.get(this.columns.known(about, key))]).filter(([, column]) => column));
+    const kept = new Map(names.map((key) => [key, this.columns.got(this.columns.known(about, key))]).filter(([, column]) => column));
     this.ask(about, names.filter((key) => !kept.has(key) && !this.columns.refused.has(key)));
     for (const [key, column] of kept) this.was.set(key, column);
     const shown = names.filter((key) => this.was.has(key) && !this.missing.has(key)).map((key) => kept.get(key) || { ...this.was.get(key), pending: true });
@@ -63,10 +64,12 @@ export class Pictures {
     if (!names.length) return this.say("");
     this.near = about.near;
     const { signal } = (this.controller = new AbortController()), release = hold();
-    const onColumn = (column) => this.columns.keep(column, about), onUnavailable = ({ key: name, reason }) => this.missing.set(name, reason);
+    const heard = (sign) => ({ onWaiting: sign, onLoading: sign,
+      onColumn: (column) => { sign(), this.columns.keep(column, about); },
+      onUnavailable: ({ key: name, reason }) => { sign(), this.missing.set(name, reason); } });
     try {
       for (let at = 0; at < names.length; at += this.columns.most)
-        await this.engine.look(about.image, names.slice(at, at + this.columns.most), this.columns.options(about, names), { onColumn, onUnavailable }, signal);
+        await patiently((given, sign) => this.engine.look(about.image, names.slice(at, at + this.columns.most), this.columns.options(about, names), heard(sign), given), signal);
       this.say("");
     } catch (error) {
       if (!signal.aborted) this.say(error.message, () => { this.asked = null; this.columns.changed(); });
@@ -118,8 +121,9 @@ export class Pictures {
       return figure.node;
     }).filter(Boolean);
     kept.add(name);
-    if (!this.triples.has(name)) this.triples.set(name, make("section", { class: "triple", "data-mechanism": b.key, "data-section": section.kind }, make("h3", {}, `${is.name}: `, make("span", "note", section.title)), make("div", "figures")));
+    if (!this.triples.has(name)) this.triples.set(name, make("section", { class: "triple", "data-mechanism": b.key, "data-section": section.kind }, make("h3", {}, `${is.name}: `, make("span", "note")), make("div", "figures")));
     const node = this.triples.get(name);
+    if (node.titled !== section.title) node.titled = node.querySelector("h3 .note").textContent = section.title; // another method, say
     keep(node.lastChild, figures);
     return node;
   }

@@ -1,7 +1,7 @@
 // Is attention used? For all networks: points of accuracy with a replacement in all blocks, as a table, and in each
 // block alone, as a picture. The numbers come from the files beside the checkpoints and are only written out here.
 
-import { button, hold, make } from "../elements.js";
+import { button, hold, make, tryAgain } from "../elements.js";
 import { scopeName } from "../maps/record.js";
 import { endsOf, forest, minus, points, within } from "./forest.js";
 
@@ -9,7 +9,7 @@ const NAMES = { "another picture's": "another’s" }; // where a column is narro
 
 export class Used {
   constructor(engine, columns, { networks, questions, alone, caption }) {
-    Object.assign(this, { engine, columns, networks, questions, chosen: alone[0], known: new Map(), seen: false });
+    Object.assign(this, { engine, columns, networks, questions, chosen: alone[0], known: new Map(), seen: false, failed: "" });
     this.root = document.querySelector("#used");
     this.root.querySelector(".none").hidden = networks.length > 0;
     if (!networks.length) return;
@@ -66,8 +66,10 @@ export class Used {
     this.known.set(name, null);
     try {
       this.known.set(name, await this.engine.evidence(name));
-    } catch {
+      this.failed = "";
+    } catch (error) {
       this.known.delete(name);
+      this.failed = error.message;
     }
     release();
     this.draw();
@@ -79,13 +81,15 @@ export class Used {
       .filter(([network, evidence]) => network && evidence)
       .map(([network, { rows }]) => [network, rows.filter((row) => row.replacement === this.chosen)]);
     const some = this.columns.names().some((key) => this.networks.some((network) => network.key === key));
-    const look = [this.chosen, some, ...shown.map(([{ key }]) => key)].join();
+    const failed = this.columns.names().some((key) => this.networks.some((network) => network.key === key) && !this.known.has(key)) && this.failed;
+    const look = [this.chosen, some, failed, ...shown.map(([{ key }]) => key)].join();
     if (look === this.look) return; // what was measured does not change
     this.look = look;
     if (!some) return this.panels.replaceChildren(make("p", "note", "This is not measured yet for any network on the page: choose other networks above."));
     const ends = endsOf(shown.flatMap(([, rows]) => rows.map((row) => row.lost)), 0);
     this.panels.replaceChildren(...shown.map(([{ key, title }, rows]) => make("figure", { "data-key": key }, make("figcaption", {}, title),
       rows.length ? losses(rows, (row) => scopeName(row.scope), ends) : make("p", "note", "This replacement does not apply here."))));
+    if (failed) this.panels.append(make("p", {}, failed, " ", tryAgain(() => this.choice.firstChild, () => this.show())));
   }
 }
 export const losses = (rows, label, ends) => forest(rows.map((row) => ({ label: label(row), ...row.lost, strong: row.verdict !== "same", title: about(row) })),

@@ -106,12 +106,13 @@ else {
 // ---- the other language
 
 export function offer(button, link, whole) { // `link`: gives the fragment that holds what is on the page; `whole`: the picture
-  const other = Object.keys(LANGUAGES).find((one) => one !== language), here = new URL(location.href);
+  const other = Object.keys(LANGUAGES).find((one) => one !== language);
   Object.assign(button, { textContent: LANGUAGES[other], lang: other });
   button.addEventListener("click", async () => {
     kept.set("language", other);
+    const fragment = await link(), here = new URL(location.href); // as it is by now
     here.searchParams.set("lang", other);
-    here.hash = await link();
+    here.hash = fragment;
     history.replaceState(null, "", here);
     try {
       history.replaceState({ picture: whole() }, "");

@@ -2,7 +2,7 @@
 // for; wishes are gathered for a moment, and what runs for an older one is stopped.
 
 import { hold } from "../elements.js";
-import { start, unlike } from "../engine.js";
+import { EngineError, start, unlike } from "../engine.js";
 import { fromBase64, toBase64 } from "../picture.js";
 
 const MOMENT = { mechanisms: 600, picture: 120, target: 0, cam: 0, pinned: 0, replace: 30, device: 0 }; // milliseconds until a change is asked for
@@ -10,6 +10,17 @@ const PATIENCE = 20_000; // milliseconds without a sign from the engine
 const KEPT = 150; // columns, of the pictures seen last
 const ROWS_KEPT = 256, TRIES = 5, PAUSE = 1500; // of large maps: answers kept, requests for one, milliseconds between
 
+export function patiently(act, signal) { // `act` gets a signal, and what to call at each sign of life; where none comes for long, it is given up
+  const control = new AbortController();
+  signal?.addEventListener("abort", () => control.abort(signal.reason), { once: true });
+  return new Promise((done, fail) => {
+    let timer = 0;
+    const giveUp = () => { fail(new EngineError(start().site ? "This takes long on this device." : "The server does not answer at the moment.")), control.abort(); };
+    const sign = () => { clearTimeout(timer), (timer = setTimeout(giveUp, PATIENCE)); };
+    sign();
+    act(control.signal, sign).then(done, fail).finally(() => clearTimeout(timer));
+  });
+}
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
 export class Columns extends EventTarget { // "change": the record is another one; "row": a part of a large map came
@@ -50,7 +61,7 @@ export class Columns extends EventTarget { // "change": the record is another on
     const known = this.known(about, column.key), kept = { ...column, about };
     this.kept.delete(known);
     this.kept.set(known, Object.assign(kept, { pixels: about.pixels, replace: column.before ? about.replace : null }));
-    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    if (this.kept.size > Math.max(KEPT, 4 * this.names().length)) this.kept.delete(this.kept.keys().next().value); // two pictures, each as trained, too
     if (this.shown.get(column.key)?.about.near === about.near) this.shown.set(column.key, kept); // where the slider was a moment ago
   }
   got(known) { // what is used is forgotten last
@@ -228,7 +239,8 @@ export class Columns extends EventTarget { // "change": the record is another on
     const onLoading = (bytes) => { if (!this.running && !this.said.again) loads = true, this.loading(bytes); };
     try {
       const { replace } = this.options(about, []);
-      part = await this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace, { device: column.device, onLoading });
+      part = await patiently((signal, sign) => this.engine.row(about.image, wants.mechanism, wants.tensor, wants.query, column.replace && replace,
+        { device: column.device, signal, onLoading: (bytes) => { sign(), onLoading(bytes); } }));
     } catch (error) { // the server is busy, or gone: again in a moment
       why = error.message;
     }

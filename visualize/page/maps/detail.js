@@ -77,7 +77,9 @@ export class Detail {
   }
   fill(record, column) {
     if (!column) {
-      this.maps.replaceChildren(make("p", "note", "It is not among the networks on the page, so there are no maps of it here."));
+      const why = this.columns.names().includes(this.shown) ? this.columns.missing.get(this.shown) || "Its maps are on their way."
+        : "It is not among the networks on the page, so there are no maps of it here.";
+      this.maps.replaceChildren(make("p", "note", why));
       return;
     }
     const own = column.maps.some((map) => map.kind !== "cam"), rows = [];

@@ -2,7 +2,7 @@
 
 import { button, keep, make, select } from "../elements.js";
 import { differenceOf, sentenceOf } from "../lab/difference.js";
-import { drawnAs, localName, methodName, pairwiseBlocks, panelsInSteps, place, range } from "./record.js";
+import { drawnAs, localName, methodName, pairwiseBlock, pairwiseBlocks, panelsInSteps, place, range } from "./record.js";
 
 export class Maps {
   constructor(state, description, columns, figures, { open }) {
@@ -121,7 +121,7 @@ export class Maps {
   controls(known, section, block, record) {
     const { view, target, cam } = this.state, heads = this.heads(section, record);
     const blocks = section.pairwise ? pairwiseBlocks(record) : [];
-    const key = JSON.stringify([section.kind, heads, blocks, block, view.pairwise_block, view.head, target, cam]);
+    const key = JSON.stringify([section.kind, heads, blocks, view.block, view.pairwise_block, view.head, target, cam]);
     if (known.key === key) return;
     const focused = known.controls.contains(document.activeElement) && [...known.controls.querySelectorAll("select")].indexOf(document.activeElement);
     known.key = key;
@@ -134,7 +134,7 @@ export class Maps {
     }
     if (blocks.length) {
       const name = (one) => place(this.between(record, one), one);
-      const options = [["", `nearest to the block: ${name(block)}`], ...blocks.map((one) => [one, name(one)])];
+      const options = [["", `nearest to the block: ${name(pairwiseBlock(record, { ...view, pairwise_block: null }))}`], ...blocks.map((one) => [one, name(one)])];
       known.controls.append(select("Where", options, view.pairwise_block || "", (value) => this.state.merge("view", { pairwise_block: value || null })));
     }
     if (heads > 1) {

@@ -113,7 +113,7 @@ export function pairwiseBlocks(record) { // where some network has pairwise maps
   const blocks = record.mechanisms.flatMap((m) => some.flatMap((section) => mapsIn(m, section).map((map) => map.block)));
   return D.blocks.filter((block) => blocks.includes(block));
 }
-function pairwiseBlock(record, view) { // the one that is shown: nearest to the chosen block
+export function pairwiseBlock(record, view) { // the one that is shown: nearest to the chosen block
   const blocks = pairwiseBlocks(record), at = (block) => D.blocks.indexOf(block);
   if (blocks.includes(view.pairwise_block)) return view.pairwise_block;
   const far = (block) => Math.abs(at(block) - at(view.block));
@@ -237,8 +237,8 @@ function finish(some, record, view) { // ends, what is flat, the curves of the o
       panel.ends = endsOf(mode === "shared" ? there.filter((other) => other.scale === panel.scale) : [panel], panel);
       panel.endWords = panel.ends.map((end) => times(panel, end));
     }
-    const [low, high] = panel.ends, base = shown(panel).base ?? 0;
-    panel.base = Math.max(low, Math.min(high, base));
+    const [low, high] = panel.ends;
+    panel.base = Math.max(low, Math.min(high, baseOf(panel)));
     panel.flat = isFlat(panel);
   }
   for (const panel of there) {
@@ -317,6 +317,7 @@ export function stack({ values, shape }) { // areas from the ground up: the last
   });
   return { sorted, areas };
 }
+export const baseOf = ({ scale }) => D.scales[scale].base ?? 0; // zero, or an equal share
 export function bars({ values, ends: [low, high], base }) { // from zero, or from an equal share
   return Array.from(values, (value) => ({ from: base, to: Math.max(low, Math.min(high, value)) }));
 }
