@@ -274,6 +274,51 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     assert again.page.locator(numbers).is_visible() and again.page.get_by_label("Of picture").is_hidden()
 
 
+def test_two_pictures_name_the_method_that_is_shown(visit: callable):
+    seen = visit(link=link_to("cbam"))
+    seen.page.locator("#pin").click()
+    seen.example("ship")
+    title = seen.page.locator('#pair .triple[data-section="cam"] h3')
+    assert title.inner_text() == "CBAM: Grad-CAM"
+    seen.page.get_by_label("Method").select_option("EigenCAM")
+    seen.rest()
+    assert title.inner_text() == "CBAM: EigenCAM"
+
+
+def test_a_server_that_says_nothing_of_a_pinned_picture_is_given_up(visit: callable, server: str, browser):
+    first = visit(link=link_to("cbam"))
+    first.example("ship")
+    first.page.locator("#pin").click()
+    first.example("cat")
+    first.page.locator("#copy").click()
+    first.page.wait_for_function("() => location.hash.includes('pinned')")
+    page = browser.new_page()
+    page.clock.install()
+    said = page.locator("#pair [role=status]")
+    with held(page, "**/look"):
+        with page.expect_request("**/look"):
+            page.goto(server + first.page.evaluate("location.hash"))
+        page.clock.fast_forward(21_000)
+        said.filter(has_text="The server does not answer at the moment.").wait_for()
+    said.get_by_role("button", name="Try again").click()
+    page.locator("#pair .triple").first.wait_for()
+    page.close()
+
+
+def test_evidence_that_does_not_come_is_missed_aloud(visit: callable):
+    seen = visit()
+    seen.page.route("**/evidence/*", lambda route: route.abort())
+    panels = seen.page.locator("#used .panels")
+    panels.scroll_into_view_if_needed()
+    again = panels.get_by_role("button", name="Try again")
+    again.wait_for()
+    seen.page.unroute("**/evidence/*")
+    again.click()
+    panels.locator("figure").nth(2).wait_for()
+    assert again.count() == 0
+    seen.complaints.clear()
+
+
 def test_shares_are_not_taken_from_gates(visit: callable):
     """Two maps of one kind and size may be in other units."""
     found = visit().page.evaluate(

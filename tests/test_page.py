@@ -453,6 +453,8 @@ def test_at_a_glance_shows_the_true_values(visit: callable, columns: dict[str, d
 def test_click_moves_the_mark(visit: callable):
     seen = visit(link=link_to("non_local", "self_attention", "danet"))
     seen.pairwise("layer3.1")
+    nearest = seen.page.locator('#maps [data-section="pairwise"] select option').first
+    assert nearest.inner_text() == "nearest to the block: after layer2"
     before, answers = seen.canvases("pairwise"), seen.texts('#maps [data-kind="pairwise"] .range')
     map_ = seen.page.locator('#maps [data-kind="pairwise"] canvas').first
     map_.click(position={"x": 20, "y": 20})
@@ -1594,6 +1596,20 @@ def test_who_waits_for_a_network_sees_the_page_meanwhile(edition: str, browser: 
     page.close()
 
 
+@pytest.mark.browser
+def test_a_network_on_its_way_is_not_called_absent(visit: callable):
+    seen = visit(link=FEW)
+    with held(seen.page, "**/look"):
+        seen.page.locator("#open-chooser").click()
+        seen.page.locator("#chooser summary").click()
+        with seen.page.expect_request("**/look"):
+            seen.page.locator('#chooser [data-key="gsop"]').check()
+        seen.page.get_by_role("button", name="Done").click()
+        seen.page.locator('#glance .row[data-key="gsop"] .name').click()
+        seen.page.locator("#detail .blocks", has_text="Its maps are on their way.").wait_for()
+    seen.page.locator("#detail .blocks canvas").first.wait_for()
+
+
 PAINTED = "#view=2&picture=cat&networks=se&replace=by%20hand&only=se&by_hand=layer2.1.refine.gate:{}*0.5&end"
 
 
@@ -2018,6 +2034,12 @@ def test_nothing_is_cut_in_a_narrow_window_nor_where_text_is_spaced_out(visit: c
         cut = "(all) => all.filter((node) => node.scrollWidth > node.clientWidth + 1).length"
         assert seen.page.locator("#glance .answer > .bars:not(.every) data").evaluate_all(cut) == 0
         assert seen.page.locator("#glance .answer > .bars:not(.every) li").evaluate_all(cut) == 0
+    seen.page.set_viewport_size({"width": 320, "height": 155})
+    seen.page.locator("#take").click()
+    last = seen.page.locator("#files button").last
+    last.scroll_into_view_if_needed()
+    box = last.bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 155
 
 
 @pytest.mark.browser
@@ -2209,6 +2231,12 @@ def test_what_a_host_adds_to_the_address_is_of_this_visit(visit: callable):
     seen.page.reload()
     seen.rest()
     assert seen.page.locator("html").get_attribute("data-theme") == "dark"
+    again = visit(link="?__theme=light" + FEW)
+    again.page.get_by_role("button", name="Dark", exact=True).click()
+    again.page.locator("#language").click()
+    again.page.locator('html[lang="zh"]').wait_for()
+    again.rest()
+    assert again.page.locator("html").get_attribute("data-theme") == "dark"
 
 
 @pytest.mark.browser
@@ -2285,8 +2313,10 @@ def test_a_figure_that_has_no_room_is_not_offered(visit: callable, edition: str)
     def narrower(route: Route) -> None:
         answer = route.fetch()
         most = f'"in_figure":{MOST_IN_FIGURE}'
-        assert most in answer.text()
-        route.fulfill(response=answer, body=answer.text().replace(most, '"in_figure":2'))
+        page = answer.text()
+        assert most in page and page.count('"most":32') == 1
+        narrow = page.replace(most, '"in_figure":2').replace('"most":32', '"most":3')
+        route.fulfill(response=answer, body=narrow)
 
     seen = visit(link=FEW)
     seen.page.route(edition, narrower)
@@ -2294,12 +2324,14 @@ def test_a_figure_that_has_no_room_is_not_offered(visit: callable, edition: str)
     seen.rest()
     files = {form: seen.page.locator(f'#files [data-form="{form}"]') for form in FORMS}
     note = seen.page.locator("#files .note", has_text="A figure has room for 2 networks")
-    for names, room in ((("plain", "se"), True), (("plain", "se", "cbam"), False), (("plain",), True)):
+    more = seen.page.locator("#files .note", has_text="A file has room for 3 networks")
+    for names in (("plain", "se"), ("plain", "se", "cbam"), ("plain", "se", "cbam", "danet"), ("plain",)):
+        drawn, written = len(names) <= 2, len(names) <= 3
         seen.choose(*names)
         seen.page.locator("#take").click()
-        assert note.is_hidden() == room
+        assert note.is_hidden() == drawn and more.is_hidden() == written
         offered = {form: button.is_enabled() for form, button in files.items()}
-        assert offered == {"png": room, "pdf": room, "npz": True, "json": True}
+        assert offered == {"png": drawn, "pdf": drawn, "npz": written, "json": written}
         seen.page.keyboard.press("Escape")
 
 
