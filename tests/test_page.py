@@ -1597,6 +1597,23 @@ def test_who_waits_for_a_network_sees_the_page_meanwhile(edition: str, browser: 
 
 
 @pytest.mark.browser
+def test_while_a_picture_is_on_its_way_the_old_maps_follow_the_block(visit: callable):
+    seen = visit(link=FEW)
+    before = seen.canvases("spatial")
+    with held(seen.page, "**/look"):
+        with seen.page.expect_request("**/look"):
+            seen.page.locator('#examples [data-name="ship"]').click()
+        seen.page.locator('#bar input[value="layer3.1"]').check(force=True)
+        map_ = seen.page.locator('#maps [data-kind="spatial"].pending')
+        map_.locator(".tensor", has_text="layer3.1").wait_for()
+        seen.page.wait_for_function(
+            "([read, before]) => !before.includes(eval(read)([document.querySelector("
+            "'#maps [data-kind=spatial] canvas')])[0])",
+            arg=[PIXELS, before],
+        )
+
+
+@pytest.mark.browser
 def test_a_network_on_its_way_is_not_called_absent(visit: callable):
     seen = visit(link=FEW)
     with held(seen.page, "**/look"):

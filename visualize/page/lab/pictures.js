@@ -117,7 +117,7 @@ export class Pictures {
       if (!panel) return a.values && b.values ? null : this.figures.waiting(key, kept);
       const figure = this.figures.figure(key, () => make("span", "heading", word));
       kept.add(key);
-      this.figures.show(figure, panel, record, column);
+      this.figures.show(figure, panel, record, column, true);
       return figure.node;
     }).filter(Boolean);
     kept.add(name);

@@ -68,7 +68,7 @@ export class Figures {
     for (const [key, { node, canvas }] of this.all)
       if (key.startsWith(prefix) && !kept.has(key)) this.inView.unobserve(node), this.sizes.unobserve(canvas), node.remove(), this.all.delete(key);
   }
-  show(figure, panel, record, column) {
+  show(figure, panel, record, column, stays = false) { // stays: while the column is on its way nothing is drawn anew
     const { node } = figure;
     node.classList.toggle("random", Boolean(column.random));
     node.classList.toggle("pending", Boolean(column.pending));
@@ -77,7 +77,8 @@ export class Figures {
     node.classList.toggle("wide", this.wide(panel));
     node.classList.toggle("replaced", isReplaced(column, panel));
     figure.canvas.ariaBusy = Boolean(column.pending);
-    if (column.pending) return; // it keeps its old picture
+    const other = panel.kind === "cam" && (column.about.cam !== record.cam || column.about.target !== record.target); // than what it is called
+    if (column.pending && (stays || other || !panel.values)) return; // it keeps its old picture
     node.classList.toggle("fetching", !panel.values);
     Object.assign(figure, { wants: panel.values ? null : panel.wants, column });
     if (panel.values) Object.assign(figure, { panel, picture: column.pixels }); // else the old ones stay together
@@ -105,7 +106,7 @@ export class Figures {
       figure.page = Math.min(page, pages - 1); // another block may have fewer
       this.pages(figure, pages);
     }
-    if (!figure.mark || !(figure.wants || figure.node.matches(".pending"))) this.words(figure);
+    if (!figure.mark || !figure.wants) this.words(figure);
     this.number(figure);
   }
   words(figure) {

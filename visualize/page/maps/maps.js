@@ -84,7 +84,7 @@ export class Maps {
       }
       const figure = this.figures.figure(name, () => make("span", "heading", "difference"));
       kept.add(figure.key);
-      this.figures.show(figure, difference, record, other.pending ? other : one.pending ? one : other);
+      this.figures.show(figure, difference, record, other.pending ? other : one.pending ? one : other, Boolean(other.pending) !== Boolean(one.pending));
       figure.node.classList.add("difference");
       nodes.push(figure.node);
     }
