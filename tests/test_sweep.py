@@ -403,6 +403,7 @@ def test_the_command_sends_what_is_missing_to_the_cluster(folder, monkeypatch, c
     asked = []
     monkeypatch.setattr(cluster, "run_jobs", lambda *given: asked.append(given) or {"sk": "no space"})
     (folder / "se.json").write_text(facts("gpu", accuracy=95.0))
+    (folder / "se.safetensors").touch()
     command_line = ["plain", "se", "sk", "--recipe", "gpu", "--workers", "4", "--folder", str(folder)]
     with pytest.raises(SystemExit):
         command(monkeypatch, *command_line, "--cluster", "logs")
