@@ -514,6 +514,21 @@ def test_a_click_that_loads_a_network_says_so(browser: Browser, address: str):
 
 
 @pytest.mark.browser
+def test_a_file_that_loads_a_network_says_so(browser: Browser, address: str):
+    """What stands on the page is stored, but a file holds more."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{address}#view=2&picture=cat&networks=se&end")
+    page.wait_for_function(AT_REST)
+    with page.expect_download(timeout=120_000) as taken, held(page, "**/*.safetensors"):
+        page.locator("#take").click()
+        page.locator('#files [data-form="json"]').click()
+        page.locator("#status", has_text="Loading networks into this browser").wait_for()
+    assert taken.value.suggested_filename == "attnscope-se-layer2.1.json"
+    context.close()
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(
     ("settings", "memory", "most"), [({}, "undefined", 4), ({}, "2", 2), (PHONE, "undefined", 2)]
 )

@@ -80,7 +80,7 @@ export const server = {
     return whole((await post("row", { image: pixels, mechanism: name, tensor, query, replace }, signal)).json(), signal);
   },
 
-  // A file to take along, "png", "pdf", "npz" or "json": {blob, name}.
+  // A file to take along, "png", "pdf", "npz" or "json": {blob, name}. `onLoading` as above.
   async file(form, { image, mechanisms, target, cam, view, replace = null }) {
     const answer = await post("file", { form, image, mechanisms, target, cam, view, replace });
     const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))?.[1];

@@ -234,7 +234,7 @@ async function take(form) {
   const about = picture === "A" ? columns.about({ ...state, pixels: pinned }) : columns.about(), mechanisms = columns.names();
   try {
     const { replace } = columns.options(about, mechanisms), { image, target, cam } = about;
-    const { blob, name } = await engine.file(form, { image, mechanisms, target, cam, replace, view: state.view, device: state.device });
+    const { blob, name } = await engine.file(form, { image, mechanisms, target, cam, replace, view: state.view, device: state.device, onLoading: (bytes) => columns.loading(bytes) });
     const url = URL.createObjectURL(blob);
     make("a", { href: url, download: picture ? name.replace(/\.\w+$/, `-${picture}$&`) : name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);

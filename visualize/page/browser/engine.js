@@ -104,10 +104,10 @@ export const browser = {
     return heard(await pool(), onLoading, (workers) => workers.ask(name, message, signal));
   },
 
-  async file(form, { image, mechanisms, target, cam, view, replace = null }) {
+  async file(form, { image, mechanisms, target, cam, view, replace = null, onLoading }) {
     if (form === "png" || form === "pdf") throw Object.assign(new EngineError(NEEDS_SERVER), { final: true });
     const [{ arrays, report }, workers] = await Promise.all([import("./files.js").catch(later), pool()]), found = [], missing = {};
-    for (const name of mechanisms) {
+    const collect = async (name) => {
       try {
         if (!workers.networks[name]) throw Object.assign(new EngineError(unavailable(name).reason), { kind: "picture" });
         const message = { act: "arrays", ...asked(name, image, target, cam, replace) };
@@ -116,7 +116,8 @@ export const browser = {
         if (error.kind !== "picture") throw error;
         missing[name] = error.message;
       }
-    }
+    };
+    await heard(workers, onLoading, async () => { for (const name of mechanisms) await collect(name); });
     if (!found.length) throw new EngineError("None of these networks can be shown.");
     const about = { pixels: fromBase64(image), target, cam, replace, view }, { classes } = start().record;
     const content = form === "npz" ? arrays(found, about, { classes, title: row(replace?.only)?.name }) : await report(found, missing, about, { classes, versions: site.versions });
