@@ -9,7 +9,7 @@ const NAMES = { "another picture's": "another’s" }; // where a column is narro
 
 export class Used {
   constructor(engine, columns, { networks, questions, alone, caption }) {
-    Object.assign(this, { engine, columns, networks, questions, chosen: alone[0], known: new Map(), seen: false, failed: "" });
+    Object.assign(this, { engine, columns, networks, questions, chosen: alone[0], known: new Map(), seen: false, faults: new Map() });
     this.root = document.querySelector("#used");
     this.root.querySelector(".none").hidden = networks.length > 0;
     if (!networks.length) return;
@@ -66,10 +66,10 @@ export class Used {
     this.known.set(name, null);
     try {
       this.known.set(name, await this.engine.evidence(name));
-      this.failed = "";
+      this.faults.delete(name);
     } catch (error) {
       this.known.delete(name);
-      this.failed = error.message;
+      this.faults.set(name, error.message);
     }
     release();
     this.draw();
@@ -81,7 +81,7 @@ export class Used {
       .filter(([network, evidence]) => network && evidence)
       .map(([network, { rows }]) => [network, rows.filter((row) => row.replacement === this.chosen)]);
     const some = this.columns.names().some((key) => this.networks.some((network) => network.key === key));
-    const failed = this.columns.names().some((key) => this.networks.some((network) => network.key === key) && !this.known.has(key)) && this.failed;
+    const failed = this.columns.names().map((key) => !this.known.has(key) && this.faults.get(key)).find(Boolean);
     const look = [this.chosen, some, failed, ...shown.map(([{ key }]) => key)].join();
     if (look === this.look) return; // what was measured does not change
     this.look = look;
