@@ -111,6 +111,12 @@ def test_what_the_test_images_cannot_tell_is_said_as_it_is():
     assert f"Below about {one:.1f} points" in README and f"below about {all_of_them:.1f} not after" in README
     guide = (ROOT / "visualize" / "texts" / "reading" / "en.md").read_text().replace("\n", " ")
     assert f"below about {one:.1f} points these test images cannot tell" in guide
+    assert f"below about {all_of_them:.1f} not once" in guide
+    for file in (ROOT / "visualize" / "texts" / "reading").glob("*.md"):
+        assert re.findall(r"0\.[4-9](?= )", file.read_text().split("**")[-1]) == [
+            f"{one:.1f}",
+            f"{all_of_them:.1f}",
+        ]
 
 
 def test_the_readmes_evidence_is_what_the_command_prints():
