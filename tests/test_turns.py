@@ -286,7 +286,9 @@ def test_nothing_of_a_request_waits_but_what_was_checked(route: str):
     assert "plain" in found and "mark" not in found
 
 
-def test_figures_that_are_drawn_keep_no_click_waiting(monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Files are drawn when this is set."""
     drawn = threading.Event()
 
     def write(form: str, asked: object, found: dict, view: object, folder: Path) -> Path:
@@ -295,6 +297,11 @@ def test_figures_that_are_drawn_keep_no_click_waiting(monkeypatch: pytest.Monkey
         file.write_text("drawn")
         return file
 
+    monkeypatch.setattr(answers, "write", write)
+    return drawn
+
+
+def test_figures_that_are_drawn_keep_no_click_waiting(drawn: threading.Event):
     async def visit() -> None:
         ours = answers.Answers()
         files = [asyncio.create_task(ours._file("png", None, {"se": dict}, None)) for _ in range(3)]
@@ -305,19 +312,12 @@ def test_figures_that_are_drawn_keep_no_click_waiting(monkeypatch: pytest.Monkey
         drawn.set()
         assert await asyncio.gather(*files) == [("it.png", b"drawn")] * 3
 
-    monkeypatch.setattr(answers, "write", write)
     asyncio.run(visit())
 
 
-def test_few_files_hold_their_maps_at_once(monkeypatch: pytest.MonkeyPatch):
+def test_few_files_hold_their_maps_at_once(drawn: threading.Event):
     """A class that presses Download: who waits for the desk has nothing computed yet."""
-    drawn, computed = threading.Event(), []
-
-    def write(form: str, asked: object, found: dict, view: object, folder: Path) -> Path:
-        assert drawn.wait(10)
-        file = folder / f"it.{form}"
-        file.write_text("drawn")
-        return file
+    computed = []
 
     async def visit() -> None:
         ours = answers.Answers()
@@ -331,5 +331,4 @@ def test_few_files_hold_their_maps_at_once(monkeypatch: pytest.MonkeyPatch):
         await asyncio.gather(*files)
         assert len(computed) == 10
 
-    monkeypatch.setattr(answers, "write", write)
     asyncio.run(visit())

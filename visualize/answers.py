@@ -241,23 +241,18 @@ class Answers:
     ) -> tuple[str, bytes]:
         """Name and content of a file; its maps are computed only when few others wait to be written."""
         async with self.room:
-            return await self._drawn(form, question, jobs, view)
+            async with aclosing(self.line.ask(list(jobs.values()))) as news:
+                found = [one async for one in news if not isinstance(one, Waiting)]
 
-    async def _drawn(
-        self, form: str, question: Question, jobs: dict[str, Callable], view: View
-    ) -> tuple[str, bytes]:
-        async with aclosing(self.line.ask(list(jobs.values()))) as news:
-            found = [one async for one in news if not isinstance(one, Waiting)]
+            def written() -> tuple[str, bytes]:
+                folder = Path(tempfile.mkdtemp())
+                try:
+                    file = write(form, question, dict(zip(jobs, found)), view, folder)
+                    return file.name, file.read_bytes()
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
 
-        def written() -> tuple[str, bytes]:
-            folder = Path(tempfile.mkdtemp())
-            try:
-                file = write(form, question, dict(zip(jobs, found)), view, folder)
-                return file.name, file.read_bytes()
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-
-        return await asyncio.get_running_loop().run_in_executor(self.desk, written)  # its turn has been
+            return await asyncio.get_running_loop().run_in_executor(self.desk, written)  # its turn has been
 
     async def decode(self, request: Request) -> Response:
         """A picture file that the browser cannot read, as PNG; what there is to say of it is in a header."""

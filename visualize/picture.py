@@ -416,16 +416,13 @@ def _avif(data: bytes) -> _Still:
         )
     file, animated = bytearray(data), False
     try:
-        coded, metas = 0, 0
-        for name, at, start, end in _boxes(data, 0, len(data)):
+        coded = 0
+        for name, at, start, end in _boxes(data, 0, len(data), once=(b"meta",)):
             if name == b"ftyp":
                 file[start:end] = b"avif" + data[start + 4 : end].replace(b"avis", b"avif")
             elif name == b"moov":  # the frames of an animation
                 file[at : at + 4], animated = b"free", True
             elif name == b"meta":
-                metas += 1
-                if metas > 1:  # each may cost as much as one may
-                    raise ImageError("This AVIF picture consists of too many pieces.")
                 coded += _avif_items(data, file, start + 4, end)
     except (IndexError, struct.error) as error:
         raise ImageError("This AVIF picture is damaged or incomplete and cannot be read.") from error
@@ -440,11 +437,8 @@ def _avif(data: bytes) -> _Still:
 
 def _avif_items(data: bytes, file: bytearray, start: int, end: int) -> int:
     """How many pixels the pictures that a meta box lists have together; takes Exif out of `file`."""
-    pictures, places, inside, seen = set(), {}, 0, set()
-    for name, _, content, stop in _boxes(data, start, end):
-        if name in seen and name in (b"iinf", b"iloc"):
-            raise ImageError("This AVIF picture consists of too many pieces.")
-        seen.add(name)
+    pictures, places, inside = set(), {}, 0
+    for name, _, content, stop in _boxes(data, start, end, once=(b"iinf", b"iloc")):
         if name == b"idat":
             inside = content
         elif name == b"iinf":
@@ -490,20 +484,22 @@ def _avif_places(data: bytes) -> dict[int, list[tuple[bool, int, int]]]:
         number(2)  # the file that holds it: this one
         base = number(sizes[1] >> 4)
         places[item] = []
-        pieces += 1  # an item without one costs time, too
-        for _ in range(number(2)):
-            number(sizes[1] & 15 if version else 0)
-            places[item].append((within, base + number(sizes[0] >> 4), number(sizes[0] & 15)))
-            pieces += 1
-            if pieces > MAX_AVIF_BOXES:
-                break
+        count = number(2)
+        pieces += 1 + count  # an item without one costs time, too
         if pieces > MAX_AVIF_BOXES:
             raise ImageError("This AVIF picture consists of too many pieces.")
+        for _ in range(count):
+            number(sizes[1] & 15 if version else 0)
+            places[item].append((within, base + number(sizes[0] >> 4), number(sizes[0] & 15)))
     return places
 
 
-def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Name, place of the name, start and end of the content of each box."""
+def _boxes(
+    data: bytes, position: int, end: int, once: tuple[bytes, ...] = ()
+) -> Iterator[tuple[bytes, int, int, int]]:
+    """Name, place of the name, start and end of the content of each box; those in `once`, each of which may
+    cost as much as one may, come once."""
+    seen = set()
     for _ in range(MAX_AVIF_BOXES):
         if position + 8 > end:
             return
@@ -514,6 +510,9 @@ def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, i
         size = size or end - position  # 0: up to the end
         if size < head or position + size > end:
             raise IndexError
+        if name in once and name in seen:
+            break
+        seen.add(name)
         yield name, position + 4, position + head, position + size
         position += size
     raise ImageError("This AVIF picture consists of too many pieces.")

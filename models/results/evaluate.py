@@ -92,9 +92,8 @@ def evaluate(name: str, folder: Path) -> dict:
     measured["test_images"] = len(labels)
     measured["unusual_below"] = threshold(single)
     again = f"run `python -m models.results.evaluate {name} --folder {folder}`."
-    predictions.store(
-        name, single.argmax(1), labels, facts, folder, again
-    )  # first: one with an accuracy is done
+    # First the classes, for a run with an accuracy is done.
+    predictions.store(name, single.argmax(1), labels, facts, folder, again)
     return add_facts(name, measured, facts["sha256"], folder)
 
 

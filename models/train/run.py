@@ -306,11 +306,8 @@ def train_one(
     """
     if not validate:
         folder = place(name, recipe, seed, dataset, folder, replace)
-    find(name)  # an unknown name leaves no folder
-    own = run_folder(name, recipe, seed, dataset, validate)
-    own.mkdir(parents=True, exist_ok=True)
-    with locked(own / "state.pt", f"Another process trains {name}.", 0):
-        run = Run(name, recipe, seed, dataset, validate)
+    run = Run(name, recipe, seed, dataset, validate)
+    with locked(run.folder / "state.pt", f"Another process trains {name}.", 0):
         run.train(progress)
         model = run.result()
         if validate:

@@ -6,6 +6,7 @@
 
 export class EngineError extends Error {}
 export const UNREADABLE = "This browser cannot read that file: choose a picture as JPEG, PNG, WebP, GIF or AVIF.";
+export const unloaded = () => { throw new EngineError("A part of this page could not be loaded: try once more in a moment."); };
 const away = (sentence) => Object.assign(new EngineError(sentence), { away: true });
 
 const ROOT = new URL("../", import.meta.url); // works under any path of any host

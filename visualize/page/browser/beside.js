@@ -2,14 +2,13 @@
 // gone or has others to serve for a while. What if follows a slider or a brush on this device, where the network is
 // loaded. Where this device cannot, the server does. A column says who computed it: `device`.
 
-import { EngineError, server, start } from "../engine.js";
+import { EngineError, server, start, unloaded } from "../engine.js";
 
 const BUSY = 10, SILENT = 10; // seconds in the line, or without a sign of the server: then this device takes over
 const AWAY = Object.assign(new EngineError("The server is busy: try once more in a moment."), { away: true });
 
 let browser = null; // the engine of this device, once it was needed
-const later = () => { throw new EngineError("A part of this page could not be loaded: try once more in a moment."); };
-const here = async () => (browser ??= (await import("./engine.js").catch(later)).browser);
+const here = async () => (browser ??= (await import("./engine.js").catch(unloaded)).browser);
 const able = (name) => start().device.names.includes(name);
 
 export const beside = {

@@ -2,19 +2,17 @@
 // ten examples show is stored with the page and needs no engine. The functions are those of ../engine.js. Beside a
 // server (beside.js) it knows no more than its networks.
 
-import { EngineError, UNREADABLE, start } from "../engine.js";
+import { EngineError, UNREADABLE, start, unloaded } from "../engine.js";
 import { fromBase64 } from "../picture.js";
 
 const ROOT = new URL("../../", import.meta.url), site = start().site || { records: [], ...start().device };
 const NEEDS_SERVER = "A figure as PNG or PDF is drawn by a server, which this edition of the page does not have: take the numbers or the report, or print the page.";
 const UNABLE = "This browser cannot compute the networks (it has no WebAssembly, or no workers): the ten examples can be looked at.";
 
-const LATER = "A part of this page could not be loaded: try once more in a moment.";
-const later = () => { throw new EngineError(LATER); };
 const get = async (file) => {
   const answer = await fetch(new URL(file, ROOT)).catch(() => null);
   if (answer?.status === 404) throw new EngineError("A part of this page is missing on this site: load the page again.");
-  if (!answer?.ok) later();
+  if (!answer?.ok) unloaded();
   return answer.json();
 };
 const once = (make) => { // asked for once; again where it failed
@@ -28,7 +26,7 @@ const MILLISECONDS = 60; // and so long may it take for a network: WebAssembly t
 let opened = null; // the pool, once it is there
 const pool = once(async () => {
   if (!globalThis.WebAssembly || !globalThis.Worker || !globalThis.DecompressionStream) throw new EngineError(UNABLE);
-  const [{ Pool, filesOf, forget }, { engine, webgpu, networks }, card] = await Promise.all([import("./pool.js").catch(later), get(site.networks), graphicsCard()]);
+  const [{ Pool, filesOf, forget }, { engine, webgpu, networks }, card] = await Promise.all([import("./pool.js").catch(unloaded), get(site.networks), graphicsCard()]);
   forget(ROOT, [engine.binary, webgpu.binary, ...Object.values(networks).flatMap(filesOf)].map(({ file }) => file));
   return (opened = new Pool(ROOT, card ? webgpu : engine, networks, card ? test : null));
 });
@@ -106,7 +104,7 @@ export const browser = {
 
   async file(form, { image, mechanisms, target, cam, view, replace = null, onLoading }) {
     if (form === "png" || form === "pdf") throw Object.assign(new EngineError(NEEDS_SERVER), { final: true });
-    const [{ arrays, report }, workers] = await Promise.all([import("./files.js").catch(later), pool()]), found = [], missing = {};
+    const [{ arrays, report }, workers] = await Promise.all([import("./files.js").catch(unloaded), pool()]), found = [], missing = {};
     const collect = async (name) => {
       try {
         if (!workers.networks[name]) throw Object.assign(new EngineError(unavailable(name).reason), { kind: "picture" });
