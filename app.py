@@ -16,7 +16,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-from visualize.server import bound_connections, check_port, end_on_sigterm, prepare, wait_until_stopped
+from visualize.server import bound_connections, check_port, end_on_sigterm, kept, prepare, wait_until_stopped
 
 REFRESH = {"Cache-Control": "no-cache"}  # kept by the browser, which asks whether there is something newer
 KEEP = {"Cache-Control": "public, max-age=31536000, immutable"}  # another content has another name
@@ -37,6 +37,7 @@ def make_app() -> FastAPI:
     return server.create_app(blocks, app=server, mcp_server=False)
 
 
+@kept()
 def make_server() -> FastAPI:
     """The app without Gradio's part, which `launch` adds."""
     prepare()  # before what else is imported: Gradio makes folders among the temporary files
@@ -81,8 +82,7 @@ def make_server() -> FastAPI:
     for error in REFUSALS:
         server.add_exception_handler(error, refuse)
 
-    functions = {"compare": answers.compare, "mechanisms": answers.mechanisms}
-    server.state.functions = functions
+    functions = server.state.functions = {"compare": answers.compare, "mechanisms": answers.mechanisms}
     for name, function in functions.items():
         server.api(function, name=name, concurrency_limit=None)  # answers.line is the queue
 
@@ -98,8 +98,8 @@ def make_server() -> FastAPI:
     async def forget(session: str) -> None:
         queue = server.get_blocks()._queue
         await queue.clean_events(session_hash=session)  # what is under way says nothing any more
-        for kept in (queue.pending_messages_per_session, queue.pending_event_ids_session):
-            kept.pop(session, None)
+        for held in (queue.pending_messages_per_session, queue.pending_event_ids_session):
+            held.pop(session, None)
 
     whose = {"waiting": waiting, "gone": answers.gone, "forget": forget}
     server.add_middleware(Gate, functions=functions, start=start, **whose)

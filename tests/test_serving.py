@@ -879,6 +879,22 @@ print(urllib.request.urlopen(f"http://127.0.0.1:{port}/").read())
 """
 
 
+KEPT = """
+import gc
+import app
+made, frozen = app.make_app(), gc.get_freeze_count()
+print(frozen > len(gc.get_objects()), gc.isenabled())
+gc.disable()
+app.make_app()
+print(gc.get_freeze_count() > frozen, gc.isenabled())
+"""
+
+
+def test_what_is_made_at_the_start_is_never_looked_through_for_rubbish(tmp_path: Path):
+    told = python(KEPT, TMPDIR=str(tmp_path))
+    assert told.split("\n")[:2] == ["True True", "True False"]  # and for what comes it is as it was
+
+
 def test_silent_connections_are_hung_up_on_and_so_are_too_many():
     told = python(SILENT)
     assert told.split("\n")[:4] == ["4 True", "True", "True", "b'here'"]

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..server import kept
+
 
 def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         print(__doc__)
         return 2
     try:
-        from .build import BuildError, build, steps
+        with kept():  # the exporter makes many small objects: each search would go through these, too
+            from .build import BuildError, build, steps
     except ModuleNotFoundError as error:
         print(f"The package {error.name} is missing: pip install --require-hashes -r .lock/site.txt")
         return 1
