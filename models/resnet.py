@@ -98,9 +98,8 @@ class ResNet18(nn.Module):
             self.add_module(f"stage{stage}", fill(entry, ("stage", "cross"), after))
         self.crosses = entry is not None and entry.slot == "cross"
         self.head = fill(entry, ("head",), Site(WIDTHS[-1], WIDTHS[-1], SIZES[-1]))
-        classifies = getattr(self.head, "has_classifier", False)
         features = getattr(self.head, "channels_out", WIDTHS[-1])  # how many the head returns
-        self.fc = nn.Identity() if classifies else nn.Linear(features, num_classes)
+        self.fc = nn.Linear(features, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.input is not None:

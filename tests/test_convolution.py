@@ -9,7 +9,7 @@ from torch import nn
 
 from models.networks import build
 from models.train import convolution
-from models.train.convolution import AsProducts, suits
+from models.train.convolution import AsProducts
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +53,19 @@ def test_only_ordinary_convolutions_on_few_places_become_products(about, size, s
     layer = nn.Conv2d(4, 256, **{"kernel_size": 3, "padding": 1, **about})
     taken = []
     monkeypatch.setattr(convolution, "CHANNELS_A_PLACE", 16)
-    monkeypatch.setattr(convolution, "product", lambda *args: taken.append(suits(*args)) or F.conv2d(*args))
+    monkeypatch.setattr(convolution, "product", lambda *args: taken.append(True) or F.conv2d(*args))
     with AsProducts():
         layer(torch.randn(1, 4, size, size))
     assert taken == [True] * suited
+
+
+@pytest.mark.parametrize("settings", [(), (None, 1, 1), (None, 1, 1, 1, 1), (None, (1, 1), (1, 1))])
+def test_what_a_mechanism_asks_for_itself_is_what_pytorch_makes_of_it(settings, monkeypatch):
+    monkeypatch.setattr(convolution, "CHANNELS_A_PLACE", 1)
+    x, weight = torch.randn(1, 4, 4, 4), torch.randn(256, 4, 3, 3)
+    with AsProducts():
+        found = F.conv2d(x, weight, *settings)
+    torch.testing.assert_close(found, F.conv2d(x, weight, *settings))
 
 
 def test_a_network_learns_the_same(monkeypatch):

@@ -364,6 +364,9 @@ def test_badges():
     spread = torch.rand(8, 6, 1, 1, generator=torch.Generator().manual_seed(0))
     by_channel = torch.linspace(0.2, 0.8, 6)[None, :, None, None] + 0.01 * spread
     assert tallied(GATE, spread, labels).facts()["badges"] == []
+    for value in (0.3, 1 / 3, 1 / 15):  # no sum of these is exact
+        facts = tallied(GATE, torch.full((len(labels), 6, 1, 1), value), labels).facts()
+        assert (facts["from_picture"], facts["badges"]) == (0, ["constant"])
     assert tallied(GATE, by_channel, labels).facts()["badges"] == ["constant"]
     assert tallied(GATE, spread.round(), labels).facts()["badges"] == ["saturated"]
     share = ("b q k", "share", "k", (0, 1), (4, 5))

@@ -557,13 +557,6 @@ def test_slot_head_gets_the_four_stages():
     assert torch.equal(logits, run(plain_twin(network))[0])
 
 
-def test_slot_head_may_bring_its_own_classifier():
-    network, _ = network_with("head", lambda stages: stages[0].mean((2, 3))[:, :10], has_classifier=True)
-    logits, records = run(network)
-    assert torch.equal(logits, records["layer1.1.output"].mean((2, 3))[:, :10])
-    assert not [key for key, _ in network.named_parameters() if key.startswith("fc")]
-
-
 def test_slot_act_stands_for_every_activation():
     network, fakes = network_with("act", torch.relu)
     logits, _ = run(network)

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path / "home"))
     pause = time.sleep
     monkeypatch.setattr(sweep.time, "sleep", lambda duration: pause(0.01))
+    monkeypatch.setattr(sweep, "load", lambda dataset: None)  # the data is there
     (tmp_path / "checkpoints").mkdir()
     return tmp_path / "checkpoints"
 
@@ -209,6 +211,7 @@ def run_of(folder):
 
 
 BEGUN = {"epoch": 0, "done": 0.0, "seconds": 0.0}
+TRAINED = {"epoch": 12, "done": 1.0, "seconds": 600.0}
 HALF_WAY = {"epoch": 7, "done": 0.4, "seconds": 240.0}  # so 6 minutes are left
 
 
@@ -234,6 +237,8 @@ HALF_WAY = {"epoch": 7, "done": 0.4, "seconds": 240.0}  # so 6 minutes are left
             None,
         ),
         ({"epoch": 3, "seconds": 5.0}, 0, "running", "0%", None),  # by an older version
+        (TRAINED, sweep.SILENCE + 600, "running", "trained, being measured", 0),
+        (TRAINED, 3600, "stopped", "at 100%, no sign of life, goes on when asked again", 0),
     ],
 )
 def test_what_the_metrics_say(run_of, monkeypatch, last, age, kind, words, left):
@@ -297,6 +302,28 @@ def test_a_failure_stays_in_the_metrics(runs, folder):
     for name, reason in left.items():
         assert sweep.look_at_run(name, "gpu", 0) == Progress(name, "failed", reason, None)
     assert runs.workers[1].log.read_text().startswith("half way")
+
+
+def test_a_run_that_another_process_is_at_is_not_called_failed(runs, folder):
+    note(run_folder("se", "gpu"), HALF_WAY)
+    runs.scripts = {"se": "import sys; print('Another process trains se.'); sys.exit(1)"}
+    assert run(["se"], folder) == {"se": "Another process trains se."}
+    assert sweep.look_at_run("se", "gpu", 0).kind == "running"
+
+
+def test_interrupted_before_a_run_listens_it_has_not_failed(runs, folder):
+    runs.scripts, log = {"se": f"print('ready', flush=True); {HANGS}"}, folder.parent / "se.log"
+
+    def interrupt(_: float) -> None:
+        if log.exists() and "ready" in log.read_text():
+            runs.workers[0].process.send_signal(signal.SIGINT)  # a terminal sends it to all
+            runs.workers[0].process.wait()
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sweep.time, "sleep", interrupt)
+        run(["se"], folder)
+    assert sweep.look_at_run("se", "gpu", 0).kind == "missing"
 
 
 def test_now_and_then_the_sweep_says_how_far_it_is(runs, folder, monkeypatch, capsys):
@@ -500,6 +527,14 @@ def test_another_checkpoint_is_replaced_only_when_told(runs, folder, monkeypatch
     command(monkeypatch, *arguments, "--replace")
     assert runs.begun == ["plain", "se"] and runs.replacing == [True, True]
     assert (folder / "se.json").read_text() != before
+
+
+@pytest.mark.parametrize("arguments", [("plain", "se"), ("--dry-run",)])
+def test_without_data_nothing_begins(runs, folder, monkeypatch, arguments):
+    monkeypatch.setattr(sweep, "load", data.load)
+    with pytest.raises(SystemExit, match="run `python -m models.data` first"):
+        command(monkeypatch, *arguments, "--recipe", "gpu", "--folder", str(folder))
+    assert not runs.begun and not (data.home() / "runs").exists()
 
 
 @pytest.mark.parametrize("recipe", sorted(set(RECIPES) - {"gpu", "cpu"}))

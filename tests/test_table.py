@@ -203,6 +203,7 @@ def test_networks_whose_weights_do_not_ship(folder, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     write(elsewhere, "plain", right(range(52)), seed=1, sha256="another")
     write(elsewhere, "condconv", right(range(10)), seed=0)
+    assert table.take(folder, folder) == []  # they are there already
     assert table.take(elsewhere, folder) == ["plain-seed1", "condconv-seed0"]
     found = rows(folder)
     assert list(found) == ["plain", "plain-seed1", "condconv-seed0"]

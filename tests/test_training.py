@@ -10,9 +10,11 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import sys
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ from models.losses import add_loss
 from models.results import evaluate, predictions, table
 from models.train import __main__ as train_command
 from models.train import run as train
+from models.train import sweep
 from models.train.recipe import RECIPES, SHIPPED, Recipe
 from models.train.run import Run, TrainingError, train_one
 from tests import throughput
@@ -489,6 +492,49 @@ def test_a_changed_recipe_does_not_resume(toy, monkeypatch, change):
         Run("plain", "toy").train(progress=False)
 
 
+SOURCE = """class Gate:
+    {said}
+    def forward(self, x):
+        return {does}
+"""
+
+
+@pytest.fixture
+def written(monkeypatch, tmp_path) -> Callable[..., None]:
+    """Writes the file that makes `plain`."""
+    file, entry = tmp_path / "gate.py", train.find("plain")
+    monkeypatch.setattr(train, "find", lambda name: dataclasses.replace(entry, source=str(file)))
+    return lambda does, said="pass": file.write_text(SOURCE.format(does=does, said=said))
+
+
+@pytest.mark.parametrize("steps", [3, TOY.epochs * STEPS])
+def test_changed_code_does_not_resume_and_changed_texts_do(toy, monkeypatch, tmp_path, written, steps):
+    written("x", "'A sentence for the page.'")
+    with monkeypatch.context() as patch, suppress(TrainingError):
+        interrupt(patch, steps, ask_to_stop)
+        Run("plain", "toy").train(progress=False)
+    written("x  # the same", "'Another one.'")
+    run = Run("plain", "toy")
+    run.resume()
+    assert run.epoch * STEPS + run.step == steps
+    written("2 * x")
+    with pytest.raises(TrainingError, match=r"belongs to a run with other settings or code: move it away"):
+        train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False, replace=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stop_in_the_last_moment_is_heard(toy, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        save = Run.save_state
+        patch.setattr(Run, "save_state", lambda run: (save(run), ask_to_stop()))
+        patch.setattr(train, "evaluate", crash)
+        with pytest.raises(train.StoppedError):
+            train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    assert notes(train.run_folder("plain", "toy"))[-1]["stopped"]
+    monkeypatch.setattr(Run, "train_step", crash)  # all is trained
+    assert train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)["accuracy"]
+
+
 def test_runs_do_not_share_a_folder(toy, monkeypatch):
     monkeypatch.setattr(train, "hold_out", lambda labels: data.hold_out(labels, 100))
     runs = [
@@ -507,6 +553,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy, monkeypatch, tmp_path):
         train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
     assert not list((toy / "runs").glob("*/state.pt"))  # nothing to resume from
+    monkeypatch.setattr(train, "SAVE_EVERY", 0)
+    with pytest.raises(TrainingError, match=r"stopped\. To start anew, move .*state\.pt away\.$"):
+        train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
 
 
 # The settings.
@@ -803,6 +852,27 @@ def test_another_network_is_replaced_only_when_told(trained, monkeypatch, argume
     assert {file.name: file.read_bytes() for file in trained.iterdir()} == before
 
 
+def test_what_came_into_the_folder_meanwhile_is_not_replaced_either(trained, monkeypatch, tmp_path):
+    begins = Run.train
+
+    def train_beside(run: Run, progress: bool) -> None:
+        begins(run, progress)
+        shutil.copytree(trained, tmp_path / "late")  # of seed 0
+
+    monkeypatch.setattr(Run, "train", train_beside)
+    with pytest.raises(TrainingError, match="holds plain by another recipe, seed or settings"):
+        train_one("plain", seed=1, recipe="toy", folder=tmp_path / "late", progress=False)
+    assert json.loads((tmp_path / "late" / "plain.json").read_text())["seed"] == 0
+
+
+def test_a_folder_that_is_none_is_refused_before_it_begins(toy, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(train, "Run", crash)
+    for folder in (tmp_path / "file", tmp_path / "file" / "within"):
+        with pytest.raises(TrainingError, match="is no folder that can be written to"):
+            train_one("plain", recipe="toy", folder=folder, progress=False)
+
+
 def test_a_network_whose_facts_cannot_be_read_is_not_replaced_either(trained, monkeypatch):
     (trained / "plain.json").write_text("{")
     with pytest.raises(TrainingError, match="it cannot be read"):
@@ -857,9 +927,33 @@ def test_a_wrong_number_of_threads_is_refused(monkeypatch, capsys, threads):
     assert "is not a whole number from 1 on" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seed", ["-1", "2147483648", "one"])
+@pytest.mark.parametrize("module", [train_command, sweep])
+def test_a_wrong_seed_is_refused(monkeypatch, capsys, module, seed):
+    with pytest.raises(SystemExit):
+        command(module, monkeypatch, "plain", "--seed", seed)
+    assert "is not a whole number from 0 to 2147483647" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "module, arguments, part",
+    [
+        (train_command, ("plain",), "train_one"),
+        (evaluate, ("plain",), "measure"),
+        (table, ("--verify", "plain"), "verify"),
+    ],
+)
+def test_interrupted_a_command_says_so(monkeypatch, tmp_path, module, arguments, part):
+    monkeypatch.setattr(module, part, lambda *given, **named: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SystemExit, match=r"^Interrupted.*\.$"):
+        command(module, monkeypatch, *arguments, "--folder", str(tmp_path))
+
+
 def test_training_without_data_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTNSCOPE_HOME", str(tmp_path))
     with pytest.raises(DataError, match="run `python -m models.data` first"):
         train_one("plain", recipe="smoke", folder=tmp_path / "out")
     with pytest.raises(CheckpointError, match="not trained yet"):
         evaluate.evaluate("plain", tmp_path / "out")
+    with pytest.raises(SystemExit, match="run `python -m models.data` first"):
+        command(throughput, monkeypatch)

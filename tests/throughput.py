@@ -16,6 +16,7 @@ On a GPU a whole run of `plain` follows: seconds and epochs to 94 % and 95 % of 
 
 import argparse
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -154,7 +155,10 @@ def main() -> None:
         name = "gpu" if torch.cuda.is_available() else "cpu"
         if arguments.batch:
             RECIPES[name] = dataclasses.replace(RECIPES[name], batch=arguments.batch)
-        run = Run("plain", name)
+        try:
+            run = Run("plain", name)
+        except DataError as error:
+            sys.exit(str(error))
         ours, usual = our_way(run), usual_way(run.device, arguments.batch or 128)
         print(
             f"{device_name(run.device)}, torch {torch.__version__}, recipe {name}, batch {run.recipe.batch}"

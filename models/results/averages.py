@@ -33,7 +33,7 @@ MOST = 2_000_000  # bytes of a file
 HEADER = 50_000  # of them for names
 CONSTANT, SATURATED, UNIFORM = 0.05, 0.95, 0.99  # where the badges begin
 END = 0.02  # of the range between a gate's bounds: so near to one, a value has arrived
-NOISE = 1e-10  # a variance below this part of the mean square is rounding
+NOISE = 1e-6  # a variance below this part of the mean square is rounding, in sums of float32
 BATCH = 100
 FITTED, RATE = 50, 0.05  # pictures a step, and Adam's step, in logits
 

@@ -57,7 +57,7 @@ def evaluate(name: str, folder: Path) -> dict:
     `accuracy` and `accuracy_mirror` in percent of the test images, with one look at each picture and with the
     logits of its mirror image added; `correct_of_first_200`; `unusual_below`, see `threshold` (where the test
     images are not at hand these stay as they were, None at first); `parameters`; `flops` of one 32x32 picture
-    (two per multiply-add); `latency_ms` of one picture on the CPU (one thread, median of 20);
+    (two per multiply-add); `latency_ms` of one picture on the CPU (one thread, see `quietest`);
     `logits_check`, the logits of a fixed synthetic picture. The classes of the test images, with one look at
     each, go to `predictions.npz`.
 
@@ -173,6 +173,8 @@ def main() -> None:
         sys.exit(str(error.args[0]))
     except OSError as error:
         sys.exit(f"{arguments.folder} cannot be written to ({error.strerror}).")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: what is measured so far is in the files.")
 
 
 def latencies(names: Sequence[str], folder: Path) -> None:

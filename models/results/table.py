@@ -241,14 +241,18 @@ def verify(name: str, folder: Path) -> str:
 def take(source: Path, folder: Path) -> list[str]:
     """Takes in facts and predictions of the measured networks of another folder, without their weights.
 
+    What is in the table already, by the same weights, is not taken in a second time.
+
     Returns:
         the keys under which they are now in the table, `<id>-seed<seed>`.
 
     Raises:
         CheckpointError: one of them is there already, by another recipe.
     """
-    taken = []
+    taken, there_by_now = [], {facts["sha256"] for facts in trained(folder)}
     for facts in trained(source):
+        if facts["sha256"] in there_by_now:
+            continue
         key = f"{facts['name']}-seed{facts['seed']}"
         if (folder / MEASURED / f"{key}.json").exists():
             there = read_facts(key, folder / MEASURED)
@@ -302,6 +306,8 @@ def main() -> None:
         sys.exit(str(error.args[0]))
     except OSError as error:
         sys.exit(f"{error.filename or 'The disk'} cannot be used ({error.strerror}).")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ from ..checkpoint import CHECKPOINTS, CheckpointError
 from ..data import DataError
 from .recipe import RECIPES
 from .run import TrainingError, is_finished, train_one
-from .sweep import positive
+from .sweep import positive, seed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m models.train", description="Train one network.")
     parser.add_argument("name", help="id in the catalogue, such as se")
     parser.add_argument("--recipe", default="gpu" if torch.cuda.is_available() else "cpu", choices=RECIPES)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--dataset", default="cifar10", choices=["cifar10", "cifar100"])
     parser.add_argument(
         "--validate", action="store_true", help="hold out 5,000 training images, ship nothing"
@@ -36,18 +36,18 @@ def main() -> None:
     parser.add_argument("--replace", action="store_true", help="a checkpoint by another recipe or seed")
     parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     arguments = parser.parse_args()
-    name, recipe, seed = arguments.name, arguments.recipe, arguments.seed
+    name, recipe = arguments.name, arguments.recipe
     folder = arguments.folder or CHECKPOINTS
     again = arguments.validate or arguments.replace
-    if not again and is_finished(name, recipe, seed, arguments.dataset, folder):
-        print(f"{name} by the recipe {recipe} with seed {seed} is in {folder} already.")
+    if not again and is_finished(name, recipe, arguments.seed, arguments.dataset, folder):
+        print(f"{name} by the recipe {recipe} with seed {arguments.seed} is in {folder} already.")
         return
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     try:
         facts = train_one(
             name,
-            seed,
+            arguments.seed,
             recipe,
             arguments.dataset,
             arguments.validate,
@@ -58,6 +58,8 @@ def main() -> None:
         sys.exit(str(error.args[0]))
     except OSError as error:
         sys.exit(f"{error.filename or 'The disk'} cannot be used ({error.strerror}).")
+    except KeyboardInterrupt:  # while it starts, or measures
+        sys.exit("Interrupted: the same command goes on from here.")
     print(json.dumps({key: value for key, value in facts.items() if key not in ("settings", "logits_check")}))
 
 

@@ -21,14 +21,16 @@ class AsProducts(TorchFunctionMode):
     """Within it, `F.conv2d` becomes a matrix product where that is faster."""
 
     def __torch_function__(self, function: Callable, types, args=(), kwargs=None):
-        if function is F.conv2d and not kwargs and suits(*args):
+        if function is F.conv2d and not kwargs and len(args) == 7 and suits(*args):
             return product(*args[:5])
         return function(*args, **(kwargs or {}))
 
 
-def suits(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1) -> bool:
+def suits(x, weight, bias, stride, padding, dilation, groups) -> bool:
     """Whether a convolution, as `nn.Conv2d` asks for it, is ordinary, with many channels and few places."""
-    if groups != 1 or isinstance(padding, str) or set(dilation) != {1} or weight[0, 0].numel() == 1:
+    if not all(isinstance(pair, tuple) for pair in (stride, padding, dilation)):
+        return False
+    if groups != 1 or set(dilation) != {1} or weight[0, 0].numel() == 1:
         return False
     height, width = places(x, weight, stride, padding)
     return len(weight) >= CHANNELS_A_PLACE * height * width

@@ -1,9 +1,11 @@
 """One training run: what an interruption must not lose, the step that changes it, and the files it writes."""
 
+import ast
 import hashlib
 import io
 import json
 import math
+import os
 import pickle
 import signal
 import time
@@ -28,6 +30,8 @@ from .recipe import RECIPES, SHIPPED, settings, share_done
 
 SAVE_EVERY = 120  # seconds; what a crash costs at most
 RESUMED = "was stopped and can be resumed: give the command again."
+AT_WORK = "Another process trains {name}."
+ROOT = Path(__file__).parents[2]
 SUM = hashlib.sha256().digest_size  # bytes at the beginning of `state.pt`
 
 
@@ -132,6 +136,9 @@ class Run:
                     self.save_state()  # not after each epoch: on a GPU one takes as long as this
                     saved = time.monotonic()
                 bar.set_postfix(epoch=self.epoch, loss=f"{self.last_loss:.3f}")
+            if stop:  # while the last state was saved: to measure the network takes minutes
+                self.note(stopped=True)
+                raise StoppedError(f"{self.name} {RESUMED}")
 
     def train_step(self) -> None:
         """One batch: forward (see `fast`), backward, one step of SGD."""
@@ -171,9 +178,9 @@ class Run:
         speed = images / (time.monotonic() - self.epoch_began)
         self.epoch, self.step, self.losses, self.correct = self.epoch + 1, 0, [], []
         if not math.isfinite(self.last_loss):
-            raise TrainingError(
-                f"The loss of {self.name} is {self.last_loss} in epoch {self.epoch}: stopped."
-            )
+            found = f"The loss of {self.name} is {self.last_loss} in epoch {self.epoch}: stopped."
+            file = self.folder / "state.pt"
+            raise TrainingError(f"{found} To start anew, move {file} away." if file.exists() else found)
         self.note(
             loss=round(self.last_loss, 5),
             train_accuracy=round(accuracy, 3),
@@ -203,8 +210,13 @@ class Run:
 
     def identity(self) -> dict:
         """What a resumed run must share with the interrupted one."""
-        recipe = settings(self.recipe)
-        return {"name": self.name, "seed": self.seed, "validate": self.validate, "recipe": recipe}
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "validate": self.validate,
+            "recipe": settings(self.recipe),
+            "code": sum_of_code(ROOT / find(self.name).source),
+        }
 
     def save_state(self) -> None:
         """Writes `state.pt`: a SHA-256 sum of 32 bytes, and what `torch.save` makes of the state.
@@ -248,8 +260,11 @@ class Run:
             return
         except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
             raise TrainingError(f"{file} is damaged or no state: move it away to start anew.") from error
-        if state["settings"] != self.identity():
-            raise TrainingError(f"{file} belongs to a run with other settings: move it away to start anew.")
+        ours = self.identity()
+        if {"code": ours["code"]} | state["settings"] != ours:  # states of an older version have no code
+            raise TrainingError(
+                f"{file} belongs to a run with other settings or code: move it away to start anew."
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -307,7 +322,7 @@ def train_one(
     if not validate:
         folder = place(name, recipe, seed, dataset, folder, replace)
     run = Run(name, recipe, seed, dataset, validate)
-    with locked(run.folder / "state.pt", f"Another process trains {name}.", 0):
+    with locked(run.folder / "state.pt", AT_WORK.format(name=name), 0):
         run.train(progress)
         model = run.result()
         if validate:
@@ -335,6 +350,7 @@ def train_one(
             "command": f"python -m models.train {name} --recipe {recipe} --seed {seed}"
             + (f" --dataset {dataset}" if dataset != "cifar10" else ""),
         }
+        place(name, recipe, seed, dataset, folder, replace)  # by now another run may have put its own there
         save(model, name, facts, folder)
         return evaluate(name, folder)
 
@@ -345,7 +361,8 @@ def place(
     """The folder that a run may write its checkpoint to.
 
     Raises:
-        TrainingError: a network that does not ship has no folder, or a checkpoint of another run is there.
+        TrainingError: a network that does not ship has no folder, nothing can be written there, or there is a
+            checkpoint of another run.
     """
     if folder is None and (recipe not in SHIPPED or dataset != "cifar10"):
         raise TrainingError(
@@ -353,6 +370,9 @@ def place(
             "say where it is to go with --folder."
         )
     folder = CHECKPOINTS if folder is None else folder
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise TrainingError(f"{folder} is no folder that can be written to.")
     if replace or not (folder / f"{name}.json").exists():
         return folder
     try:
@@ -400,6 +420,19 @@ def run_folder(
 ) -> Path:
     """Where a run keeps its state and its metrics."""
     return home() / "runs" / "-".join([dataset, name, recipe, f"seed{seed}"] + ["validate"] * validate)
+
+
+def sum_of_code(source: Path) -> str:
+    """A SHA-256 sum of a file's code, without comments and docstrings: who rewrites these trains the same."""
+    tree = ast.parse(source.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [one for one in node.body if not is_said(one)]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def is_said(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

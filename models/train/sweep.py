@@ -1,7 +1,7 @@
 """Train many networks, a few at a time: python -m models.train.sweep --recipe gpu --deadline 25m
 
     ... se cbam sk       these entries; by default all that have a network
-    ... --workers 3      processes at a time (default: 3 on a GPU, else one per core)
+    ... --workers 3      processes at a time, of 2 GB each (default: 3 on a GPU, else one per core)
     ... --detach         go on after the shell is gone; the log says how far it is
     ... --status         what is finished, running, failed and missing, and the time left
     ... --dry-run        every entry with 512 images for one epoch, into a folder that goes
@@ -33,10 +33,20 @@ from unittest.mock import patch
 import torch
 
 from ..checkpoint import CHECKPOINTS, read_facts
-from ..data import home
+from ..data import DataError, home, load
 from ..metadata import networks
 from .recipe import ON_GPU, RECIPES
-from .run import RESUMED, SAVE_EVERY, TrainingError, is_finished, note, place, reason_in, run_folder
+from .run import (
+    AT_WORK,
+    RESUMED,
+    SAVE_EVERY,
+    TrainingError,
+    is_finished,
+    note,
+    place,
+    reason_in,
+    run_folder,
+)
 
 # The order in which checkpoints are wanted; everything else follows as the catalogue lists it.
 FIRST = """
@@ -48,6 +58,9 @@ FIRST = """
 
 
 SILENCE = 2.5 * SAVE_EVERY  # seconds; after this silence nobody works on a run
+MEASURING = (
+    1800  # ... nor on one that is trained: to measure a network takes minutes, in which it says nothing
+)
 LEFT = ("stopped", "not begun")  # what is no failure
 
 
@@ -147,15 +160,20 @@ def log_of(name: str, recipe: str, seed: int) -> Path:
 def was_stopped(worker: Worker) -> bool:
     """Whether a run ended because it was asked to: else it failed, perhaps while it saved its state."""
     said = worker.log.read_text(encoding="utf-8", errors="replace").strip()
-    return worker.process.returncode == -signal.SIGTERM or said.endswith(RESUMED)
+    return worker.process.returncode in (-signal.SIGTERM, -signal.SIGINT) or said.endswith(RESUMED)
 
 
 def note_failure(worker: Worker, recipe: str, seed: int) -> str:
-    """Why a run failed; also written to its metrics, so that whoever looks later need not guess."""
+    """Why a run failed; also written to its metrics, so that whoever looks later need not guess.
+
+    But not where another process is at the same run: these metrics are its own.
+    """
     said = worker.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     reason, code = reason_in(said), worker.process.returncode
     if code < 0:  # it had no time to say anything
         reason = f"killed by {signal.Signals(-code).name}" + (", out of memory?" if code == -9 else "")
+    if reason == AT_WORK.format(name=worker.name):
+        return reason
     with suppress(OSError):  # the disk may be full, and the others go on
         note(run_folder(worker.name, recipe, seed), {"failed": reason})
     return reason
@@ -207,9 +225,11 @@ def look_at_run(name: str, recipe: str, seed: int) -> Progress:
         return Progress(name, "failed", last["failed"], None)
     done = last.get("done", 0.0)
     left = last["seconds"] * (1 - done) / done if done else None
-    if last.get("stopped") or silent > SILENCE:
+    if last.get("stopped") or silent > (MEASURING if done == 1 else SILENCE):
         lost = "" if last.get("stopped") else ", no sign of life"
         return Progress(name, "stopped", f"at {done:.0%}{lost}, goes on when asked again", left)
+    if done == 1:
+        return Progress(name, "running", "trained, being measured", left)
     left = left and max(0.0, left - silent)
     rest = "" if left is None else f", about {duration(left)} left"
     return Progress(name, "running", f"{done:.0%}{rest}", left)
@@ -297,6 +317,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """A whole number from 0 to 2**31 - 1."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
+    return int(text)
+
+
 def say(line: str) -> None:
     print(time.strftime("%H:%M:%S"), line, flush=True)
 
@@ -310,7 +337,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", help="ids in the catalogue (default: all that have a network)")
     parser.add_argument("--recipe", default="gpu" if on_gpu else "cpu", choices=RECIPES)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--workers", type=positive, default=3 if on_gpu else os.cpu_count())
     parser.add_argument("--deadline", type=seconds, default=float("inf"), help="such as 25m")
     parser.add_argument("--folder", type=Path, help="where the checkpoints go (default: checkpoints/)")
@@ -335,6 +362,11 @@ def main() -> None:
             for name in names:
                 place(name, *run, "cifar10", arguments.folder, arguments.replace)
         except TrainingError as error:
+            sys.exit(str(error))
+    if not arguments.cluster:
+        try:  # else each run would say so
+            load("cifar10")
+        except DataError as error:
             sys.exit(str(error))
     if arguments.detach:
         log = home() / "logs" / "sweep.log"
