@@ -124,6 +124,9 @@ def test_a_figure_has_room_for_so_many_networks(tmp_path):
         export("png", picture(), many, "predicted", "GradCAM", View(), tmp_path)
 
 
+ABOUT = {"pixels", "classes", "target", "cam"}  # all networks of a file of numbers
+
+
 def test_the_numbers_are_the_recorded_ones(tmp_path):
     file = export("npz", picture(), NAMES, "cat", "HiResCAM", View(), tmp_path)
     assert file == tmp_path / f"attnscope-se-danet-stn-{View().block}.npz"
@@ -132,7 +135,7 @@ def test_the_numbers_are_the_recorded_ones(tmp_path):
 
     columns = compare_record(picture(), NAMES, "cat", "HiResCAM")["mechanisms"]
     names = {f"{column['key']}/{shown['tensor']}" for column in columns for shown in column["maps"]}
-    assert arrays.keys() == names | {f"{name}/probabilities" for name in NAMES} | {"pixels", "classes"}
+    assert arrays.keys() == names | {f"{name}/probabilities" for name in NAMES} | ABOUT
     assert arrays["classes"].tolist() == list(CLASSES)
     assert np.array_equal(arrays["pixels"], np.array(picture()))
     for name in NAMES:
@@ -193,6 +196,10 @@ def test_random_weights_are_labelled(tmp_path):
     (entry,) = json.loads(file.read_text())["networks"]
     assert entry["random_weights"] and entry["checkpoint_sha256"] is None
     assert entry["accuracy"]["value"] is None
+    file = export("npz", picture(), ["eca", "se"], "cat", "GradCAM", View(), tmp_path, random_weights=True)
+    with np.load(file) as found:
+        assert found["eca/random_weights"] and "se/random_weights" not in found
+        assert (str(found["target"]), str(found["cam"])) == ("cat", "GradCAM")
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -138,7 +138,7 @@ def test_a_cross_has_no_number_off_the_cross():
     read = (
         column("ccnet").inspection.maps["stage3.affinity_1"].values[7, 0]
     )  # of the cell: its column, its row
-    assert np.allclose(data[:7, 0], read[:7] * 16) and np.allclose(data[7], read[8:] * 16)
+    assert np.allclose(data[:7, 0], read[:7] * 15) and np.allclose(data[7], read[8:] * 15)
     assert np.isnan(data[:7, 1:]).all()
 
 
@@ -318,6 +318,61 @@ def test_only_what_was_replaced_is_said_to_be():
     words = words_of(made)
     assert words.count("(as trained ") == words.count("answers as trained ") == 1  # beneath the names
     assert sum(text.get_text() == "replaced" for text in made.texts) == 1
+
+
+def test_the_accuracy_of_a_network_with_replaced_attention_is_that_as_trained():
+    seen = column("cbam").inspection
+    seen = replace(seen, before=np.roll(seen.probabilities, 1), replaced=tuple(seen.maps))
+    made = figure_of(
+        [replace(column("cbam"), inspection=seen), column("se")], replacement=Replacement("level")
+    )
+    words = words_of(made)
+    said = "93.0\N{NO-BREAK SPACE}% in the test"
+    assert words.count(f"as trained {said}") == 1 and words.count(said) == 2
+    assert "Test accuracy on CIFAR-10 as trained, with" in words
+
+
+@pytest.mark.parametrize("note", [None, "It cannot be replaced."])
+def test_a_network_that_is_not_trained_is_not_said_to_answer_as_trained(note):
+    seen = column("stn").inspection
+    seen = replace(seen, before=np.roll(seen.probabilities, 1), replace_note=note)
+    made = figure_of([replace(column("stn"), inspection=seen)], replacement=Replacement("level"))
+    header = words_of(made).split("One picture of 32")[0]
+    assert "as it starts" in header and "as trained" not in header
+
+
+@pytest.mark.parametrize(
+    ("names", "where"),
+    [
+        (("danet", "afnb"), "after layer2 and after layer3, marked place"),
+        (("afnb", "danet"), "after layer3 and after layer2, marked place"),
+        (("danet", "ccnet"), "after layer2"),
+    ],
+)
+def test_every_place_of_the_pairwise_maps_is_named(names, where):
+    assert f"Attention and channel matrices {where}" in words_of(drawn(names, at(block="layer2.1")))
+
+
+def test_maps_with_a_sign_are_said_to_have_a_scale_of_their_own():
+    for names, said in ((("bam", "cbam"), True), (("cbam", "se"), False)):
+        for scale in ("fixed", "own"):
+            assert ("; with a sign, for each map." in words_of(drawn(names, at(scale=scale)))) == said
+        assert "with a sign" not in words_of(drawn(names, at(scale="shared")))
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        (0, "Cells are left out"),
+        (0.6, "Lines over the maps: the outlines"),
+        (1, "Smoothed between the cells"),
+    ],
+)
+def test_what_the_overlay_shows_is_said(overlay, said):
+    words = words_of(drawn(("cbam",), at(overlay=overlay, cells="smooth")))
+    found = [one for one in ("Cells are left out", "Lines over the maps: the outlines") if one in words]
+    assert said in words and found == [said][: overlay < 1]
+    assert ("Smoothed between" in words) == (overlay > 0)
 
 
 def have_room(made: Figure) -> None:

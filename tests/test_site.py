@@ -258,7 +258,8 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
     assert name == "attnscope-non_local-se-layer3.1.npz"
     numbers = np.load(io.BytesIO(base64.b64decode(content)))
     assert (numbers["pixels"] == np.array(picture)).all() and tuple(numbers["classes"]) == CLASSES
-    wanted = {"pixels", "classes"}
+    wanted = {"pixels", "classes", "target", "cam"}
+    assert (str(numbers["target"]), str(numbers["cam"])) == ("frog", "GradCAM")
     hand = {"name": "by hand", "scope": EVERYWHERE, "strength": 1, "by_hand": {}, "only": "cbam"}
     _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", hand])
     assert (
@@ -288,6 +289,11 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
     assert "before" not in other
     assert [*se["before"].values()] == pytest.approx(numbers["se/probabilities"].tolist(), abs=CLOSE)
     assert se["probabilities"] != se["before"] and se["replace_note"] is None
+    assert se["replaced"] and set(se["replaced"]) <= {entry["tensor"] for entry in se["maps"]}
+    nowhere = whole | {"scope": "layer1.0.refine.gate"}
+    _, content = page.evaluate(script, [text_of(picture), ("non_local",), "npz", nowhere])
+    note = str(np.load(io.BytesIO(base64.b64decode(content)))["non_local/replace_note"])
+    assert note == "Non-local has no attention there: it answers as trained."
     _, content = page.evaluate(script, [text_of(picture), COMPUTED, "npz", whole])
     replaced = np.load(io.BytesIO(base64.b64decode(content)))
     assert str(replaced["replaced"]) == Replacement("level").words == "level, everywhere"

@@ -357,6 +357,7 @@ def test_numbers_and_report_say_what_was_replaced_and_what_was_answered_before(t
         assert arrays[f"{name}/before"] == pytest.approx(before, abs=2e-6)
         assert list(said["before"].values()) == arrays[f"{name}/before"].tolist()
         assert (said["before"] == said["probabilities"]) == (name != "se") == bool(said["replace_note"])
+        assert bool(said["replaced"]) == (name == "se")
 
     plain = json.loads(export("json", *wanted).read_text())
     assert plain["settings"]["replace"] is None and "before" not in plain["networks"][1]

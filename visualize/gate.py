@@ -90,7 +90,7 @@ class Gate:
         start: called before Gradio is asked for something.
         waiting: whether a session waits for an answer of Gradio.
         gone: called with the id of a session whose visitor left before the answer was there.
-        forget: called with that of a call whose answer nobody has come for.
+        forget: called with that of one who has all answers, or for whose answer nobody has come.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Gate:
                 content = await exchange.body()
                 sent = self.checked(parts, content)
                 receive = exchange.replaced(sent, scope)
-            elif scope["method"] != "OPTIONS":
+            elif scope["method"] == "GET":  # to look at the head takes no answer
                 session = self.session(parts, scope)
                 self.listening.add(session)
         try:
@@ -165,6 +165,8 @@ class Gate:
             self.listening.discard(session)
             if session and not exchange.finished:
                 self.gone(session)
+            if session and not self.waiting(session):
+                await self.forget(session)  # Gradio keeps for ever that there was one
         if exchange.refused:
             raise Refused(*exchange.refused)
         if sent:

@@ -36,13 +36,16 @@ def subtitle(columns: list[Column], view: View, rows: list[Row], asked: Question
 
 
 def place_of(rows: list[Row]) -> str:
-    """Where in the network the pairwise maps are, as a phrase."""
+    """Where in the network the pairwise maps are, as a phrase; networks may have them in several places."""
     cells = [
         cell for row in rows if row.section.pairwise for cell in row.cells.values() if isinstance(cell, list)
     ]
-    tensors = [panel.tensor for cell in cells for panel in cell]
-    stages = [tensor for tensor in tensors if tensor.startswith("stage")]
-    return place((stages or tensors)[0]) if tensors else ""
+    return " and ".join(dict.fromkeys(place(panel.tensor) for cell in cells for panel in cell))
+
+
+def scales_of(rows: list[Row]) -> set[str]:
+    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
+    return {panel.scale for cell in cells for panel in cell}
 
 
 def marked(rows: list[Row], view: View) -> str:
@@ -81,10 +84,13 @@ def caption(
         ):
             heads = "; the mean of the heads" if view.head == "mean" else "; the chosen head"
         said.append(f"Attention and channel matrices {where}{marked(rows, view)}{heads}.")
-    said.append(f"Scales: {words['scale_texts'][view.scale]}.")
-    if view.overlay:
+    own = "; with a sign, for each map" if view.scale != "shared" and "signed" in scales_of(rows) else ""
+    said.append(f"Scales: {words['scale_texts'][view.scale]}{own}.")
+    if view.overlay == 0:
+        said.append("Cells are left out: the picture shows in their place.")
+    elif view.overlay < 1:
         said.append("Lines over the maps: the outlines of the picture.")
-    if view.cells == "smooth":
+    if view.cells == "smooth" and view.overlay:
         said.append("Smoothed between the cells.")
     said += [f"{row.section.title}: {row.section.text}" for row in rows]
     measured = [
@@ -94,7 +100,8 @@ def caption(
         if (known := column.accuracy)["value"] is not None
     ]
     interval = "; ".join(measured) or "not measured"
-    said.append(f"Test accuracy on CIFAR-10, with its 95 % interval: {interval}.")
+    trained = " as trained" if asked.replacement else ""
+    said.append(f"Test accuracy on CIFAR-10{trained}, with its 95 % interval: {interval}.")
     if random := [column.title for column in columns if column.random]:
         said.append(f"Random weights, not trained: {', '.join(random)}; what they show means nothing.")
     if left:

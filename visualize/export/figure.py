@@ -224,22 +224,24 @@ def width_of(block: Block, lane: float) -> float:
 
 
 def facts_of(column: Column) -> str:
-    value = column.accuracy["value"]
+    value, seen = column.accuracy["value"], column.inspection
+    was = "as it starts" if column.random else "as trained"
     facts = "not measured" if value is None else f"{value:.1f} % in the test"
     if column.random:
         facts = "random weights, not trained"
-    seen = column.inspection
+    elif value is not None and seen.replaced:  # nobody has tested it so
+        facts = f"{was} {facts}"
     if seen.before is None:
         return facts
-    return f"{facts}\n{'answers as trained' if seen.replace_note else change_of(seen)}"
+    return f"{facts}\n{f'answers {was}' if seen.replace_note else change_of(seen, was)}"
 
 
-def change_of(seen: Inspection) -> str:
+def change_of(seen: Inspection, was: str = "as trained") -> str:
     """What replaced attention did to the answer: "cat 91 % (as trained 96 %)"."""
     now, before = seen.probabilities, seen.before
     first, old = int(now.argmax()), int(before.argmax())
     behind = "" if first == old else f", behind {CLASSES[old]} with {percent(before[old])}"
-    return f"{CLASSES[first]} {percent(now[first])} (as trained {percent(before[first])}{behind})"
+    return f"{CLASSES[first]} {percent(now[first])} ({was} {percent(before[first])}{behind})"
 
 
 def header(sheet: Sheet, block: Block, x: float, top: float, bottom: float) -> None:

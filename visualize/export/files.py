@@ -99,7 +99,7 @@ def write(form: str, asked: Question, found: dict[str, Column | str], view: View
     names = "-".join(found) if len(found) <= 3 else f"{len(found)}-networks"
     file = Path(folder) / f"attnscope-{names}-{view.block}.{form}"
     if form == "npz":
-        np.savez_compressed(file, **arrays(columns, asked.replacement))
+        np.savez_compressed(file, **arrays(columns, asked))
     elif form == "json":
         content = report(columns, missing, asked, view)
         file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -110,18 +110,25 @@ def write(form: str, asked: Question, found: dict[str, Column | str], view: View
     return file
 
 
-def arrays(columns: list[Column], replacement: Replacement | None) -> dict[str, np.ndarray]:
+def arrays(columns: list[Column], asked: Question) -> dict[str, np.ndarray]:
     """name -> array as recorded: `pixels`, `classes`, and of each network `se/probabilities`, `se/<path>`.
 
-    With replaced attention also `replaced`, which says by what, and `se/before`, the answer as trained.
+    `target`, `cam`: which class is explained, by which method; `se/random_weights`: where it is not trained.
+    With replaced attention also `replaced`, which says by what, `se/before`, the answer as trained, and where
+    nothing was replaced `se/replace_note`, which says why.
     """
     found = {"pixels": columns[0].inspection.pixels, "classes": np.array(CLASSES)}
-    if replacement:
-        found["replaced"] = np.array(replacement.words)
+    found |= {"target": np.array(asked.target), "cam": np.array(asked.cam)}
+    if asked.replacement:
+        found["replaced"] = np.array(asked.replacement.words)
     for column in columns:
         found[f"{column.key}/probabilities"] = column.inspection.probabilities
+        if column.random:
+            found[f"{column.key}/random_weights"] = np.array(True)
         if column.inspection.before is not None:
             found[f"{column.key}/before"] = column.inspection.before
+        if column.inspection.replace_note:
+            found[f"{column.key}/replace_note"] = np.array(column.inspection.replace_note)
         found |= {f"{column.key}/{path}": shown.values for path, shown in all_maps(column.inspection).items()}
     return found
 
@@ -147,10 +154,14 @@ def report(columns: list[Column], missing: dict[str, str], asked: Question, view
 
 
 def network(column: Column) -> dict:
-    """A network's part of the report; `before` and `replace_note` where attention was to be replaced."""
+    """A network's part of the report.
+
+    Where attention was to be replaced also `before`, `replaced` (which maps were), `replace_note` (why none).
+    """
     seen, maps, replaced = column.inspection, [], {}
     if seen.before is not None:
-        replaced = {"before": by_class(seen.before), "replace_note": seen.replace_note}
+        replaced = {"before": by_class(seen.before), "replaced": [*seen.replaced]}
+        replaced["replace_note"] = seen.replace_note
     for path, shown in all_maps(seen).items():
         entry = {"tensor": path, "kind": kind_of(shown), "role": shown.role, **summary(shown)}
         if path.endswith(".cam"):

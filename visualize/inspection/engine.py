@@ -80,8 +80,6 @@ def inspect_by_name(
             log.warning("the GPU failed: %s", error)
             note = "The GPU failed, so this one was computed on the CPU."
     seen, facts = found or inspect_loaded(name, "cpu", asked, stage)
-    if len(seen.probabilities) != len(CLASSES):
-        raise CheckpointError(f"The weights of {name} were trained for other classes.")
     return seen, facts, note
 
 
@@ -93,6 +91,8 @@ def inspect_on_gpu(name: str, asked: Question, stage: str) -> tuple[Inspection, 
 def inspect_loaded(name: str, device: str, asked: Question, stage: str) -> tuple[Inspection, dict]:
     """An inspection, and the facts of the very weights that it is of."""
     network, facts = load_with_facts(name, device)
+    if network.fc.out_features != len(CLASSES):
+        raise CheckpointError(f"The weights of {name} were trained for other classes.")
     return look(network, facts, name, asked, stage), facts
 
 

@@ -90,5 +90,9 @@ def scale_of(shown: Map) -> str:
 
 
 def sharers(shown: Map) -> int:
-    """How many numbers of a map share out one: each gets 1 / `sharers` when all get the same."""
-    return math.prod(shown.values.shape[axis] for axis in dims_of(shown.axes, shown.over))
+    """How many numbers of a map share out one: each gets 1 / `sharers` when all get the same.
+
+    On a cross the cell itself stands twice and is counted once.
+    """
+    count = math.prod(shown.values.shape[axis] for axis in dims_of(shown.axes, shown.over))
+    return count - 1 if kind_of(shown) == "cross" else count

@@ -9,7 +9,7 @@ const bytesOf = (text) => new TextEncoder().encode(text);
 const sha256 = async (bytes) => (globalThis.crypto?.subtle ? hex(await crypto.subtle.digest("SHA-256", bytes)) : null); // needs https
 const hex = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-// `found`: [{facts, logits, strength, maps, before, replace_note}] as the worker's "arrays" gives them.
+// `found`: [{facts, logits, strength, maps, before, replaced, replace_note}] as the worker's "arrays" gives them.
 export async function report(found, missing, { pixels, target, cam, replace, view }, { classes, versions }) {
   const content = {
     attnscope: "report", date: new Date().toISOString().slice(0, 19) + "+00:00",
@@ -22,13 +22,13 @@ async function wholeOf({ name, scope, strength, only = null, by_hand: byHand, ot
   const other_sha256 = name === "another picture's" ? await sha256(fromBase64(other)) : null;
   return { name, scope, strength: name === "strength" ? strength : 1, only, by_hand: (name === "by hand" && byHand) || null, other_sha256 };
 }
-function network({ facts, logits, strength, maps, before, replace_note: why }, target, classes) {
+function network({ facts, logits, strength, maps, before, replaced, replace_note: why }, target, classes) {
   const shares = softmax(logits), predicted = classes[largest(shares)];
   const byClass = (values) => Object.fromEntries(classes.map((name, i) => [name, values[i]]));
   return {
     id: facts.about.key, title: facts.about.name, random_weights: false, checkpoint_sha256: facts.sha256,
     accuracy: facts.about.accuracy, parameters: facts.about.parameters,
-    probabilities: byClass(shares), ...(before && { before: byClass(softmax(before)), replace_note: why }), predicted,
+    probabilities: byClass(shares), ...(before && { before: byClass(softmax(before)), replaced, replace_note: why }), predicted,
     target: target === "predicted" ? predicted : target, strength,
     maps: facts.maps.map((map) => ({ tensor: map.tensor, kind: map.kind, role: map.role, ...summary(map, maps[map.tensor]) })),
   };
@@ -41,13 +41,14 @@ function summary({ axes, shape, static: same }, { values, range }) {
 }
 
 // name -> array as recorded, in NumPy's own format.
-export function arrays(found, { pixels, replace }, { classes, title }) { // title: of the network that `replace.only` names
+export function arrays(found, { pixels, target, cam, replace }, { classes, title }) { // title: of the network that `replace.only` names
   const shares = (logits) => npy("<f4", [logits.length], Float32Array.from(softmax(logits)));
-  const files = { pixels: npy("|u1", [32, 32, 3], pixels), classes: texts([classes.length], classes) };
+  const files = { pixels: npy("|u1", [32, 32, 3], pixels), classes: texts([classes.length], classes), target: texts([], [target]), cam: texts([], [cam]) };
   if (replace) files.replaced = texts([], [words(replace, title)]);
-  for (const { facts: { about: { key }, maps: known }, logits, maps, before } of found) {
+  for (const { facts: { about: { key }, maps: known }, logits, maps, before, replace_note: why } of found) {
     files[`${key}/probabilities`] = shares(logits);
     if (before) files[`${key}/before`] = shares(before);
+    if (why) files[`${key}/replace_note`] = texts([], [why]);
     for (const { tensor, shape } of known) files[`${key}/${tensor}`] = npy("<f4", shape, maps[tensor].values);
   }
   return zip(Object.fromEntries(Object.entries(files).map(([name, content]) => [`${name}.npy`, content])));

@@ -8,7 +8,7 @@
 //   close   name
 //   column  name, image, target, cam, replace -> a column of the record
 //   part    name, image, target, replace, tensor, query -> a part of a map
-//   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> {values, range}, before, replace_note}
+//   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> {values, range}, before, replaced, replace_note}
 
 import { unpacked } from "./packed.js";
 import { fromBase64 } from "../picture.js";
@@ -57,7 +57,8 @@ const acts = {
     const outputs = await run(name, image, target, replace), note = replace && reason(replace, facts, network);
     for (const { path, values, range } of cams(facts, outputs, cam)) maps[path] = { values, range };
     for (const { tensor } of facts.maps) maps[tensor] ||= { values: outputs[tensor] };
-    return { logits: outputs.logits, strength: strengths(facts, outputs), maps, before, replace_note: note };
+    const framed = replace && !note ? replaced(replace, facts) : [];
+    return { logits: outputs.logits, strength: strengths(facts, outputs), maps, before, replaced: framed, replace_note: note };
   },
 };
 

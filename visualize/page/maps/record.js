@@ -218,7 +218,7 @@ function partOf(map, { values, shape }, whole, view) {
   let [read, form] = part ? PARTS[part](map, values, whole, view) : [values, shape];
   if (map.kind === "spatial") form = form.slice(1);
   if (D.scales[map.scale].unit) { // as so many shares sum to one, an equal one is their mean
-    const sharers = map.kind === "cross" ? map.shape[2] : Math.round(1 / statistics(read).mean);
+    const sharers = map.kind === "cross" ? map.shape[2] - 1 : Math.round(1 / statistics(read).mean);
     read = read.map((x) => x * sharers);
   }
   return { values: read, shape: form };
