@@ -34,8 +34,8 @@ def write_evidence(
     def number(low: float, high: float) -> float:
         return round(low + (high - low) * float(torch.rand((), generator=generator)), 4)
 
-    def summary(images: int) -> dict:
-        middle = number(0.1, 0.8)
+    def summary(images: int, sign: int = 1) -> dict:
+        middle = sign * number(0.1, 0.8)
         return {"mean": middle, "low": middle - 0.03, "high": middle + 0.03, "images": images}
 
     facts, attention = read_facts(name, folder), attention_of(models.build(name).eval())
@@ -69,6 +69,6 @@ def write_evidence(
         path: {kind: summary(FULL["map"]) for kind in ("road", "deletion", "insertion")} for path in shown
     }
     found["twin"] = {path: summary(FULL["twin"]) for path in attention}
-    found["agreement"] = {path: summary(FULL["twin"]) for path in shown if path in attention}
+    found["agreement"] = {path: summary(FULL["twin"], -1) for path in shown if path in attention}
     write_facts(name, facts | {"evidence": found}, folder)
     return found

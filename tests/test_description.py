@@ -254,7 +254,8 @@ def test_numbers_and_percentages_are_written_alike(page: Page):
         "< 0.001",
         "> −0.001",
     ]
-    assert [percent(x) for x in (0.125, 0.0995, 0.99949)] == ["13 %", "10 %", "99.9 %"]
+    shares = (0.125, 0.0995, 0.995, 0.99949, 0.9995)
+    assert [percent(x) for x in shares] == ["13 %", "10 %", "99.5 %", "99.9 %", "> 99.9 %"]
 
 
 # ---- pictures

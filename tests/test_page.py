@@ -1297,6 +1297,16 @@ def test_names_in_the_chart_keep_apart(visit: callable):
         }""",
         results(ROOT / "checkpoints"),
     )
+    points = page.locator("#results svg [tabindex]")
+    points.nth(points.count() // 2).focus()
+    here = "document.activeElement.getAttribute('aria-label')"
+    before = page.evaluate(here)
+    for key in ("ArrowUp", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
+        assert page.evaluate(here) != before and page.evaluate(
+            "document.activeElement.closest('#results svg') !== null"
+        )
+        before = page.evaluate(here)
     for cost in ("parameters", "flops", "latency_ms"):
         page.locator(f'#results [data-cost="{cost}"]').first.click()
         page.wait_for_function("() => document.querySelector('#results svg .label')")
@@ -1829,6 +1839,70 @@ def test_keys_walk_on_in_a_map_whose_parts_are_on_their_way(visit: callable):
     assert difference.evaluate("(node) => node.isConnected && !node.classList.contains('fetching')")
 
 
+UNREFLECTED = """() => { // browsers in which a canvas has no property for these attributes
+    const reflecting = ["role", "ariaBusy", "ariaValueMin", "ariaValueMax", "ariaValueNow"];
+    for (const name of reflecting) delete Element.prototype[name];
+}"""
+
+
+@pytest.mark.browser
+def test_while_a_part_is_on_its_way_nothing_is_said_of_the_old_one(visit: callable):
+    seen = visit(link=link_to("non_local", "self_attention"), script=f"({UNREFLECTED})()")
+    map_ = seen.page.locator('#maps [data-kind="pairwise"]').first
+    canvas, told = map_.locator("canvas"), seen.page.locator("#differ")
+    canvas.focus()
+    seen.page.keyboard.press("ArrowRight")
+    seen.rest()
+    spoken, before = canvas.get_attribute("aria-valuetext"), told.inner_text()
+    assert re.search(r": [\d.<]+", spoken) and "ranged from" in before
+    with held(seen.page, "**/row"):
+        seen.page.keyboard.press("ArrowRight")
+        seen.page.locator('#maps [data-kind="pairwise"].fetching').first.wait_for()
+        seen.page.wait_for_function("(told) => told.classList.contains('pending')", arg=told.element_handle())
+        assert told.inner_text() == before
+        assert canvas.get_attribute("aria-valuetext").endswith(": on its way")
+        assert canvas.get_attribute("aria-busy") == "true" and not map_.locator(".value").inner_text()
+        seen.page.locator('[data-view="colours"]').select_option("magma")
+        ramp = '#maps [data-kind="%s"] .ramp'
+        first = "(ramp) => ramp.style.background.slice(0, 60)"
+        magma = seen.page.locator(ramp % "cam").first
+        seen.page.wait_for_function(
+            f"(ramp) => ({first})(ramp).includes('rgb(0, 0, 4)')", arg=magma.element_handle()
+        )
+        seen.page.wait_for_function(
+            f"(ramp) => ({first})(ramp).includes('rgb(0, 0, 4)')",
+            arg=seen.page.locator(ramp % "pairwise").first.element_handle(),
+        )
+    seen.rest()
+    assert "ranged from" in told.inner_text() and canvas.get_attribute("aria-busy") == "false"
+    assert canvas.get_attribute("aria-valuetext") != spoken
+
+
+@pytest.mark.browser
+def test_a_browser_without_dark_colours_stays_light(visit: callable):
+    known = "const able = CSS.supports.bind(CSS);"
+    known += "CSS.supports = (...asked) => !/light-dark/.test(asked) && able(...asked);"
+    light = visit(link=FEW)
+    dark = visit(link=FEW, script=known, color_scheme="dark")
+    assert not dark.page.locator("#theme").is_visible() and light.page.locator("#theme").is_visible()
+    assert dark.canvases("channel") == light.canvases("channel")
+
+
+@pytest.mark.browser
+def test_where_follows_the_networks_that_are_there(visit: callable):
+    """Non-local stands after layer2, Lightweight Non-local in layer2.1."""
+    seen = visit(link=link_to("non_local"))
+    where = seen.page.locator('#maps [data-section="pairwise"] select').first
+    assert "after layer2" in where.inner_text()
+    seen.page.locator("#open-chooser").click()
+    seen.page.locator("#chooser summary").click()
+    seen.page.locator('#chooser [data-key="light_nl"]').check()
+    seen.page.locator('#chooser [data-key="non_local"]').uncheck()
+    seen.page.locator("#chooser").get_by_role("button", name="Done").click()
+    seen.rest()
+    assert "after layer2" not in where.inner_text() and "layer2.1" in where.inner_text()
+
+
 @pytest.mark.browser
 @both_at_length
 def test_few_tabs_to_the_first_map(visit: callable):
@@ -1982,6 +2056,7 @@ def test_phone(visit: callable):
     assert seen.page.evaluate(wide) == 390
     top = seen.page.locator("#glance .thumb canvas").first.bounding_box()
     assert top["y"] + top["height"] < 844  # the first map is on the first screen
+    assert "Class maps" in seen.texts("#bar .tabs button")  # whatever the method
     for tab in seen.page.locator("#bar .tabs button").all():  # one kind at a time
         tab.click()
         visible = seen.page.locator("#maps .section").filter(visible=True)

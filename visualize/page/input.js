@@ -3,7 +3,7 @@
 
 import { button, covered, hold, make, oneStop, put, roving, unmodified } from "./elements.js";
 import { EngineError, UNREADABLE, start } from "./engine.js";
-import { Disguised, checkCanvas, fromBase64, open, rgba, squareOf, toNetwork } from "./picture.js";
+import { Disguised, checkCanvas, fromBase64, open, rgba, squareOf, surface, toNetwork } from "./picture.js";
 
 const $ = (selector) => document.querySelector(selector);
 const WHOLE = 300; // longest side of the whole picture in the crop box, in CSS pixels
@@ -182,7 +182,7 @@ export function input(state, engine, examples, say) {
     }
     const [left, top, side] = crop, share = (x, all) => (100 * x) / all + "%", { width, height } = source;
     Object.assign(square.style, { left: share(left, width), top: share(top, height), width: share(side, width), height: share(side, height) });
-    Object.assign(square, { ariaValueNow: String(side), ariaValueMax: String(Math.min(width, height)) });
+    for (const [name, value] of Object.entries({ valuenow: side, valuemax: Math.min(width, height) })) square.setAttribute(`aria-${name}`, value);
     square.setAttribute("aria-valuetext", `left ${left}, top ${top}, side ${side} of ${width} × ${height} pixels`);
   }
 
@@ -215,9 +215,9 @@ async function shoot(take, say) {
   dialog.replaceChildren(video, make("p", { class: "buttons" },
     button("Take the picture", "main", async () => {
       if (!video.videoWidth) return; // it shows nothing yet
-      const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
-      canvas.getContext("2d").drawImage(video, 0, 0);
-      const file = await canvas.convertToBlob();
+      const context = surface(video.videoWidth, video.videoHeight);
+      context.drawImage(video, 0, 0);
+      const file = await new Promise((done) => context.canvas.toBlob(done));
       dialog.close();
       take(file);
     }),

@@ -33,7 +33,8 @@ popovers();
 
 const dim = matchMedia("(prefers-color-scheme: dark)"), theme = $("#theme");
 let printing = false; // on paper, everything is light
-const isDark = () => !printing && (root.dataset.theme === "dark" || (root.dataset.theme !== "light" && dim.matches));
+const able = CSS.supports("color", "light-dark(#fff, #000)"); // else the page is light
+const isDark = () => able && !printing && (root.dataset.theme === "dark" || (root.dataset.theme !== "light" && dim.matches));
 const asked = new URLSearchParams(location.search).get("__theme") || kept.get("theme");
 if (["light", "dark"].includes(asked)) root.dataset.theme = asked;
 const offer = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
@@ -42,6 +43,7 @@ function toggled() {
   redraw();
 }
 offer();
+theme.hidden = !able;
 theme.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
   kept.set("theme", root.dataset.theme);
@@ -140,7 +142,7 @@ function seen() {
       context.strokeRect(Math.floor(x / cell) * cell * scale, Math.floor(y / cell) * cell * scale, cell * scale, cell * scale);
     }
   }
-  $("#seen canvas").ariaValueNow = String(32 * y + x);
+  $("#seen canvas").setAttribute("aria-valuenow", String(32 * y + x));
   $("#seen canvas").setAttribute("aria-valuetext", `row ${Math.floor(y / cell) + 1}, column ${Math.floor(x / cell) + 1}`);
 }
 

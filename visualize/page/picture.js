@@ -87,7 +87,7 @@ export class Disguised extends Error {
     super("This browser hides the pixels of pictures from pages: allow this page to read its canvas, or take one of the ten examples.");
   }
 }
-function surface(width, height) { // to draw on and to read from: an element, for only of these a browser asks its visitor
+export function surface(width, height) { // to draw on and to read from: an element, for only of these a browser asks its visitor
   return Object.assign(document.createElement("canvas"), { width, height }).getContext("2d", { willReadFrequently: true });
 }
 export function checkCanvas() { // throws where what is read is not what was drawn

@@ -38,7 +38,7 @@ def number(x: float) -> str:
 def percent(share: float) -> str:
     """A share of one as a percentage, finer near the two ends."""
     rules = description()["percents"]
-    if rules["almost_all"] < share < 1:
+    if rules["almost_all"] <= share < 1:
         return rules["almost_all_text"]
-    fine = share < rules["fine_below"] or rules["fine_above"] < share < 1
+    fine = share < rules["fine_below"] or rules["fine_above"] <= share < 1
     return rules["text"].format(number=rounded(100 * share, 1 if fine else 0))

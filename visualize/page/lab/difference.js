@@ -28,7 +28,8 @@ export function differenceOf(a, b, words) {
 
 // ---- words
 
-export function sentenceOf(rows, columns, block) { // rows: of `panels`, without class activation maps
+export function sentenceOf(rows, columns, block) { // rows: of `panels`, without class activation maps; null: numbers are on their way
+  if (rows.some(({ cells }) => columns.some(({ key }) => Array.isArray(cells[key]) && cells[key].some(({ values }) => !values)))) return null;
   const [one, other] = columns, known = (cell) => Array.isArray(cell) && cell.find((panel) => panel.values && drawnAs(panel) !== "grid");
   const has = ({ key }) => rows.filter(({ cells }) => Array.isArray(cells[key])).map(({ section }) => section.title.toLowerCase());
   const shared = rows.find(({ cells }) => known(cells[one.key]) && known(cells[other.key]));

@@ -4,7 +4,7 @@
 import { hold, make, select, tryAgain } from "../elements.js";
 import { drawThumb, table } from "../maps/draw.js";
 import { decode, number, position, statistics } from "../maps/record.js";
-import { endsOf, forest, points, within } from "./forest.js";
+import { endsOf, forest, minus, points, within } from "./forest.js";
 import { losses, scroll } from "./used.js";
 
 const SCORES = [ // of faithfulness: key, name, what it asks, whether more is better
@@ -117,7 +117,7 @@ export class Evidence {
     const parts = SCORES.map(([key, name, text, sign]) => {
       const rows = faithfulness.map((one) => ({ label: CONTROLS[one.map] || one.map, value: one[key].mean, low: one[key].low, high: one[key].high, quiet: one.control,
         strong: !one.control && faithfulness.filter(({ control }) => control).every((other) => (sign > 0 ? one[key].low > other[key].high : one[key].high < other[key].low)),
-        title: `${one.map}: ${one[key].mean.toFixed(3)} (${within(one[key], 3)}), ${one[key].images} test images` }));
+        title: `${one.map}: ${minus(one[key].mean.toFixed(3))} (${within(one[key], 3)}), ${one[key].images} test images` }));
       return make("div", { "data-score": key }, make("b", {}, name), make("p", "note", text), forest(rows, endsOf(rows)));
     });
     return this.part("faithful", "Do its maps show what the answer rests on?", make("p", "note",
@@ -128,7 +128,7 @@ export class Evidence {
 
   learned({ tensors, images }) {
     const rows = (kind) => tensors.filter((one) => one[kind]).map((one) => ({ label: one.tensor, value: one[kind].mean, low: one[kind].low, high: one[kind].high,
-      title: `${one.tensor}: ${one[kind].mean.toFixed(2)} (${within(one[kind])}), ${one[kind].images} test images` }));
+      title: `${one.tensor}: ${minus(one[kind].mean.toFixed(2))} (${within(one[kind])}), ${one[kind].images} test images` }));
     const [twin, agreement] = [rows("twin"), rows("agreement")];
     if (!twin.length && !agreement.length) return "";
     const list = (name, text, some) => some.length > 0 && make("div", { "data-score": name }, make("p", "note", text), forest(some, [-1, 1], { zero: 0 }));

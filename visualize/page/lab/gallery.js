@@ -1,7 +1,7 @@
 // Test pictures on which trained networks differ: small, opened on demand, each one click from the grid.
 
 import { button, hold, make, oneStop, roving, tryAgain } from "../elements.js";
-import { SIDE, checkCanvas, rgba } from "../picture.js";
+import { SIDE, checkCanvas, rgba, surface } from "../picture.js";
 
 const say = (count) => `${count} ${count === 1 ? "says" : "say"}`;
 
@@ -23,7 +23,7 @@ export function gallery(state, engine, columns, titles) {
       readout.textContent = rest;
     } catch (error) {
       found = null;
-      readout.ariaLive = "polite";
+      readout.setAttribute("aria-live", "polite");
       readout.replaceChildren(error.message, " ", tryAgain(() => root.querySelector("summary"), load));
     } finally {
       loading = false;
@@ -38,7 +38,7 @@ export function gallery(state, engine, columns, titles) {
       const [x, y] = [i % across, Math.floor(i / across)], words = sentence(picture);
       const place = `background: url("${found.picture}") ${(100 * x) / (across - 1)}% ${(100 * y) / Math.max(1, rows - 1)}% / ${100 * across}% ${100 * rows}%`;
       const node = button("", { style: place, "aria-label": words, title: words }, () => take(image, x, y, picture));
-      for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.ariaLive = "off", readout.textContent = words; }); // which is its name, too
+      for (const type of ["pointerenter", "focus"]) node.addEventListener(type, () => { readout.setAttribute("aria-live", "off"), readout.textContent = words; }); // which is its name, too
       return node;
     }));
     oneStop([...list.children]);
@@ -53,11 +53,11 @@ export function gallery(state, engine, columns, titles) {
     try {
       checkCanvas();
     } catch (error) {
-      readout.ariaLive = "polite";
+      readout.setAttribute("aria-live", "polite");
       readout.textContent = error.message;
       return;
     }
-    const context = new OffscreenCanvas(SIDE, SIDE).getContext("2d");
+    const context = surface(SIDE, SIDE);
     context.drawImage(image, x * SIDE, y * SIDE, SIDE, SIDE, 0, 0, SIDE, SIDE);
     const pixels = context.getImageData(0, 0, SIDE, SIDE).data.filter((_, i) => i % 4 < 3);
     state.change("picture", { own: true, crop: "centre", notes: [sentence(picture)], pixels: Uint8Array.from(pixels), source: rgba(pixels) });

@@ -66,7 +66,7 @@ export class WhatIf {
     if (replace) this.strength.set(replace.strength);
     this.value.set(this.brush);
     if (name === OTHER) this.draw();
-    this.result.ariaBusy = record.mechanisms.some(({ pending }) => pending); // it is said when all have answered
+    this.result.setAttribute("aria-busy", record.mechanisms.some(({ pending }) => pending)); // it is said when all have answered
     const [question, result] = this.words(record, name), key = `${question}|${result}`;
     if (this.said !== key) this.question.textContent = question, this.result.textContent = result && ` ${result}`, this.said = key;
   }

@@ -84,7 +84,8 @@ export class Detail {
     }
     const own = column.maps.some((map) => map.kind !== "cam"), rows = [];
     if (!this.intro) this.intro = make("p", "note");
-    this.intro.textContent = own ? "All its maps, from the first block to the last, on the same scales as on the page."
+    const scales = this.state.view.scale === "shared" ? "each kind on one scale" : "on the same scales as on the page"; // of its own maps alone
+    this.intro.textContent = own ? `All its maps, from the first block to the last, ${scales}.`
       : "This network has no attention: class activation maps are all there is to see.";
     const one = { ...record, mechanisms: [column] }, parts = this.columns.parts([column]);
     const list = sections(record.cam);

@@ -76,7 +76,7 @@ export class Figures {
     Object.assign(node.dataset, { kind: panel.kind, role: panel.role });
     node.classList.toggle("wide", this.wide(panel));
     node.classList.toggle("replaced", isReplaced(column, panel));
-    figure.canvas.ariaBusy = Boolean(column.pending);
+    figure.canvas.setAttribute("aria-busy", String(Boolean(column.pending || !panel.values)));
     const other = panel.kind === "cam" && (column.about.cam !== record.cam || column.about.target !== record.target); // than what it is called
     if (column.pending && (stays || other || !panel.values)) return; // it keeps its old picture
     node.classList.toggle("fetching", !panel.values);
@@ -102,7 +102,9 @@ export class Figures {
       const { height, pages } = drawPanel(canvas, panel, { view, picture, description: this.description, dark, width, page, hover, say: translated });
       canvas.style.aspectRatio = `${width} / ${height}`;
       canvas.classList.toggle("pick", drawn !== "grid");
-      if (!["tiles", "grid"].includes(drawn)) Object.assign(canvas, { tabIndex: 0, role: "slider" }); // the arrow keys read it
+      if (!["tiles", "grid"].includes(drawn)) canvas.tabIndex = 0, canvas.setAttribute("role", "slider"); // the arrow keys read it
+      const ramp = figure.legend.querySelector(".ramp");
+      if (ramp) ramp.style.background = this.ramp(); // also where the words wait for another part of the map
       figure.page = Math.min(page, pages - 1); // another block may have fewer
       this.pages(figure, pages);
     }
@@ -143,7 +145,7 @@ export class Figures {
     if (focused >= 0) (free.find((one) => one === figure.pager.children[focused]) || free[0])?.focus({ preventScroll: true });
   }
   number(figure) { // under the pointer
-    const { panel, value, mark } = figure, found = this.hover && valueAt(panel, this.hover);
+    const { panel, value, mark } = figure, found = this.hover && !figure.wants && valueAt(panel, this.hover); // else it is of another place
     value.textContent = found ? found.text : "";
     const known = found && found.value !== null;
     mark.hidden = !known;
@@ -152,15 +154,16 @@ export class Figures {
   }
   speak(figure) { // where the keys are, and what stands there, for who does not see it
     const { panel, canvas } = figure;
-    if (canvas.role !== "slider") return;
+    if (canvas.getAttribute("role") !== "slider") return;
     const places = drawnAs(panel) === "places", [x, y] = this.state.view.query, [rows, columns] = places ? panel.shape : [];
     const found = valueAt(panel, places ? { kind: "places", over: true, x, y } : this.hover);
-    const row = Math.floor((y * rows) / 32), column = Math.floor((x * columns) / 32), last = panel.values.length - 1;
-    const now = places ? row * columns + column : this.hover?.index ?? 0, text = places ? `row ${row + 1}, column ${column + 1}: ${found.text}` : found?.text || "–";
+    const row = Math.floor((y * rows) / 32), column = Math.floor((x * columns) / 32), last = judged(panel).length - 1;
+    const said = figure.wants ? "on its way" : found?.text || "–";
+    const now = places ? row * columns + column : this.hover?.index ?? 0, text = places ? `row ${row + 1}, column ${column + 1}: ${said}` : said;
     if (figure.spoken === `${last} ${now} ${text}`) return;
     figure.spoken = `${last} ${now} ${text}`;
-    Object.assign(canvas, { ariaValueMin: "0", ariaValueMax: String(last), ariaValueNow: String(Math.min(now, last)) });
-    canvas.setAttribute("aria-valuetext", text);
+    for (const [name, value] of Object.entries({ valuemin: 0, valuemax: last, valuenow: Math.min(now, last), valuetext: text }))
+      canvas.setAttribute(`aria-${name}`, value);
   }
 
   // ---- what the visitor points at

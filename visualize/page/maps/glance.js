@@ -62,7 +62,7 @@ export class Glance {
     }
     const row = this.rows.get(key);
     row.node.classList.toggle("pending", !column || Boolean(column.pending));
-    row.answer.ariaBusy = !column || Boolean(column.pending);
+    row.answer.setAttribute("aria-busy", !column || Boolean(column.pending));
     if (column && !column.pending && row.column !== column) {
       row.column = column;
       this.who(row, column);

@@ -34,9 +34,10 @@ export class Maps {
       const found = cells[key], known = Array.isArray(found) && found.find((panel) => panel.values);
       return known ? `${name} ${range(known)}` : Array.isArray(found) ? `${name} …` : `${name} has ${found.none}`;
     }).join("; ")]);
-    node.hidden = !lines.length;
-    node.classList.toggle("pending", columns.some(({ pending }) => pending)); // it is about the picture before
     const text = lines.length ? sentenceOf(own, columns, this.state.view.block) : "", key = text + lines.join();
+    node.classList.toggle("pending", text === null || columns.some(({ pending }) => pending)); // it is about what was before
+    if (text === null) return;
+    node.hidden = !lines.length;
     if (node.dataset.key === key) return;
     node.dataset.key = key;
     node.replaceChildren(make("b", {}, text), make("ul", {}, ...lines.map(([title, words]) => make("li", {}, make("b", {}, title), `: ${words}.`))));
@@ -120,8 +121,8 @@ export class Maps {
   }
   controls(known, section, block, record) {
     const { view, target, cam } = this.state, heads = this.heads(section, record);
-    const blocks = section.pairwise ? pairwiseBlocks(record) : [];
-    const key = JSON.stringify([section.kind, heads, blocks, view.block, view.pairwise_block, view.head, target, cam]);
+    const blocks = section.pairwise ? pairwiseBlocks(record) : [], where = blocks.map((one) => [one, place(this.between(record, one), one)]);
+    const key = JSON.stringify([section.kind, heads, where, view.block, view.pairwise_block, view.head, target, cam]);
     if (known.key === key) return;
     const focused = known.controls.contains(document.activeElement) && [...known.controls.querySelectorAll("select")].indexOf(document.activeElement);
     known.key = key;
@@ -133,8 +134,8 @@ export class Maps {
         select("Method", methods, cam, (value) => this.state.change("cam", value)));
     }
     if (blocks.length) {
-      const name = (one) => place(this.between(record, one), one);
-      const options = [["", `nearest to the block: ${name(pairwiseBlock(record, { ...view, pairwise_block: null }))}`], ...blocks.map((one) => [one, name(one)])];
+      const nearest = new Map(where).get(pairwiseBlock(record, { ...view, pairwise_block: null }));
+      const options = [["", `nearest to the block: ${nearest}`], ...where];
       known.controls.append(select("Where", options, view.pairwise_block || "", (value) => this.state.merge("view", { pairwise_block: value || null })));
     }
     if (heads > 1) {

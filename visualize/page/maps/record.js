@@ -73,8 +73,8 @@ export function number(x) {
 }
 export function percent(share) {
   const { almost_all, almost_all_text, fine_below, fine_above, text } = D.percents;
-  if (share > almost_all && share < 1) return almost_all_text;
-  const fine = share < fine_below || (share > fine_above && share < 1);
+  if (share >= almost_all && share < 1) return almost_all_text;
+  const fine = share < fine_below || (share >= fine_above && share < 1);
   return fill(text, { number: (100 * share).toFixed(fine ? 1 : 0) });
 }
 const times = (panel, x) => number(x) + (D.scales[panel.scale]?.unit || "");
