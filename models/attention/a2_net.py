@@ -24,7 +24,7 @@ class DoubleAttention(nn.Module):
     take the place of the large one, cells by cells.
 
     **What to look for.** Do some gathering maps follow the object and others its surroundings? Look at
-    the same map on several pictures: does a board keep its meaning?
+    the map of one number on several pictures: does a board keep its meaning?
 
     **Shapes.** (B, C, H, W) to the same; `gather` (B, n, H, W), n maps that each sum to one over the
     picture, and `distribute` (B, n, H, W), which sums to one over the n maps at each cell. The last

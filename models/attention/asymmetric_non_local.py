@@ -25,16 +25,16 @@ class AsymmetricPyramidNonLocal(nn.Module):
     r"""Compares each cell not with all cells, but with averages over regions of several sizes.
 
     $$A_{is} = \mathrm{softmax}_s\big(Q_i \cdot P(Q)_s / \sqrt{d}\big), \quad
-    c = W A\, P(V), \quad y = \mathrm{relu}(\mathrm{bn}(\mathrm{conv}[c;\, x]))$$
+    c_i = W \textstyle\sum_s A_{is}\, P(V)_s, \quad y = \mathrm{relu}(\mathrm{bn}(\mathrm{conv}[c;\, x]))$$
 
     Most of what a cell could ask its many neighbours is said many times over. So P summarises the map
     first, as a whole, in 3x3, in 6x6 and in 8x8 regions, and every cell asks these 110 summaries at four
     zoom levels instead of 256 neighbours.
 
     **What to look for.** Mark a place: the bars are what its cell reads, from the whole picture on the
-    left to the smallest regions on the right; a bar above the line is more than an equal share for one
-    region. A level has as many bars as regions: add them up before you compare levels. Which one does a
-    cell of the object use, and which one the sky?
+    left to the smallest regions on the right. The line is an equal share: it gives the four levels 1, 8,
+    33 and 58 % (after layer3 5, 19 and 76 %). Heights are logarithms and do not add up. *Changes the
+    features by* is nearly all the last convolution's doing.
 
     **Shapes.** (B, C, H, W) to the same, not negative; `affinity` (B, N, S): for each of the N = HW
     queries S weights that sum to one, over the regions of each size in turn, row by row. Regions may
@@ -77,15 +77,16 @@ class AsymmetricFusionNonLocal(nn.Module):
     r"""Lets each cell of a deep map ask averages over regions of the finer map one stage earlier.
 
     $$A_{is} = \mathrm{softmax}_s\big(Q^{high}_i \cdot P(K^{low})_s / \sqrt{d}\big), \quad
-    c = W A\, P(V^{low}), \quad y = \mathrm{bn}(\mathrm{conv}[c;\, x^{high}])$$
+    c_i = W \textstyle\sum_s A_{is}\, P(V^{low})_s, \quad y = \mathrm{bn}(\mathrm{conv}[c;\, x^{high}])$$
 
     Deep in the network a cell knows much about "what" and little about "exactly where"; one stage
     earlier it is the other way round. Here the deep cell asks the earlier stage, which answers by
     averages P over the whole map and over 3x3, 6x6 and 8x8 regions of it.
 
     **What to look for.** Mark a place: the bars are what its cell of the deep map reads from the regions
-    of the earlier one, the largest on the left; a bar above the line is more than an equal share for one
-    region. Does a cell ask the finest regions, all together, or the average of everything?
+    of the earlier one, the largest on the left. The line is an equal share: it gives the four levels 1,
+    8, 33 and 58 %. Heights are logarithms and do not add up. *Changes the features by* counts the last
+    convolution, too.
 
     **Shapes.** (B, C, H, W) and the earlier (B, C/2, 2H, 2W) to (B, C, H, W), of both signs; `affinity`
     (B, N, S): for each of the N = HW queries S weights that sum to one, over the regions of each size in

@@ -28,8 +28,8 @@ class BottleneckAttention(nn.Module):
     turned down.
 
     **What to look for.** The spatial score at 32, 16 and 8 cells a side: does it go from edges to
-    objects? In the full gate 2 means doubled and 1 left alone. Where the channel scores spread much
-    wider than the spatial ones, the places hardly matter, and the other way round.
+    objects? In the full gate 2 means doubled and 1 left alone. Where the range of the channel
+    scores is much wider than that of the spatial ones, the places hardly matter, and the other way round.
 
     **Shapes.** (B, C, H, W) to the same; `channel_logit` (B, C) and `spatial_logit` (B, 1, H, W),
     unbounded, and `full_gate` (B, C, H, W) between 1 and 2. The sum is the paper's; the authors'

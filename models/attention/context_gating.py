@@ -23,8 +23,8 @@ class ContextGating(nn.Module):
     can count less when others say snow and ski, for then the tree is mere background.
 
     **What to look for.** There is no map, only the gates: which features are the most open and the most
-    closed for this picture, and do pictures of the same class agree? With pictures of two classes that
-    are often confused, cat and dog, look for shared features that are closed.
+    closed for this picture, and do pictures of the same class agree? Take two classes that are often
+    confused: *Pin as A* a cat, then a dog. Which gates are closed for both, which for one?
 
     **Shapes.** The last stage's (B, C, H, W) to (B, C), in place of plain average pooling; `gate` (B,
     C), between 0 and 1. One full matrix, no bottleneck and no bias, for the BatchNorm has one; the

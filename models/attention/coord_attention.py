@@ -17,7 +17,7 @@ from ..recording import record
 class CoordinateAttention(nn.Module):
     r"""Gives each channel a gate for every row and a gate for every column, and multiplies the two.
 
-    $$f = \mathrm{hswish}\big(\mathrm{bn}(W_1\,[\mathrm{avg}_w\,x;\ \mathrm{avg}_h\,x])\big), \quad
+    $$[f^h,\, f^w] = \mathrm{hswish}\big(\mathrm{bn}(W_1\,[\mathrm{avg}_w\,x,\ \mathrm{avg}_h\,x])\big), \quad
     g^h = \sigma(W_h f^h), \quad g^w = \sigma(W_w f^w), \quad y_{chw} = g^h_{ch}\,g^w_{cw}\,x_{chw}$$
 
     Squeeze-and-excitation keeps one average per channel and forgets the place. Here each channel keeps
@@ -29,8 +29,9 @@ class CoordinateAttention(nn.Module):
     draw boxes and crosses, never a diagonal. Compare it with the map of CBAM beside it.
 
     **Shapes.** (B, C, H, W) to the same; `h_gate` (B, C, H, 1) and `w_gate` (B, C, 1, W), between 0 and
-    1, so that their product starts near a quarter. Widths and biases as in the authors' code. The
-    authors work in mobile blocks; the end of the residual branch is our choice.
+    1, so that their product starts near a quarter. W_1 reads the H row and W column averages as places of
+    one list. Widths and biases are the authors'. They work in mobile blocks; the end of the residual branch
+    is our choice.
     """
 
     def __init__(self, channels: int, reduction: int = 32, least_width: int = 8):

@@ -21,11 +21,13 @@ class DualAttention(nn.Module):
 
     The same feature map can be read as a set of places or as a set of detectors (columns and rows of the
     matrix X, channels by places, as V is). The position branch lets each place gather from the places
-    that match it; the channel branch does the same between detectors, without any weights of its own.
+    that match it; the channel branch lets a detector gather from those that match it least, without any
+    weights of its own.
 
-    **What to look for.** Click a place for the position branch. In the channel matrix find the columns that
-    most rows point at. By the authors' sign (`max - E`) a channel attends to the channels whose product
-    with it is smallest, unlike it or weak, and the diagonal is usually dark.
+    **What to look for.** Click a place for the position branch; *changes the features by* counts both
+    branches. In the channel matrix find the columns that most rows point at: by the authors' sign
+    (`max - E`) the channels whose product with the row's is smallest, unlike it or weak. The diagonal is
+    usually dark.
 
     **Shapes.** (B, C, H, W) to the same; `position` (B, N, H, W), for each of the N = HW queries a map that
     sums to one; `channel` (B, C, C), rows sum to one. As in the authors' code the scores are not scaled and

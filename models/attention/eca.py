@@ -13,7 +13,8 @@ from ..recording import record
     title="Efficient Channel Attention",
     family="channel",
     slot="refine",
-    paper="Wang et al., ECA-Net: Efficient Channel Attention for Deep CNNs, CVPR 2020, "
+    paper="Wang et al., ECA-Net: Efficient Channel Attention for Deep Convolutional "
+    "Neural Networks, CVPR 2020, "
     "https://arxiv.org/abs/1910.03151",
 )
 class EfficientChannelAttention(nn.Module):

@@ -25,8 +25,8 @@ class EfficientAttention(nn.Module):
     template. The large table of pairs is never built, for it would be the product of two thin ones.
 
     **What to look for.** The key maps are the templates: where does each one collect? The query weights
-    say who reads it. Together they would give each cell a map of where it reads, as in `non_local`; it
-    is never formed, so there is none to click.
+    of the same number say who reads it. Together they would give each cell a map of where it reads, as in
+    `non_local`; it is never formed, so there is none to click.
 
     **Shapes.** (B, C, H, W) to the same; `key_maps` (B, n, H, W), each sums to one over the picture, and
     `query_weights` (B, n, H, W), which sums to one over the templates of a head at each cell; the heads

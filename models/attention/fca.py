@@ -34,9 +34,10 @@ class FrequencyChannelAttention(nn.Module):
     a_{v_i}(W)\cos\frac{\pi v_i (w + \frac12)}{W}, \quad
     a_0(N) = \sqrt{1/N}, \quad a_{k>0}(N) = \sqrt{2/N}$$
 
-    The average of a map is only the lowest note of its spectrum. Here sixteen groups of channels listen
-    to sixteen different notes of the discrete cosine transform, slow and fast waves along the height and
-    the width; a small network then sets one factor per channel, as in squeeze-and-excitation.
+    The average of a map is only the lowest note of its spectrum. Here sixteen groups of channels (c is in
+    group i(c)) listen to sixteen notes of the discrete cosine transform, waves of frequency u_i along the
+    height and v_i along the width; a small network then sets one factor per channel, as in
+    squeeze-and-excitation.
 
     **What to look for.** The basis pictures are the sixteen waves. The strip below the spectrum keeps
     the channels in their order: sixteen equal parts, for the waves 1 to 16. A large value says that the

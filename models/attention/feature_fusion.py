@@ -19,8 +19,9 @@ class MultiScaleChannelAttention(nn.Module):
     itself, and the two judgements are added before the gate. The "scales" are these two: one cell, and
     everything.
 
-    **What to look for.** Compare `global_logit`, one number per channel, with `local_logit`, one per
-    channel and cell: their sum decides the gate, so a strong yes of one can outvote the no of the other.
+    **What to look for.** Compare the ranges (colours are stretched) of `global_logit`, one number per
+    channel, and `local_logit`, one per channel and cell: their sum decides the gate, so a strong yes of
+    one can outvote the no of the other.
     Where the local one is flat, the module has become squeeze-and-excitation.
 
     **Shapes.** (B, C, H, W) to the same; `full_gate` (B, C, H, W) between 0 and 1; `global_logit` (B, C,

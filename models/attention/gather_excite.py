@@ -8,7 +8,7 @@ from ..catalogue import Site, mechanism
 from ..recording import record
 
 PAPER = (
-    "Hu et al., Gather-Excite: Exploiting Feature Context in CNNs, NeurIPS 2018, "
+    "Hu et al., Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks, NeurIPS 2018, "
     "https://arxiv.org/abs/1810.12348"
 )
 

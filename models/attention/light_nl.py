@@ -17,8 +17,8 @@ from ..recording import is_recording, record
 class LightNonLocal(nn.Module):
     r"""Lets all cells exchange their features in proportion to how well their first channels agree.
 
-    $$A = \frac{1}{HW}\, x_c\, x_{sc}^\top, \quad
-    y = x + \mathrm{bn}\big(\mathrm{dw}_{3\times3}(A\, x_s)\big)$$
+    $$A = \frac{1}{HW}\, x_c\, x_c^\top, \quad
+    y = x + \mathrm{bn}\big(\mathrm{dw}_{3\times3}(A\, x)\big)$$
 
     How cheap can a look at the whole picture be? Nothing is learned about whom to ask: the first quarter
     of the channels, x_c, measures the agreement of two cells as it is. And since (AB)C = A(BC), the
@@ -29,7 +29,7 @@ class LightNonLocal(nn.Module):
     similar? Zero is the middle of its colours: lighter is agreement, darker its opposite.
 
     **Shapes.** (B, C, H, W) to the same, on the residual; `affinity` (B, N, H, W), of both signs: for
-    each of the N = HW queries its agreement with every key; symmetric. With `stride` 2 the keys x_s are
+    each of the N = HW queries its agreement with every key; symmetric. With `stride` 2 keys and values are
     every second cell in each direction; the divisor stays HW. That and the BatchNorm's eps and momentum
     are those of the authors' code. It starts at weight 0: the untrained block changes nothing.
     """

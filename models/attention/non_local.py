@@ -115,11 +115,11 @@ class NonLocalDotProduct(NonLocal):
 
     Without a softmax nothing forces the weights to compete: a cell may listen to many others, to none,
     or subtract what it finds in them. And the order of the products is free: summarise all cells first,
-    then ask, and the large table of pairs is never built.
+    then ask, and the large table of pairs need not be built.
 
     **What to look for.** Zero is the middle of the colours: features of lighter places are added, those
-    of darker ones subtracted. The weights of a query do not sum to one, so compare the strength of its
-    whole map too.
+    of darker ones subtracted. Each map is stretched to its own largest value: how strong it is, only the
+    range below it says.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, N, H, W), of both signs and without bounds: for
     each of the N = HW queries a map over the keys, divided by their number. The last BatchNorm starts at

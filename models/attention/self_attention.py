@@ -15,10 +15,10 @@ from ..recording import attend
     "added to convolutions as in Zhang et al., SAGAN, ICML 2019, https://arxiv.org/abs/1805.08318",
 )
 class SelfAttention(nn.Module):
-    r"""Lets every cell gather content from every other cell, four times over with different questions.
+    r"""Lets every cell gather content from all cells, four times over with different questions.
 
     $$A^{(h)} = \mathrm{softmax}_j\big(Q^{(h)} K^{(h)\top} / \sqrt{d}\big), \quad
-    y = x + \gamma\, W_o\,[A^{(1)} V^{(1)}; \dots; A^{(4)} V^{(4)}]$$
+    y_i = x_i + \gamma\, W_o\,[\textstyle\sum_j A^{(1)}_{ij} V^{(1)}_j; \dots]$$
 
     Each cell sends out a query, and each cell offers a key and a value. Where query and key match, the
     value flows. The weights depend on this picture, not on fixed distances as in a convolution. Four heads

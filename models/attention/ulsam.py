@@ -16,18 +16,18 @@ from ..recording import record
     "Networks, WACV 2020, https://arxiv.org/abs/2006.15102",
 )
 class SubspaceAttention(nn.Module):
-    r"""Deals the channels into four packs and lets each pack brighten its own favourite places.
+    r"""Cuts the channels into four packs and lets each pack brighten its own favourite places.
 
-    $$A_n = \mathrm{softmax}_{hw}\,\mathrm{relu}\big(\mathrm{bn}(w_n^\top \mathrm{pool}_{3\times3}\,
+    $$A_n = \mathrm{softmax}_{hw}\,\mathrm{relu}\big(\mathrm{bn}(w_n^\top \max\nolimits_{3\times3}\,
     \mathrm{relu}(\mathrm{bn}(s \odot F_n + t)))\big), \quad y_n = F_n + A_n\,F_n$$
 
     Each pack F_n has one map, made almost without weights: every channel is stretched and shifted, its
     peaks are widened to 3x3 cells, and one weight per channel sums them up. The softmax gives each pack
     the same total of attention, one, to spend on the cells.
 
-    **What to look for.** Four fingers pointing at one picture: do they point at different places? The
-    brightening is slight: a factor of 1.004 on average on 16x16 cells and of 1.06 on 4x4. All places
-    with negative evidence share one value, the darkest: a ReLU stands before the softmax.
+    **What to look for.** Four fingers pointing at one picture: do they point at different places?
+    Shares are shown; the factor is one more: at 1x 1.004 on 16x16 cells and 1.06 on 4x4, at 16x 1.06 and
+    2. All places with negative evidence share one value, the darkest: a ReLU stands before the softmax.
 
     **Shapes.** (B, C, H, W) to the same; `subspace_map` (B, 4, H, W), positive, each sums to one over
     the cells. Four packs as in most of the paper's experiments. The BatchNorms have the usual momentum,

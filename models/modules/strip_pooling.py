@@ -30,10 +30,9 @@ class StripPooling(nn.Module):
     other things. The average over a row keeps it, and so does the average over a column. Both summaries
     are spread out over the map again and added, and a last layer decides how much of each cell passes.
 
-    **What to look for.** Rows and columns are drawn as bands, channel by channel; then comes the gate.
-    It is made of rows and columns, so its picture looks woven: a bright row and a bright column make a
-    cross, brightest where they meet. Where the ReLU cuts off the arms, only the crossing is left: a
-    spot.
+    **What to look for.** First the gate, then rows and columns as bands. The gate looks woven: a row and a
+    column make a cross, bright or dark by the sign in W, strongest where they meet; where the ReLU cuts off
+    the arms, a spot is left. W mixes all channels: bands and gate of the same number do not belong together.
 
     **Shapes.** (B, C, H, W) to the same; `rows` (B, C, H, 1), one value for each row, and `columns` (B,
     C, 1, W), both of both signs; `gate` (B, C, H, W) between 0 and 1. It stands at the end of the

@@ -249,9 +249,9 @@ def tiles(panel: Panel) -> list[tuple[str, np.ndarray]]:
     names = tile_names(panel, len(values))
     if "mean" in description()["kinds"][panel.kind]:
         return [(rules["mean"], values.mean(0)), *((names[i], values[i]) for i in strongest)]
-    return [
-        (names[i], values[i]) for i in (strongest if len(values) > rules["unsorted"] else range(len(values)))
-    ]
+    shares = "unit" in description()["scales"][panel.scale]  # over the picture all have the same sum
+    kept = shares or len(values) <= rules["unsorted"]
+    return [(names[i], values[i]) for i in (range(len(values)) if kept else strongest)]
 
 
 def tile_names(panel: Panel, count: int) -> list[str]:

@@ -295,7 +295,8 @@ export function tiles(panel) { // small pictures, in the order in which they are
   const planes = Array.from({ length: count }, (_, i) => plane(i));
   const strongest = () => order(planes.map((one) => one.reduce((sum, x) => sum + Math.abs(x), 0)));
   const named = (i) => ({ name: tileName(panel, i), index: i, values: planes[i], height, width });
-  if (!D.kinds[kind].mean) return (count > unsorted ? strongest() : [...planes.keys()]).map(named);
+  const kept = count <= unsorted || D.scales[panel.scale].unit; // shares: over the picture all have the same sum
+  if (!D.kinds[kind].mean) return (kept ? [...planes.keys()] : strongest()).map(named);
   const all = new Float32Array(size);
   for (const one of planes) one.forEach((x, i) => { all[i] += x / count; });
   return [{ name: mean, index: mean, values: all, height, width }, ...strongest().map(named)];
