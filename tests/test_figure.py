@@ -23,7 +23,7 @@ from tests.networks import EVERY_KIND, column, picture
 from visualize.export.column import Column
 from visualize.export.figure import BAND, figure, save
 from visualize.export.files import MOST_IN_FIGURE
-from visualize.export.panels import panels
+from visualize.export.panels import panels, tiles
 from visualize.export.sheet import CAPTION, PATH, SLIDE
 from visualize.inspection.engine import Question
 from visualize.inspection.replaced import Replacement
@@ -550,3 +550,10 @@ def test_words_are_those_of_the_page():
     assert WORDS["scale_texts"]["fixed"] in said
     titles = [entry["title"] for entry in WORDS["sections"] if {"views", "branch"} & {*entry["kinds"]}]
     assert len(titles) == 2 and all(title in said for title in titles)
+
+
+def test_shares_keep_their_order():
+    """Each of OCR's regions sums to one over the picture, so that none is the strongest."""
+    section = {row.section.kind: row for row in panels([column("ocr")], at())}["maps"]
+    regions, *_ = (panel for panel in section.cells["ocr"] if panel.tensor.endswith(".regions"))
+    assert [name for name, _ in tiles(regions)] == [f"map {i}" for i in range(1, 11)]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CATALOGUE, CLASSES, CheckpointError, metadata
+from models import CATALOGUE, CLASSES, CheckpointError, build, metadata
 from models.recording import recording
 from tests.networks import compare_record, network, picture, randomised, stand_in
 from visualize.inspection import engine, untrained
@@ -461,3 +461,11 @@ def test_an_edit_is_in_the_maps_of_the_record():
 
 def test_methods_are_those_of_the_contract():
     assert METHODS == ("GradCAM", "GradCAM++", "HiResCAM", "LayerCAM", "XGradCAM", "EigenCAM")
+
+
+@pytest.mark.parametrize("target", ["predicted", "cat", "truck"])
+def test_weights_for_other_classes_are_refused_whatever_is_asked(monkeypatch, target):
+    five = build("plain", num_classes=5).eval().requires_grad_(False)
+    stand_in(monkeypatch, lambda name: five, {"plain": FACTS})
+    (column,) = compare_record(picture(), ["plain"], target)["unavailable"]
+    assert column["reason"] == "The weights of plain were trained for other classes."
