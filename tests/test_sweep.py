@@ -312,7 +312,9 @@ def test_a_run_that_another_process_is_at_is_not_called_failed(runs, folder):
 
 
 def test_interrupted_before_a_run_listens_it_has_not_failed(runs, folder):
-    runs.scripts, log = {"se": f"print('ready', flush=True); {HANGS}"}, folder.parent / "se.log"
+    usual = "import signal; signal.signal(2, signal.SIG_DFL)"  # a shell's job in the background is deaf to it
+    runs.scripts = {"se": f"{usual}; print('ready', flush=True); {HANGS}"}
+    log = folder.parent / "se.log"
 
     def interrupt(_: float) -> None:
         if log.exists() and "ready" in log.read_text():

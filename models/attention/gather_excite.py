@@ -62,8 +62,8 @@ class GatherExcite(GatherExciteMinus):
     The vote of the channel goes back to all its cells.
 
     **What to look for.** The gather filters, drawn as pictures, are the same for every image: do they
-    look at the middle, where the object of a CIFAR picture stands, or at the border? A filter without
-    structure is still an average. For this image there are only the gates.
+    look at the middle, where the object of a CIFAR picture stands, or at the border? A flat filter is
+    still an average (zero is the middle of the colours). For this image there are only the gates.
 
     **Shapes.** (B, C, H, W) to the same; `gather_filter` (C, H, W), signed, the same for every picture,
     and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' released network the filters have no bias

@@ -20,7 +20,8 @@ class GeneralizedAttention(nn.Module):
 
     $$e_1 = q_i \cdot k_j, \quad e_2 = q_i \cdot R_{ij}, \quad e_3 = u \cdot k_j, \quad
     e_4 = v \cdot R_{ij}$$
-    $$A = \mathrm{softmax}_j(e_1 + e_2 + e_3 + e_4), \quad y = x + \gamma\, W A V$$
+    $$A = \mathrm{softmax}_j(e_1 + e_2 + e_3 + e_4), \quad
+    y_i = x_i + \gamma\, W \textstyle\sum_j A_{ij} V_j$$
     $$R_{ij} = \big(W_x\,\mathrm{emb}(i_x - j_x) + W_y\,\mathrm{emb}(i_y - j_y)\big) / \sqrt{2}$$
 
     Four reasons to look at a place: it matches me (e1); it lies in a direction I prefer (e2); it is

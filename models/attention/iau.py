@@ -15,7 +15,7 @@ from ..recording import record
     "TNNLS 2020, https://arxiv.org/abs/2009.01035",
 )
 class InteractionAggregationUpdate(nn.Module):
-    r"""Pools the evidence of like channels, then lets four parts confer and tells every cell the result.
+    r"""Adds to each channel the one it matches most, then lets four parts confer and tells every cell.
 
     $$x' = x + \mathrm{bn}\big(W_1\,\mathrm{softmax}(X X^\top)\, X\big), \quad
     p_k = \textstyle\sum_i \sigma(\mathrm{bn}\,W_a x'_i)_k\, x'_i, \quad u = \mathrm{avg}_i\, x'_i$$
@@ -25,7 +25,8 @@ class InteractionAggregationUpdate(nn.Module):
 
     Four spotlights each sum up what they see. Parts of an object make sense together, so the four
     summaries exchange notes along the edges of a tiny graph, and the conclusion is told to every cell
-    equally. Before that, channels that fire together (the rows of the matrix X) pool their evidence.
+    equally. Before that, each channel (a row of the matrix X) draws on the one whose product with it is
+    largest.
 
     **What to look for.** Do the four spotlights lie on different places, or have they become the same
     map? The authors taught them head, upper body, lower body and shoes; here nobody tells them what a

@@ -28,7 +28,7 @@ class ResidualNonLocalAttention(nn.Module):
     picture.
 
     **What to look for.** One half is the neutral start. Where does the mask mute, and does it mute all
-    channels at once? Click a cell in the affinity to see which other cells its decision was based on.
+    channels at once? Click a cell in the affinity to see where the non-local layer read for it.
 
     **Shapes.** The residual (B, C, H, W) and the block's input, the same size, to the same; `mask` (B,
     C, H, W) between 0 and 1; `affinity` (B, N, H, W): for each of the N = HW queries a map over the keys

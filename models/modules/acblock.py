@@ -29,7 +29,7 @@ class AsymmetricConvBlock(nn.Module):
 
     **What to look for.** The skeleton is a property of the trained filters and does not react to the
     picture. Its middle row and column should stand out against the corners. For this picture, compare
-    what the three branches add. Folding must not move any logit.
+    what the three branches add.
 
     **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride); `skeleton` (3, 3), static: the mean of
     |weight| over the folded kernels, cell by cell; `views` (B, 3, C, H/stride, W/stride), what each

@@ -24,8 +24,9 @@ class Mish(nn.Module):
     Like Swish it is close to ReLU far from zero and smooth around it, and lets small negative values
     through instead of cutting them to zero. The smooth dip keeps a gradient alive where ReLU has none.
 
-    **What to look for.** The values before the activation, layer by layer, beside those of Swish: how
-    many lie in the dip, between about -5 and 0, where ReLU would have passed nothing?
+    **What to look for.** The values before the activation, layer by layer, beside those of Swish: in
+    which channels and cells do they lie in the dip (darker than the middle), between about -5 and 0, where
+    ReLU would have passed nothing?
 
     **Shapes.** Any shape to the same, from -0.309 (at -1.192) upwards; `preactivation` (B, C, H, W),
     what the activation is given. No parameters.

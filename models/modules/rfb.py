@@ -19,7 +19,7 @@ class ReceptiveFieldBlock(nn.Module):
 
     $$y = \mathrm{relu}\big(\lambda\,L[b_0; b_1; b_2] + S x\big), \quad
     b_m = \mathrm{bn}\,\mathrm{conv}_{3\times3,\,r_m} f_{3\times3}^{\,m} f_{1\times1}\,x, \quad
-    r = (v,\ v+1,\ 2v+1), \quad f = \mathrm{relu} \circ \mathrm{bn} \circ \mathrm{conv}$$
+    r = (1, 2, 3), \quad f = \mathrm{relu} \circ \mathrm{bn} \circ \mathrm{conv}$$
 
     In the eye, the further a sensor lies from the centre of the gaze, the larger the patch it reports
     on. Each branch copies one such ring: first small filters set how large a patch is, then a filter

@@ -25,8 +25,9 @@ class Swish(nn.Module):
     keeps a gradient alive, which sometimes trains a little better, at somewhat higher cost. A search
     over many formulas found it.
 
-    **What to look for.** The values before the activation, layer by layer: how many lie in the dip,
-    between about -5 and 0, where ReLU would have passed nothing?
+    **What to look for.** The values before the activation, layer by layer: in which channels and cells
+    do they lie in the dip (darker than the middle), between about -5 and 0, where ReLU would have passed
+    nothing?
 
     **Shapes.** Any shape to the same, from -0.278 (at -1.278) upwards; `preactivation` (B, C, H, W),
     what the activation is given. With beta = 1, as here, it is also called SiLU; `trainable=True` learns

@@ -59,9 +59,10 @@ function found(text) { // null where nothing of it is known
   if (rest) return `${rest}。`;
   return apart(text, PARTS) ?? filled(text, short) ?? apart(text, SMALLER);
 }
-const known = new Map();
+const known = new Map(), MOST = 5000; // texts that were looked up
 export function translated(text) { // the same text where nothing of it is known, or where it is translated already
   if (language === "en" || !/\p{Script=Latin}{2}/u.test(text) || /\p{Script=Han}/u.test(text)) return text;
+  if (known.size > MOST) known.clear(); // of numbers and places there are ever new ones
   if (!known.has(text)) known.set(text, found(text.trim()) ?? text);
   return known.get(text);
 }
