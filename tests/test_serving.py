@@ -472,7 +472,7 @@ def test_nothing_of_a_refused_body_stays():
         gc.enable()
 
 
-@pytest.mark.parametrize("comes", [None, "HEAD", "GET"])
+@pytest.mark.parametrize("comes", [None, "HEAD", "GET", "GET and leaves"])
 def test_a_call_is_given_up_when_nobody_comes_for_its_answer(monkeypatch: pytest.MonkeyPatch, comes: str):
     """Posted and left: nothing is computed for who asks no more, and nothing of it is kept; of an answer that
     somebody took neither."""
@@ -480,8 +480,9 @@ def test_a_call_is_given_up_when_nobody_comes_for_its_answer(monkeypatch: pytest
     gone, forgotten = [], []
 
     async def app(scope: dict, receive: Callable, send: Callable) -> None:
+        more = scope["method"] == "GET" and comes == "GET and leaves"
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b'{"event_id": "abc"}'})
+        await send({"type": "http.response.body", "body": b'{"event_id": "abc"}', "more_body": more})
 
     async def receive() -> dict:
         return {"type": "http.request", "body": b'{"data": []}', "more_body": False}
@@ -496,13 +497,14 @@ def test_a_call_is_given_up_when_nobody_comes_for_its_answer(monkeypatch: pytest
         forgotten.append(session)
 
     async def visit() -> None:
-        waits = iter([True, False])  # before the answer, and after it
+        waits = iter([True, comes == "GET and leaves"])  # before the answer, and after it
         gate = Gate(app, {"mechanisms": lambda: None}, start, lambda _: next(waits), gone.append, forget)
         scope = {"type": "http", "headers": [], "query_string": b""}
         await gate({**scope, "method": "POST", "path": "/gradio_api/call/mechanisms"}, receive, send)
         if comes:
-            await gate({**scope, "method": comes, "path": "/gradio_api/call/mechanisms/abc"}, receive, send)
-        assert bool(gate.expected) == (comes != "GET")
+            asked = {"method": comes.split()[0], "path": "/gradio_api/call/mechanisms/abc"}
+            await gate({**scope, **asked}, receive, send)
+        assert bool(gate.expected) == (comes in (None, "HEAD"))
         await asyncio.sleep(0.2)
         assert gate.expected == {}
 

@@ -90,7 +90,7 @@ class Gate:
         start: called before Gradio is asked for something.
         waiting: whether a session waits for an answer of Gradio.
         gone: called with the id of a session whose visitor left before the answer was there.
-        forget: called with that of one who has all answers, or for whose answer nobody has come.
+        forget: called with that of one who has all answers, who left, or for whose answer nobody has come.
     """
 
     def __init__(
@@ -165,8 +165,8 @@ class Gate:
             self.listening.discard(session)
             if session and not exchange.finished:
                 self.gone(session)
-            if session and not self.waiting(session):
-                await self.forget(session)  # Gradio keeps for ever that there was one
+            if session and not (exchange.finished and self.waiting(session)):
+                await self.forget(session)  # Gradio keeps for ever that there was one, and what it said
         if exchange.refused:
             raise Refused(*exchange.refused)
         if sent:
