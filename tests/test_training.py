@@ -523,6 +523,15 @@ def test_changed_code_does_not_resume_and_changed_texts_do(toy, monkeypatch, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_code_that_is_written_while_a_run_goes_on_is_not_what_it_runs(toy, written):
+    written("x")
+    run = Run("plain", "toy")
+    written("2 * x")
+    run.train(progress=False)
+    with pytest.raises(TrainingError, match="belongs to a run with other settings or code"):
+        Run("plain", "toy").resume()
+
+
 def test_a_stop_in_the_last_moment_is_heard(toy, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         save = Run.save_state

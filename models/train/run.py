@@ -57,7 +57,8 @@ class Run:
     def __init__(
         self, name: str, recipe: str, seed: int = 0, dataset: str = "cifar10", validate: bool = False
     ):
-        find(name)  # an unknown name is refused before it costs a minute or leaves a folder
+        entry = find(name)  # an unknown name is refused before it costs a minute or leaves a folder
+        self.code = sum_of_code(ROOT / entry.source)  # as it is now: somebody may rewrite it meanwhile
         self.name, self.recipe, self.seed = name, RECIPES[recipe], seed
         self.dataset, self.validate = dataset, validate
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -215,7 +216,7 @@ class Run:
             "seed": self.seed,
             "validate": self.validate,
             "recipe": settings(self.recipe),
-            "code": sum_of_code(ROOT / find(self.name).source),
+            "code": self.code,
         }
 
     def save_state(self) -> None:
@@ -260,8 +261,9 @@ class Run:
             return
         except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
             raise TrainingError(f"{file} is damaged or no state: move it away to start anew.") from error
-        ours = self.identity()
-        if {"code": ours["code"]} | state["settings"] != ours:  # states of an older version have no code
+        if {"code": self.code} | state[
+            "settings"
+        ] != self.identity():  # states of an older version have no code
             raise TrainingError(
                 f"{file} belongs to a run with other settings or code: move it away to start anew."
             )

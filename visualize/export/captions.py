@@ -6,7 +6,7 @@ from ..inspection.engine import Question
 from ..record.display import description
 from ..record.view import View
 from .column import Column
-from .panels import Row, place, query_of, read_from_the_mark
+from .panels import Row, panels_in, place, query_of, read_from_the_mark
 
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -37,15 +37,9 @@ def subtitle(columns: list[Column], view: View, rows: list[Row], asked: Question
 
 def place_of(rows: list[Row]) -> str:
     """Where in the network the pairwise maps are, as a phrase; networks may have them in several places."""
-    cells = [
-        cell for row in rows if row.section.pairwise for cell in row.cells.values() if isinstance(cell, list)
-    ]
-    return " and ".join(dict.fromkeys(place(panel.tensor) for cell in cells for panel in cell))
-
-
-def scales_of(rows: list[Row]) -> set[str]:
-    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
-    return {panel.scale for cell in cells for panel in cell}
+    return " and ".join(
+        dict.fromkeys(place(panel.tensor) for panel in panels_in(rows) if panel.section.pairwise)
+    )
 
 
 def marked(rows: list[Row], view: View) -> str:
@@ -84,7 +78,8 @@ def caption(
         ):
             heads = "; the mean of the heads" if view.head == "mean" else "; the chosen head"
         said.append(f"Attention and channel matrices {where}{marked(rows, view)}{heads}.")
-    own = "; with a sign, for each map" if view.scale != "shared" and "signed" in scales_of(rows) else ""
+    signed = any(panel.scale == "signed" for panel in panels_in(rows))
+    own = "; with a sign, for each map" if signed and view.scale != "shared" else ""
     said.append(f"Scales: {words['scale_texts'][view.scale]}{own}.")
     if view.overlay == 0:
         said.append("Cells are left out: the picture shows in their place.")

@@ -228,11 +228,14 @@ def query_of(found: Map, view: View) -> tuple[int, int, int]:
     return x, y, side
 
 
+def panels_in(rows: list[Row]) -> list[Panel]:
+    return [panel for row in rows for cell in row.cells.values() if isinstance(cell, list) for panel in cell]
+
+
 def read_from_the_mark(rows: list[Row]) -> list[Map]:
     """The maps that show what the marked place reads."""
-    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, list)]
     parts = {kind: drawn.get("part") for kind, drawn in description()["kinds"].items()}
-    return [panel.map for cell in cells for panel in cell if parts[panel.kind] in ("row", "cross")]
+    return [panel.map for panel in panels_in(rows) if parts[panel.kind] in ("row", "cross")]
 
 
 def tiles(panel: Panel) -> list[tuple[str, np.ndarray]]:

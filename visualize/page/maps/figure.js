@@ -103,17 +103,16 @@ export class Figures {
       canvas.style.aspectRatio = `${width} / ${height}`;
       canvas.classList.toggle("pick", drawn !== "grid");
       if (!["tiles", "grid"].includes(drawn)) canvas.tabIndex = 0, canvas.setAttribute("role", "slider"); // the arrow keys read it
-      const ramp = figure.legend.querySelector(".ramp");
-      if (ramp) ramp.style.background = this.ramp(); // also where the words wait for another part of the map
       figure.page = Math.min(page, pages - 1); // another block may have fewer
       this.pages(figure, pages);
     }
     if (!figure.mark || !figure.wants) this.words(figure);
+    figure.legend.querySelector(".ramp").style.background = this.ramp(); // also where the words wait for another part of the map
     this.number(figure);
   }
   words(figure) {
-    const { panel, legend } = figure, { view } = this.state, ramp = this.ramp();
-    const text = [describe(panel, view), panel.endWords, view.colours].join("|");
+    const { panel, legend } = figure, { view } = this.state;
+    const text = [describe(panel, view), panel.endWords].join("|");
     if (text === figure.text) return;
     figure.text = text;
     figure.canvas.setAttribute("aria-label", describe(panel, view));
@@ -123,7 +122,7 @@ export class Figures {
     legend.hidden = drawnAs(panel) === "grid";
     figure.mark = make("i", { class: "mark", hidden: true });
     legend.replaceChildren(make("span", {}, panel.endWords[0]),
-      make("span", { class: "ramp", style: `background: ${ramp}` }, base !== null && make("i", { class: "one", style: `left: ${share(base)}` }),
+      make("span", { class: "ramp" }, base !== null && make("i", { class: "one", style: `left: ${share(base)}` }),
         make("i", { class: "extent", style: `left: ${share(least)}; right: ${share(1 - most)}` }),
         make("i", { class: "mean", style: `left: ${share(mean)}` }), figure.mark),
       make("span", {}, panel.endWords[1]));
