@@ -140,6 +140,11 @@ def test_use_is_said_under_each_name_and_by_the_results(visit: callable, tree):
         lost["high"] / lost["value"], rel=1e-3
     )
 
+    seen.page.emulate_media(media="print")  # paper cannot be scrolled
+    assert (
+        seen.page.locator("#used .scroll").evaluate("(node) => getComputedStyle(node).overflowX") == "visible"
+    )
+
 
 def test_the_single_view_shows_what_was_measured(visit: callable, tree):
     seen = visit()

@@ -1322,6 +1322,14 @@ def test_names_in_the_chart_keep_apart(visit: callable):
                 beside = right < other_left or other_right < left
                 assert beside or bottom <= other_top or other_bottom <= top, cost
 
+    page.set_viewport_size(
+        {"width": 703, "height": 1030}
+    )  # A4 without its margins: a table, not a card for each
+    page.emulate_media(media="print")
+    table = page.locator("#results table")
+    assert table.evaluate("(table) => getComputedStyle(table).display") == "table"
+    assert table.evaluate("(table) => table.getBoundingClientRect().right") <= 703
+
 
 @pytest.mark.browser
 def test_a_difference_of_zero_has_no_sign(blank: Page):
@@ -2202,6 +2210,7 @@ def test_paper_collides_nowhere(visit: callable):
     cut = "(nodes) => nodes.filter((node) => node.scrollWidth > node.clientWidth + 1).length"
     assert seen.page.locator("#glance .bars li").evaluate_all(cut) == 0
     assert seen.page.locator("#maps .section").filter(visible=True).count() > 4  # all kinds
+    assert not seen.page.locator("#whatif, .pinning, #disagree").filter(visible=True).count()
 
 
 @pytest.mark.browser

@@ -28,9 +28,9 @@ class GeneralizedAttention(nn.Module):
     eye-catching for anybody (e3); it lies where one usually looks from here (e4). The network adds them
     up, and the four scores can be seen one by one.
 
-    **What to look for.** The authors found that for recognition the famous comparison e1 adds little and
-    the salience e3 does much of the work. Which of the four differ most between the keys here? Only
-    differences count: the softmax ignores a constant.
+    **What to look for.** The authors found the famous comparison e1 negligible where a picture looks at
+    itself, and the salience e3, beside deformable convolutions, the best buy. Which of the four differ most
+    between the keys here? Only differences count: the softmax ignores a constant.
 
     **Shapes.** (B, C, H, W) to the same; `affinity` (B, heads, N, H, W): for each head and each of the N
     = HW queries a map over the keys that sums to one. The scores: `e1` and `e2` (B, heads, N, H, W);
