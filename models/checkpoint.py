@@ -30,6 +30,7 @@ MOST_FACTS = 2**20  # bytes of a JSON file that are read
 START = 64  # bytes of a weights file that show what it is
 
 TEXT, COUNT, NUMBER, PERCENT = (str,), (int, 0, 10**15), (float, -1e15, 1e15), (float, 0, 100)
+IMAGES = (int, 1, 10**9)
 KINDS = {  # what a fact has to be where it is known: its type, and for numbers the least and the greatest one
     "name": TEXT,
     "recipe": TEXT,
@@ -38,7 +39,7 @@ KINDS = {  # what a fact has to be where it is known: its type, and for numbers 
     "seed": COUNT,
     "epochs": COUNT,
     "images_seen": COUNT,
-    "test_images": COUNT,
+    "test_images": IMAGES,
     "accuracy": PERCENT,
     "accuracy_mirror": PERCENT,
     "accuracy_unrounded": PERCENT,

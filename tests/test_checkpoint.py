@@ -228,7 +228,7 @@ WRONG_FACTS = {  # fact -> values that it cannot have
     "settings": ([], "cpu"),
     "seed": ("0", 0.5),
     "epochs": (None, "12")[1:],
-    "test_images": (-1, 512.0),
+    "test_images": (-1, 0, 512.0),
     "parameters": ("11M", 1e7, 10**400),
     "flops": ([],),
     "latency_ms": ("7", 10**400),

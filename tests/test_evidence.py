@@ -20,9 +20,11 @@ from models.checkpoint import CheckpointError, read_facts, write_facts
 from models.preprocessing import normalise
 from models.recording import record, recording
 from models.replacements import Attention, attention_of, replace
-from models.results import averages, evidence, maps
+from models.results import averages, evidence, maps, table
 from models.results.prefix import outputs, starting_from
 from models.statistics import use_in_words
+from tests.made_up import write_evidence
+from visualize.texts.evidence import evidence as shown_evidence
 
 SHA = "of the weights"
 GATE = ("b c 1 1", "gate", "", (0, 1), (6, 1, 1))
@@ -535,9 +537,10 @@ def test_what_is_said_of_a_network_in_a_few_words_and_of_what_is_missing(tmp_pat
         rows = []
         for scope, verdict in zip(("all", "layer3.1"), verdicts):
             row = {"replacement": "average", "strength": 1, "scope": scope, "images": 100, "right": 90}
-            row |= {"right_only_intact": 2, "right_only_replaced": 2, "p": 1.0, "words": ""}
+            row |= {"right_only_intact": 2, "right_only_replaced": 2, "changed": 4, "p": 1.0, "words": ""}
             rows.append(row | ({"verdict": verdict} if verdict else {}))
-        checkpoint.add_facts(name, {"evidence": {"sha256": SHA, "replacements": rows}}, SHA, tmp_path)
+        found = {"sha256": SHA, "replacements": rows} | dict.fromkeys(evidence.MEASURED_ON, 100)
+        checkpoint.add_facts(name, {"evidence": found}, SHA, tmp_path)
 
     put("se", "same", "same")
     put("eca", "same", None)
@@ -549,6 +552,39 @@ def test_what_is_said_of_a_network_in_a_few_words_and_of_what_is_missing(tmp_pat
     assert evidence.at_once(read_facts("se", tmp_path))["line"] == "its average: 90.0 → 90.0"
     put("eca", "same", "same")
     assert "Not measured yet" not in evidence.markdown(tmp_path)
+
+
+DAMAGE = {  # what somebody or a disk made of the evidence
+    "no rows": lambda found: found.update(replacements=5),
+    "a row is none": lambda found: found.update(replacements=[5]),
+    "a row is empty": lambda found: found["replacements"].append({"verdict": "same"}),
+    "a count is text": lambda found: found["replacements"][0].update(right="9"),
+    "no image": lambda found: found["replacements"][0].update(images=0),
+    "more than all": lambda found: found["replacements"][0].update(right_only_intact=9_999_999),
+    "no average": lambda found: found.update(replacements=found["replacements"][1:2]),
+    "of how many": lambda found: found.pop("map_images"),
+    "no tensors": lambda found: found.update(tensors=5),
+    "a tensor is none": lambda found: found["tensors"].update({"stage2.gate": None}),
+    "badges": lambda found: found["tensors"].update({"stage2.gate": {"badges": 5}}),
+    "faithfulness": lambda found: found.update(faithfulness=[]),
+    "the twin": lambda found: found.update(twin={"stage2.gate": 0.5}),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damaged_evidence_is_none_and_the_others_are_read(tmp_path, what):
+    """One wrong value in one file, and the page would not start."""
+    facts = {"accuracy": 90.0, "test_images": 10_000, "recipe": "cpu", "epochs": 12, "sha256": SHA}
+    for name in ("se", "cbam"):
+        write_facts(name, facts | {"name": name}, tmp_path)
+        write_evidence(name, tmp_path)
+    assert {network["key"] for network in evidence.used(tmp_path)["networks"]} == {"se", "cbam"}
+    facts = read_facts("se", tmp_path)
+    DAMAGE[what](facts["evidence"])
+    write_facts("se", facts | {"name": "cbam"}, tmp_path)  # and it calls itself another
+    assert [network["key"] for network in evidence.used(tmp_path)["networks"]] == ["cbam"]
+    assert shown_evidence("se", tmp_path) is None and shown_evidence("cbam", tmp_path) is not None
+    assert [row["key"] for row in table.results(tmp_path)[0]["rows"]] == ["se", "cbam"]
 
 
 def test_a_network_that_cannot_be_measured_does_not_keep_the_others_waiting(tmp_path, monkeypatch):

@@ -565,6 +565,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy, monkeypatch, tmp_path):
     monkeypatch.setattr(train, "SAVE_EVERY", 0)
     with pytest.raises(TrainingError, match=r"stopped\. To start anew, move .*state\.pt away\.$"):
         train_one("plain", recipe="toy", folder=tmp_path / "out", progress=False)
+    (run := Run("plain", "toy")).resume()  # what is lost took the place of no state from before
+    assert run.step and torch.stack(run.losses).isfinite().all()
 
 
 # The settings.

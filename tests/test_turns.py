@@ -147,6 +147,21 @@ async def test_a_long_request_goes_behind_those_who_wait(work: Work):
 
 
 @in_loop
+async def test_who_is_sent_behind_the_others_hears_so(work: Work):
+    """Else the page, which hears nothing for long, takes the server for gone."""
+    line, heard = Line(at_once=1, turn=0.0), []
+    long = visit(line, work.jobs("a1", "a2"), heard)
+    short = visit(line, work.jobs("b1"), [])
+    await until(lambda: work.started == ["a1"])
+    work.ends["a1"].set()
+    await until(lambda: heard[1:] == [Waiting(place=1, seconds=1)])
+    for end in work.ends.values():
+        end.set()
+    await asyncio.gather(long, short)
+    assert work.started == ["a1", "b1", "a2"] and heard[0] == "a1" and heard[-1] == "a2"
+
+
+@in_loop
 async def test_small_jobs_need_not_wait_and_leave_one_thread_to_the_others(work: Work):
     line, row = Line(), []
     asked = [visit(line, work.jobs(f"{number}"), []) for number in range(4)]

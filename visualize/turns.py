@@ -2,7 +2,7 @@
 
     line = Line()
     async with aclosing(line.ask([job, job, job])) as news:  # functions without arguments
-        async for one in news:  # `Waiting`, once a second until the first job starts; then the jobs' results
+        async for one in news:  # `Waiting`, once a second while the visitor waits; and the jobs' results
 
 Who comes first is served first; a visitor whose jobs have taken `TURN` seconds goes behind those who wait.
 When the visitor leaves, none of the jobs left is started any more. A job that has begun runs to its end.
@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -49,7 +49,7 @@ class Visit:
 
     jobs: deque[tuple[Callable, asyncio.Future]]
     quick: bool
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    waits: bool = True  # for its turn
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     used: float = 0.0  # seconds of computing in this turn
 
@@ -67,7 +67,7 @@ class Line:
         self.pool = ThreadPoolExecutor(at_once, "network", initializer=one_thread)
 
     async def ask(self, jobs: list[Callable], quick: bool = False) -> AsyncGenerator:
-        """Says once a second how long the visitor has to wait, then gives what the jobs return, in order.
+        """Gives what the jobs return, in order; while the visitor waits, says once a second for how long.
 
         Args:
             jobs: functions without arguments; they run in threads of their own.
@@ -84,12 +84,12 @@ class Line:
         line.append(visit)
         self._go_on()
         try:
-            while not visit.begun.is_set():
-                yield self._outlook(visit)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(visit.begun.wait(), NEWS_EVERY)
             for future in futures:
-                yield await future
+                while not future.done():
+                    if visit.waits:
+                        yield self._outlook(visit)
+                    await asyncio.wait([future], timeout=NEWS_EVERY)
+                yield future.result()
         finally:
             self._leave(visit, futures)
 
@@ -126,7 +126,7 @@ class Line:
             job, future = visit.jobs.popleft()
             if not visit.jobs:
                 self._remove(visit)
-            visit.begun.set()
+            visit.waits = False
             self.running += 1
             self.quick_running += visit.quick
             timed = partial(_timed, visit.context.copy(), job)
@@ -146,7 +146,7 @@ class Line:
         if visit.used > self.turn and visit in self.waiting:
             self.waiting.remove(visit)
             self.waiting.append(visit)
-            visit.used = 0.0
+            visit.waits, visit.used = True, 0.0
         self._go_on()
 
 

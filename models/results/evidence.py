@@ -22,7 +22,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..checkpoint import CHECKPOINTS, CheckpointError, add_facts, locked, restore_with_facts, write_atomically
+from ..checkpoint import (
+    CHECKPOINTS,
+    COUNT,
+    IMAGES,
+    NUMBER,
+    TEXT,
+    CheckpointError,
+    add_facts,
+    is_plausible,
+    locked,
+    restore_with_facts,
+    write_atomically,
+)
 from ..data import DataError, hold_out, load
 from ..networks import CATALOGUE, find
 from ..preprocessing import normalise
@@ -43,6 +55,13 @@ TRAINING_IMAGES, BLOCK_IMAGES = 5_000, 2_000
 MAP_IMAGES, TWIN_IMAGES = 500, 100
 ROW = ("replacement", "strength", "scope", "images")  # what a row is about
 COUNTS = ("right", "right_only_intact", "right_only_replaced", "changed")
+KINDS = {  # what stands in a complete row (see `checkpoint.KINDS`)
+    **dict.fromkeys(("replacement", "scope", "verdict", "words"), TEXT),
+    **{"strength": NUMBER, "images": IMAGES, "p": (float, 0, 1)},
+    **dict.fromkeys(COUNTS, COUNT),
+}
+TABLES = ("tensors", "faithfulness", "twin", "agreement")  # path -> what was found
+MEASURED_ON = ("test_images", "training_images", "map_images", "twin_images")
 
 
 def measure(
@@ -274,12 +293,34 @@ def judge(rows: list[dict]) -> None:
 
 
 def evidence_of(facts: dict) -> dict | None:
-    """What was measured of these weights; None where that is not complete, or belongs to others."""
+    """What was measured of these weights; None where that is not complete, damaged, or belongs to others."""
     found = facts.get("evidence")
     if not isinstance(found, dict) or found.get("sha256") != facts["sha256"]:
         return None
-    rows = found.get("replacements", [])
-    return found if rows and all("verdict" in row for row in rows) else None
+    rows = found.get("replacements")
+    sound = (
+        isinstance(rows, list)
+        and all(is_complete(row) for row in rows)
+        and any([row[key] for key in ROW[:3]] == ["average", 1, EVERYWHERE] for row in rows)
+        and all(is_plausible(found.get(kind), *IMAGES) for kind in MEASURED_ON)
+        and all(is_complete_table(found.get(table, {})) for table in TABLES)
+    )
+    return found if sound else None
+
+
+def is_complete_table(found: object) -> bool:
+    """Whether a table has a dictionary for each path, and for each tensor a list of badges."""
+    entries = found.values() if isinstance(found, dict) else [None]
+    return all(isinstance(one, dict) and isinstance(one.get("badges", []), list) for one in entries)
+
+
+def is_complete(row: object) -> bool:
+    """Whether a row is measured, and its counts can be right."""
+    return (
+        isinstance(row, dict)
+        and all(is_plausible(row.get(key), *kind) for key, kind in KINDS.items())
+        and max(row["right"], row["right_only_intact"] + row["right_only_replaced"]) <= row["images"]
+    )
 
 
 def shown(row: dict) -> dict:

@@ -44,7 +44,7 @@ def trained(folder: Path = CHECKPOINTS) -> list[dict]:
         except CheckpointError:
             continue
         if found.get("accuracy") is not None:
-            facts.append(found)
+            facts.append(found | {"name": name})  # whatever the file calls itself
     return facts
 
 
@@ -85,7 +85,7 @@ def beside_plain(name: str, folder: Path) -> dict | None:
 
 def _measured(folder: Path) -> list[tuple[str, dict]]:
     """Keys and facts: the checkpoints, then the networks whose weights do not ship; `plain` before all."""
-    found = [(facts.get("name"), facts) for facts in trained(folder)]
+    found = [(facts["name"], facts) for facts in trained(folder)]
     for file in sorted((folder / MEASURED).glob("*.json")):
         try:
             found.append((file.stem, read_facts(file.stem, file.parent)))

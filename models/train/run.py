@@ -173,21 +173,30 @@ class Run:
         Raises:
             TrainingError: the loss is no longer finite.
         """
+        self.check_loss()
         self.last_loss = torch.stack(self.losses).mean().item()  # waits for the device
         accuracy = 100 * torch.stack(self.correct).mean().item()
         images = (self.step - self.epoch_began_at) * self.recipe.batch
         speed = images / (time.monotonic() - self.epoch_began)
         self.epoch, self.step, self.losses, self.correct = self.epoch + 1, 0, [], []
-        if not math.isfinite(self.last_loss):
-            found = f"The loss of {self.name} is {self.last_loss} in epoch {self.epoch}: stopped."
-            file = self.folder / "state.pt"
-            raise TrainingError(f"{found} To start anew, move {file} away." if file.exists() else found)
         self.note(
             loss=round(self.last_loss, 5),
             train_accuracy=round(accuracy, 3),
             lr=self.optimizer.param_groups[0]["lr"],
             images_per_second=round(speed, 1),
         )
+
+    def check_loss(self) -> None:
+        """Before a state is saved: one that is lost must not take the place of a good one.
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+        """
+        loss = torch.stack(self.losses).mean().item() if self.losses else 0.0
+        if not math.isfinite(loss):
+            found = f"The loss of {self.name} is {loss} in epoch {self.epoch + 1}: stopped."
+            file = self.folder / "state.pt"
+            raise TrainingError(f"{found} To start anew, move {file} away." if file.exists() else found)
 
     def note(self, **facts: float | bool) -> None:
         """Appends a line to the metrics: how far the run is, and these facts."""
@@ -223,8 +232,9 @@ class Run:
         """Writes `state.pt`: a SHA-256 sum of 32 bytes, and what `torch.save` makes of the state.
 
         Raises:
-            TrainingError: it cannot be written; the state from before is still there.
+            TrainingError: it cannot be written, or the loss is not finite; the state before is still there.
         """
+        self.check_loss()
         self.seconds = time.monotonic() - self.began
         state = {
             "settings": self.identity(),

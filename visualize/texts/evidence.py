@@ -66,7 +66,7 @@ def evidence(name: str, folder: Path = CHECKPOINTS) -> dict | None:
 def tensor_of(path: str, known: dict, found: dict) -> dict:
     """One line about a tensor."""
     both = {kind: found.get(kind, {}).get(path) for kind in ("twin", "agreement")}
-    words = [f"{badge}: {BADGES[badge]}" for badge in known["badges"]]
+    words = [f"{badge}: {BADGES[badge]}" for badge in known.get("badges", []) if badge in [*BADGES]]
     return {"tensor": path, "block": block_of(path), **known, **both, "badges": words}
 
 
