@@ -227,6 +227,8 @@ def test_two_pictures_and_what_differs(visit: callable, record: callable, editio
     assert {
         *seen.page.locator("#pair .triple").evaluate_all("all => all.map((one) => one.dataset.mechanism)")
     } == {*TRAINED}
+    curves = seen.texts('#pair .triple[data-mechanism="se"][data-section="channel"] .heading')
+    assert curves == ["A", "B (grey: A)", "B minus A"]
     end = max(0.1, np.abs(b - a).max())
     seen.set("overlay", "1")
     pixels = seen.page.locator(f"{triple} canvas").nth(2).evaluate(SAMPLED, 16)
@@ -515,6 +517,11 @@ def test_another_picture_is_the_next_example_or_the_pinned_one(visit: callable, 
     assert close(answers(seen, "cbam")[0], expected.probabilities)  # its own would change nothing
     seen.example("ship")
     expected = replaced(tree, "cbam", SHIP, Replacement("another picture's", other=cat))
+    assert close(answers(seen, "cbam")[0], expected.probabilities)
+    one = "layer2.1.refine.spatial_gate"  # of the two that CBAM has at the chosen block
+    seen.page.locator("#whatif select").nth(1).select_option(one)
+    seen.rest()
+    expected = replaced(tree, "cbam", SHIP, Replacement("another picture's", one, other=cat))
     assert close(answers(seen, "cbam")[0], expected.probabilities)
 
 

@@ -243,7 +243,7 @@ def test_nobody_sees_random_weights_unasked(monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.mark.browser
 @both
-def test_first_screen_is_there_without_a_computation(visit: callable):
+def test_first_screen_is_there_without_a_computation(visit: callable, edition: str, server: str):
     seen = visit(1024, 768)
     assert seen.texts("#glance .row .name") == [CATALOGUE[name].title for name in SHOWN]
     assert seen.page.locator("#glance .row", has_text="Plain").locator("button.thumb").count() == 0
@@ -258,7 +258,8 @@ def test_first_screen_is_there_without_a_computation(visit: callable):
         list(example.getpixel(place)) for place in ((0, 0), (31, 31))
     ]
     assert "sk" in seen.texts("#status")[0]  # the broken checkpoint is named
-    assert seen.asked() == 0
+    assert ("stays on this device" in seen.texts("#sent")[0]) == (edition != server)
+    assert seen.asked() == seen.asked("row") == 0 and not any("-rows." in url for url in seen.requests)
 
 
 @pytest.mark.browser
@@ -1064,7 +1065,12 @@ def test_every_kind_is_drawn_also_with_random_weights(visit: callable):
     seen.rest()
     seen.block("layer3.1")
     assert seen.page.locator("#glance .row.random").count() == len(UNTRAINED)
-    assert {*seen.texts("#glance .random .facts:visible")} == {"random weights, not trained"}
+    told = {"random weights, not trained"}
+    assert {*seen.texts("#glance .random .facts:visible")} == told
+    seen.page.set_viewport_size({"width": 390, "height": 844})  # a phone says so, too
+    assert {*seen.texts("#glance .facts:visible:not(.use)")} == told
+    seen.page.set_viewport_size({"width": 1280, "height": 900})
+    seen.rest()
     assert {*seen.texts("#maps .map.random .heading i")} == {"random weights"}
     draw_all(seen.page)
     found = seen.page.locator("#maps .map").evaluate_all(DRAWN)
@@ -1392,6 +1398,13 @@ def test_reading_is_one_click_away(visit: callable):
     assert seen.page.get_by_text("not an explanation").first.is_visible()
     seen.page.keyboard.press("Escape")
     assert not seen.page.locator("#reading").is_visible()
+    seen.page.get_by_role("button", name="How to read this").first.click()
+    seen.page.get_by_role("link", name="a truck").click()
+    seen.rest()
+    assert not seen.page.locator("#reading").is_visible()
+    truck = Image.open(ROOT / "visualize" / "page" / "examples" / "truck.png").convert("RGB")
+    assert seen.pixel(9, 9) == list(truck.getpixel((9, 9)))
+    assert seen.texts("#glance .row .name") == [CATALOGUE["se"].title]
 
 
 # ---- in another language

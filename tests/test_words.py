@@ -5,10 +5,12 @@ import json
 import re
 from itertools import takewhile
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
 from models import CATALOGUE, CLASSES
+from models.catalogue import BLOCKS
 from models.replacements import REPLACEMENTS
 from visualize.record.display import description
 from visualize.texts.cards import FAMILIES, PLACES, ROWS
@@ -93,3 +95,16 @@ def test_what_the_server_refuses_is_translated(words: dict[str, str]):
     known = [re.compile(".+?".join(map(re.escape, HOLE.split(english)[::2]))) for english in words]
     assert len(refusals()) > 20
     assert [text for text in refusals() if not any(one.fullmatch(text) for one in known)] == []
+
+
+def test_the_links_of_the_guide_lead_somewhere_in_both_languages():
+    found = {}
+    for file in ROOT.glob("visualize/texts/reading/*.md"):
+        found[file.stem] = re.findall(r"\]\(#([^)]*)\)", file.read_text("utf-8"))
+    assert len(found["en"]) > 5 and found["zh"] == found["en"]
+    for link in found["en"]:
+        said = dict(parse_qsl(link, keep_blank_values=True))
+        assert said.pop("view") == "2" and said.pop("end") == "" and said.pop("picture") in CLASSES
+        assert {*said.pop("networks").split(",")} <= {*CATALOGUE}
+        assert said.pop("block", "layer2.1") in BLOCKS and said.pop("replace", "average") in REPLACEMENTS
+        assert not said

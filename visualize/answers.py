@@ -36,7 +36,7 @@ from .inspection.replaced import Replacement, ReplacementError
 from .inspection.unfamiliar import sentence
 from .inspection.untrained import example_picture
 from .picture import MAX_BYTES, ImageError, load_image, load_with_notes, to_network
-from .record.compare import affinity_row, answer, record_of
+from .record.compare import affinity_row, answer, first_rows, record_of
 from .record.display import description
 from .record.encoding import picture_of
 from .record.requests import RequestError, check_request, replacement_of
@@ -62,11 +62,12 @@ def start_value() -> dict:
     """What is in the page before any request: networks, the first picture and what they make of it, texts."""
     picture = example_picture(FIRST_EXAMPLE)
     asked = Question(picture)
-    shown = [answer(name, asked, on_gpu=False) for name in first_networks(mechanisms_table())]
+    record = record_of(asked, [answer(name, asked, False) for name in first_networks(mechanisms_table())])
     return {
         "mechanisms": mechanisms_table(),  # some faults show when a network is loaded
         "families": FAMILIES,
-        "record": record_of(asked, shown) | {"example": FIRST_EXAMPLE},
+        "record": record | {"example": FIRST_EXAMPLE},
+        "rows": first_rows(record),
         "examples": {name: base64.b64encode(example_picture(name).tobytes()).decode() for name in CLASSES},
         "most": MOST_NETWORKS,
         "in_figure": MOST_IN_FIGURE,

@@ -371,7 +371,7 @@ def lines_about(panel: Panel, view: View, cam: str, brief: bool) -> list[str]:
         else:
             lines.append(said["one_head"].format(head=min(view.head, heads - 1) + 1, count=heads))
     strength = seen.strength.get(panel.tensor.split(".")[0])
-    if panel.section.kind == "pairwise" and strength is not None:
+    if (panel.section.kind == "pairwise" or panel.map.role == "share") and strength is not None:
         lines.append(said["strength"].format(share=percent(strength)))
     if panel.map.static:
         lines.append(said["static"])

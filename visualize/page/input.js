@@ -8,12 +8,14 @@ import { Disguised, checkCanvas, fromBase64, open, rgba, squareOf, surface, toNe
 const $ = (selector) => document.querySelector(selector);
 const WHOLE = 300; // longest side of the whole picture in the crop box, in CSS pixels
 
-async function readable(file) { // throws where there is no use in sending it
-  if (file.size > start().largest) throw new EngineError("This file is too large for the server.");
+async function readable(file, here) { // throws where there is no use in sending it, or nothing is sent
   await file.slice(0, 1).arrayBuffer().catch(() => { throw new EngineError("This cannot be read: it is a folder, or the file is no longer there."); });
+  if (here) throw new EngineError(UNREADABLE);
+  if (file.size > start().largest) throw new EngineError("This file is too large for the server.");
 }
 export function input(state, engine, examples, say) {
   let newest = 0, last = state.picture.source; // of quick wishes the last one counts
+  $("#sent").textContent = start().site ? "It stays on this device." : "Only its 32 × 32 pixels are sent, unless this browser cannot read it.";
 
   // ---- where pictures come from
 
@@ -26,8 +28,7 @@ export function input(state, engine, examples, say) {
         opened = await open(file);
       } catch (error) { // this browser cannot; the server knows more formats, or says what is wrong
         if (error instanceof Disguised) throw error; // it could, and a whole photograph is not sent for that
-        await readable(file);
-        if (state.device) throw new EngineError(UNREADABLE); // nothing is sent
+        await readable(file, state.device || start().site);
         const { picture, notes } = await engine.decode(file);
         opened = await open(picture);
         opened.notes.unshift(...notes);

@@ -67,7 +67,7 @@ const maps = new Maps(state, description, columns, figures, { open });
 const say = (text, again) => columns.say(text, again);
 whatIf.follow(columns, figures);
 const taken = input(state, engine, given.examples, say);
-columns.place(first);
+columns.place(first, given.rows);
 leaderboard($("#results"), given.results);
 
 // ---- parts that show after a click: the first one fetches them
@@ -192,7 +192,7 @@ function tabs() {
 
 // ---- take it along
 
-const link = () => linkOf({ ...state, mechanisms: columns.names() });
+const link = () => linkOf({ ...state, mechanisms: columns.names() }, description.view);
 language.offer($("#language"), link, () => state.picture);
 $("#copy").addEventListener("click", async () => say(await copy()));
 async function copy() { // the sentence about it
@@ -254,6 +254,9 @@ const reading = $("#reading");
 reading.append(make("header", {}, make("h2", {}, "How to read this"), button("Close", "main", () => reading.close())),
   make("div", { class: "inside words", innerHTML: language.chosen(given.reading) }));
 for (const node of [$("#read"), ...document.querySelectorAll("button.read")]) node.addEventListener("click", () => reading.showModal());
+reading.addEventListener("click", (event) => { // a link of a lesson: what it shows lies below
+  if (event.target.closest("a[href^='#']")) reading.close(), $("#glance").scrollIntoView();
+});
 closeBeside(reading);
 
 // ---- what happens when

@@ -31,12 +31,13 @@ const VERSION = "2", END = "end";
 const BAD_LINK = "This link is damaged or was cut off: the page stays as it is.";
 const OTHER_VERSION = "This link is of another version of the page, or of one with other networks: the page stays as it is.";
 
-export async function linkOf({ picture, mechanisms, target, cam, view, detail, pinned, replace }) {
+export async function linkOf({ picture, mechanisms, target, cam, view, detail, pinned, replace }, usual) { // usual: the view that a link need not name
   const { crop } = picture, said = new URLSearchParams({ view: VERSION });
   said.set("picture", picture.example || `pixels:${await toLink(picture.pixels)}`);
   if (picture.example && crop !== "centre") said.set("crop", crop);
   said.set("networks", mechanisms);
-  for (const [key, value] of Object.entries({ class: target, cam, ...view, detail }))
+  const others = Object.entries(view).filter(([key, value]) => String(value) !== String(usual[key]));
+  for (const [key, value] of Object.entries({ class: target === "predicted" ? null : target, cam: cam === "GradCAM" ? null : cam, ...Object.fromEntries(others), detail }))
     if (value !== null) said.set(key, value);
   if (pinned) said.set("pinned", await toLink(pinned));
   if (replace) {

@@ -40,7 +40,8 @@ from ..inspection.engine import Question, inspect_by_name
 from ..inspection.network import Inspection, Map, NotFiniteError
 from ..inspection.replaced import Replacement
 from ..inspection.unfamiliar import is_unusual, sentence
-from .encoding import pack, pack_cam, pack_map
+from .display import description
+from .encoding import pack, pack_cam, pack_map, picture_of
 from .kinds import stays
 from .requests import RequestError, check_image, check_mechanisms
 
@@ -169,3 +170,25 @@ def hold(seen: Inspection, name: str, replacement: Replacement | None) -> dict[s
 def key_of(pixels: bytes, name: str, replacement: Replacement | None) -> bytes:
     """What the maps depend on; its length is what it takes, however much was changed by hand."""
     return pixels + repr((name, replacement)).encode()
+
+
+def first_rows(record: dict) -> dict[str, dict]:
+    """The parts of large maps that the page shows of a record at first: "network tensor query" -> part."""
+    rows, picture = {}, picture_of(record)
+    for column in record["mechanisms"]:
+        for entry in column["maps"]:
+            if not entry["data"] and (query := first_query(entry)) is not None:
+                key = f"{column['key']} {entry['tensor']} {query}"
+                rows[key] = affinity_row(picture, column["key"], entry["tensor"], query)
+    return rows
+
+
+def first_query(entry: dict) -> int | str | None:
+    """What the page asks of a large map for the place that it marks at first; None: the whole of it."""
+    part = description()["kinds"][entry["kind"]].get("part")
+    if part != "row":
+        return "mean" if part == "sizes" else None
+    axes, shape = entry["axes"].split(), entry["shape"]
+    side = round(shape[axes.index("q")] ** 0.5) if "q" in axes else shape[axes.index("h")]
+    x, y = (at * side // 32 for at in description()["view"]["query"])
+    return y * side + x

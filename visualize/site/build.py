@@ -39,8 +39,7 @@ from ..device import PARTS
 from ..inspection.engine import Question
 from ..inspection.network import NotFiniteError, observe
 from ..inspection.untrained import example_picture
-from ..record.compare import affinity_row, answer, record_of
-from ..record.display import description
+from ..record.compare import answer, first_rows, record_of
 from ..record.encoding import pack_cam, pack_map
 from ..record.kinds import stays
 from ..texts.evidence import evidence
@@ -297,26 +296,8 @@ def stored(site: Site, example: str, names: list[str]) -> dict:
     picture = example_picture(example)
     asked = Question(picture)
     record = record_of(asked, [answer(name, asked, on_gpu=False) for name in names])
-    rows = {}
-    for column in record["mechanisms"]:
-        for entry in column["maps"]:
-            query = None if entry["data"] else query_of(entry)
-            if query is not None:
-                key = f"{column['key']} {entry['tensor']} {query}"
-                rows[key] = affinity_row(picture, column["key"], entry["tensor"], query)
     return {
         "starts": record["image"][:64],
         "record": site.put(f"{example}-record.json", record),
-        "rows": site.put(f"{example}-rows.json", {"image": record["image"], "rows": rows}),
+        "rows": site.put(f"{example}-rows.json", {"image": record["image"], "rows": first_rows(record)}),
     }
-
-
-def query_of(entry: dict) -> int | str | None:
-    """What the page asks of a large map for the place that it marks at first; None: the whole of it."""
-    part = description()["kinds"][entry["kind"]].get("part")
-    if part != "row":
-        return "mean" if part == "sizes" else None
-    axes, shape = entry["axes"].split(), entry["shape"]
-    side = round(shape[axes.index("q")] ** 0.5) if "q" in axes else shape[axes.index("h")]
-    x, y = (at * side // 32 for at in description()["view"]["query"])
-    return y * side + x

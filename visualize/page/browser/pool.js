@@ -1,5 +1,5 @@
 // The workers, the networks that they hold, and what is still to be done. Files come one at a time, in the order in
-// which they are asked for. The workers together hold at most four networks, two on a device with little memory: a
+// which they are asked for. The workers together hold at most four networks, two on a phone or with little memory: a
 // worker takes first what it holds, then closes what it used longest ago. With `test`, of a network's name, networks are
 // tried on the graphics card: it gives what must come out there.
 
@@ -15,7 +15,8 @@ const GRACE = 2000; // milliseconds in which a file goes on coming that nobody w
 export class Pool extends EventTarget { // "loading": more bytes have come
   constructor(root, engine, networks, test = null) {
     super();
-    const most = (navigator.deviceMemory ?? (matchMedia("(pointer: coarse)").matches ? SMALL : Infinity)) <= SMALL ? MOST_SMALL : MOST; // not every browser says it
+    const small = matchMedia("(pointer: coarse)").matches || navigator.deviceMemory <= SMALL; // not every browser says how much it has
+    const most = small ? MOST_SMALL : MOST;
     Object.assign(this, { root, engine, networks, test, most, jobs: [], workers: [], files: new Map(), coming: null });
     this.size = Math.min(most, navigator.hardwareConcurrency || 2);
     this.each = Math.floor(most / this.size);

@@ -70,9 +70,12 @@ export class WhatIf {
     const [question, result] = this.words(record, name), key = `${question}|${result}`;
     if (this.said !== key) this.question.textContent = question, this.result.textContent = result && ` ${result}`, this.said = key;
   }
-  scopes(record) { // all, and every place where one of the networks has attention
-    const found = new Set(record.mechanisms.flatMap((column) => column.maps.filter(isAttention).map(({ tensor }) => placeOf(tensor))));
+  scopes(record) { // all, every place where one of the networks has attention, and of the chosen block each kind of it
+    const all = record.mechanisms.flatMap((column) => column.maps.filter(isAttention).map(({ tensor, block }) => ({ network: column.key, tensor, block, place: placeOf(tensor) })));
+    const found = new Set(all.map(({ place }) => place)), here = all.filter(({ block }) => block === this.state.view.block);
+    const several = here.filter((one) => here.some((other) => other.network === one.network && other.tensor !== one.tensor));
     const { scope = EVERYWHERE } = this.state.replace || {}, ordered = [...this.description.blocks.filter((block) => found.delete(block)), ...[...found].sort()];
+    ordered.push(...new Set(several.map(({ tensor }) => tensor)));
     if (scope !== EVERYWHERE && !ordered.includes(scope)) ordered.push(scope);
     const options = [[EVERYWHERE, "all blocks"], ...ordered.map((one) => [one, scopeName(one)])], box = this.where.lastChild;
     if (box.dataset.all !== ordered.join()) box.replaceChildren(...options.map(([value, text]) => new Option(text, value))), box.dataset.all = ordered.join();

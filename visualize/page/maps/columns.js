@@ -35,9 +35,10 @@ export class Columns extends EventTarget { // "change": the record is another on
       if (detail in MOMENT) this.wish(MOMENT[detail]);
     });
   }
-  place(record) { // a record that is there already, such as the first
+  place(record, rows = {}) { // a record that is there already, such as the first, and parts of its large maps
     this.classes = record.classes;
     for (const column of record.mechanisms) this.keep(column, this.about({ ...record, replace: null, pixels: fromBase64(record.image) }));
+    for (const [wanted, part] of Object.entries(rows)) this.rows.set([record.image, "", wanted].join(" "), part);
     for (const { key, reason } of record.unavailable || []) this.missing.set(key, reason), this.refused.add(key);
     const { key, near } = this.about();
     Object.assign(this, { key, near });

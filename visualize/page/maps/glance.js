@@ -78,7 +78,7 @@ export class Glance {
     const title = why || `${column.parameters.toLocaleString("en")} parameters` + (value == null ? "" : `; 95 % interval ${low} to ${high} %; recipe ${recipe}`);
     row.node.classList.toggle("random", Boolean(column.random));
     const use = (!column.random && this.used.line(column.key)) || "";
-    Object.assign(row.facts, { textContent: facts, title });
+    Object.assign(row.facts, { textContent: facts, title, className: column.random ? "facts telling" : "facts" }); // also said on a phone
     Object.assign(row.use, { textContent: use, hidden: !use });
     row.away.hidden = false;
   }
@@ -218,6 +218,7 @@ export class Glance {
     if (maps((map) => map.scale === "uniform=1" && !kinds[map.kind].marked)) words.push("shares, ¹⁄₁₆ to 16 times an equal one");
     if (has((map) => map.kind === "channel" && map.role === "gate")) words.push("channel gates as a curve, the largest first");
     if (has((map) => map.kind === "branch")) words.push("branch weights, stacked");
+    if (has((map) => map.scale === "signed")) words.push("with a sign: each to its own largest value");
     this.node.querySelector(".legend-line").textContent = own.length
       ? `Own attention, block by block: ${words.join("; ") || "small maps"}. Click one to see its block large.` : "";
   }

@@ -342,7 +342,7 @@ function linesAbout(panel, record, view) {
   const heads = headsOf(map), one = headOf(map, view);
   if (heads > 1) lines.push(one === null ? fill(say.mean_of_heads, { count: heads }) : fill(say.one_head, { head: one + 1, count: heads }));
   const strength = mechanism.strength?.[tensor.split(".")[0]];
-  if (panel.section === "pairwise" && strength != null) lines.push(fill(say.strength, { share: percent(strength) }));
+  if ((panel.section === "pairwise" || panel.role === "share") && strength != null) lines.push(fill(say.strength, { share: percent(strength) }));
   if (panel.static) lines.push(say.static);
   return lines;
 }
