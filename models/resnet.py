@@ -50,7 +50,12 @@ class BasicBlock(nn.Module):
         if self.refine is not None:
             needs = getattr(self.refine, "needs", ())
             offers = {"block_input": x, "carry": handed_on.get("carry")}
+            adds = getattr(self.refine, "adds", False)  # y = x + ...: how much is a question of its own
+            if adds:
+                residual = record(self, "bn2.output", residual, "b c h w", role="features")
             residual = self.refine(residual, **{need: offers[need] for need in needs})
+            if adds:
+                residual = record(self, "refine.output", residual, "b c h w", role="features")
             if "carry" in needs:
                 residual, handed_on["carry"] = residual
         identity = self.shortcut(x)

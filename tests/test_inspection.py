@@ -60,6 +60,22 @@ def test_strength_is_the_share_of_change():
     assert inspect(network("se"), picture()).strength == {}
 
 
+def test_strength_of_what_adds_within_a_block():
+    """Its map, too, may be lively and do nothing."""
+    model = network("light_nl")
+    seen = inspect(model, picture())
+    given, returned = [], []
+    block = model.layer3[1]
+    with torch.no_grad():
+        block.bn2.register_forward_hook(lambda module, x, y: given.append(y))
+        block.refine.register_forward_hook(lambda module, x, y: returned.append(y))
+        model(as_input(picture()))
+    expected = float((returned[0] - given[0]).norm() / given[0].norm())
+    assert seen.strength.keys() == {"layer2.1.refine", "layer3.1.refine"}
+    assert seen.strength["layer3.1.refine"] == pytest.approx(expected, rel=1e-4) and expected > 0.001
+    assert all(not path.endswith(".output") for path in seen.maps)
+
+
 def test_stage_is_how_far_the_backward_pass_goes():
     whole = inspect(network("se"), picture())
     part = inspect(network("se"), picture(), stage="layer3.1")

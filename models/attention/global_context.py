@@ -35,6 +35,8 @@ class GlobalContext(nn.Module):
     last layer starts at 0, bias too, so the untrained block changes nothing.
     """
 
+    adds = True  # to what it is given
+
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
         width = channels // reduction

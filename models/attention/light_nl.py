@@ -34,6 +34,8 @@ class LightNonLocal(nn.Module):
     are those of the authors' code. It starts at weight 0: the untrained block changes nothing.
     """
 
+    adds = True  # to what it is given
+
     def __init__(self, channels: int, share: float = 0.25, stride: int = 1):
         super().__init__()
         self.compared = int(share * channels)

@@ -29,8 +29,9 @@ ROWS = {
         {
             f"{block}.refine.{name}": axes
             for block in BLOCKS[2:]
-            for name, axes in (("context_mask", "b 1 h w"), ("channel_add", "b c 1 1"))
-        },
+            for name, axes in (("context_mask", "b 1 h w"), ("channel_add", "b c 1 1"), ("output", "b c h w"))
+        }
+        | {f"{block}.bn2.output": "b c h w" for block in BLOCKS[2:]},
     ),
     "ms_cam": Row(11_884_682, 4_576, of("refine", FUSION | {"full_gate": "b c h w"})),
     "aff": Row(11_884_682, 4_576, of("fuse", FUSION | {"fuse_gate": "b c h w"})),

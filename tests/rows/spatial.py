@@ -14,7 +14,12 @@ ROWS = {
     "non_local_gaussian": Row(11_257_226, 4_320, after_stages(affinity="b q h w")),
     "non_local_dot_product": Row(11_339_530, 8_480, after_stages(affinity="b q h w")),
     "non_local_concatenation": Row(11_339_914, 8_544, after_stages(affinity="b q h w")),
-    "light_nl": Row(11_178_186, 704, in_last_blocks(affinity="b q h w")),
+    "light_nl": Row(
+        11_178_186,
+        704,
+        in_last_blocks(affinity="b q h w", output="b c h w")
+        | dict.fromkeys(("layer2.1.bn2.output", "layer3.1.bn2.output"), "b c h w"),
+    ),
     "ccnet": Row(11_276_844, 5_201, after_stages(affinity_1="b h w cross", affinity_2="b h w cross")),
     "apnb": Row(11_462_986, 14_720, after_stages(affinity="b q k")),
     "afnb": Row(11_355_658, 11_632, {"stage3.affinity": "b q k", "stage3.output": "b c h w"}),

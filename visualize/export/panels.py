@@ -370,9 +370,11 @@ def lines_about(panel: Panel, view: View, cam: str, brief: bool) -> list[str]:
             lines += [said["mean_of_heads"].format(count=heads)] * (heads > 1)
         else:
             lines.append(said["one_head"].format(head=min(view.head, heads - 1) + 1, count=heads))
-    strength = seen.strength.get(panel.tensor.split(".")[0])
-    if (panel.section.kind == "pairwise" or panel.map.role == "share") and strength is not None:
-        lines.append(said["strength"].format(share=percent(strength)))
+    if panel.section.kind == "pairwise" or panel.map.role == "share":
+        for module, share in seen.strength.items():
+            if panel.tensor.startswith(f"{module}."):
+                line = said["strength" if module.startswith("stage") else "strength_in_block"]
+                lines.append(line.format(share=percent(share)))
     if panel.map.static:
         lines.append(said["static"])
     if brief and panel.tensor in seen.replaced:  # the page frames it

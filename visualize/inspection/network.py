@@ -8,6 +8,7 @@
 Threads may share a network: no hook is set, no `.grad` is filled, no lock is taken.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,7 +79,8 @@ class Inspection:
         cams: block -> (h, w) from 0 to 1, relative to the block's own range (see `cam.relative`).
         cam_ranges: block -> lowest and highest value before that, in the CAM method's own unit.
         maps: path -> everything the mechanism recorded, in the order of computation.
-        strength: `stage2` -> |y - x| / |x| of the module there: how much it changes what it was given.
+        strength: `stage2`, or `layer2.1.refine` -> |y - x| / |x| of a module there that adds to what it is
+            given: how much it changes it.
         before: (classes,) what it answers as trained, where attention was to be replaced (see `replaced`).
         replace_note: a sentence, where nothing was replaced.
         replaced: paths of the maps that were.
@@ -203,14 +205,21 @@ def explain(seen: Observation, cam: str = "GradCAM") -> Inspection:
 
 
 def strengths(records: Mapping[str, Record]) -> dict[str, float]:
-    """How much each module between the stages changes its input: |y - x| / |x|."""
+    """How much each module after a stage, or one in a block that adds, changes its input: |y - x| / |x|."""
     found = {}
-    for stage in (1, 2, 3, 4):
-        if f"stage{stage}.output" in records:
-            x = records[f"layer{stage}.1.output"].tensor.detach()
-            y = records[f"stage{stage}.output"].tensor.detach()
-            found[f"stage{stage}"] = float((y - x).norm() / x.norm().clamp(min=1e-12))
+    for module in (*(f"stage{stage}" for stage in (1, 2, 3, 4)), *(f"{block}.refine" for block in BLOCKS)):
+        after, before = around(module)
+        if after in records:
+            x, y = records[before].tensor.detach(), records[after].tensor.detach()
+            found[module] = float((y - x).norm() / x.norm().clamp(min=1e-12))
     return found
+
+
+def around(module: str) -> tuple[str, str]:
+    """Under which paths stand what such a module returned, and what it was given."""
+    stage = re.fullmatch(r"stage(\d)", module)
+    before = f"layer{stage[1]}.1.output" if stage else module.replace("refine", "bn2.output")
+    return f"{module}.output", before
 
 
 def without_batch(record: Record, which: int = 0) -> Map:

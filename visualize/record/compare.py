@@ -8,7 +8,7 @@
      "cam": method, "replace": {"name", "scope", "strength"} of what replaces attention, or None,
      "mechanisms": [{"key", "name", "family", "probabilities": [10], "parameters",
                      "accuracy": {"value", "low", "high", "recipe"}, "random": untrained, a stand-in,
-                     "strength": {"stage2": |y - x| / |x|}, "note": a sentence or None,
+                     "strength": {"stage2" or "layer2.1.refine": |y - x| / |x|}, "note": a sentence or None,
                      "unusual": finds less in the picture than in most test images, None if nobody measured,
                      "before": [10], "replace_note": a sentence or None, "replaced": [tensor],
                      "maps": [{"tensor", "block", "kind", "role", "axes", "shape", "data", "lo", "hi",

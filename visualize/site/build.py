@@ -37,7 +37,7 @@ from models.results.averages import checksum, read
 from ..answers import PAGE, page_with, start_value, whole_card
 from ..device import PARTS
 from ..inspection.engine import Question
-from ..inspection.network import NotFiniteError, observe
+from ..inspection.network import NotFiniteError, around, observe
 from ..inspection.untrained import example_picture
 from ..record.compare import answer, first_rows, record_of
 from ..record.encoding import pack_cam, pack_map
@@ -259,7 +259,7 @@ def shown(model: torch.nn.Module) -> dict:
     return {
         "maps": [{key: value for key, value in entry.items() if key not in numbers} for entry in entries],
         "blocks": [{"block": b, "channels": len(output)} for b, output in seen.activations.items()],
-        "stages": [(stage, f"{stage}.output", f"layer{stage[5]}.1.output") for stage in seen.strength],
+        "changing": [(module, *around(module)) for module in seen.strength],
     }
 
 

@@ -37,10 +37,10 @@ export function cams({ blocks }, outputs, method) {
   });
 }
 
-export function strengths({ stages }, outputs) { // how much each module between the stages changes its input
+export function strengths({ changing }, outputs) { // how much some modules change what they are given
   const length = (values, from) => Math.sqrt(values.reduce((all, value, i) => all + (value - (from?.[i] || 0)) ** 2, 0));
-  return Object.fromEntries(stages.map(([stage, after, before]) =>
-    [stage, length(outputs[after], outputs[before]) / Math.max(length(outputs[before]), 1e-12)]));
+  return Object.fromEntries(changing.map(([module, after, before]) =>
+    [module, length(outputs[after], outputs[before]) / Math.max(length(outputs[before]), 1e-12)]));
 }
 
 // `before`: the outputs as trained, where these are others: whether a picture is unusual is asked as trained.
@@ -55,7 +55,7 @@ export function column(facts, outputs, method, before = outputs) {
   return {
     ...facts.about,
     probabilities: probabilities(outputs),
-    strength: Object.fromEntries(Object.entries(strengths(facts, outputs)).map(([stage, value]) => [stage, decimals(value, 5)])),
+    strength: Object.fromEntries(Object.entries(strengths(facts, outputs)).map(([module, value]) => [module, decimals(value, 5)])),
     unusual: facts.unusual_below === null ? null : evidence < facts.unusual_below,
     maps: facts.maps.map(({ stays, ...map }) =>
       ({ ...map, ...(entries.get(map.tensor) || entry(outputs[map.tensor], map.shape, stays)) })),

@@ -341,8 +341,9 @@ function linesAbout(panel, record, view) {
   if (kind === "branch") lines.push(fill(say.branches, { names: [...branchNames(panel)].reverse().join(", ") }));
   const heads = headsOf(map), one = headOf(map, view);
   if (heads > 1) lines.push(one === null ? fill(say.mean_of_heads, { count: heads }) : fill(say.one_head, { head: one + 1, count: heads }));
-  const strength = mechanism.strength?.[tensor.split(".")[0]];
-  if ((panel.section === "pairwise" || panel.role === "share") && strength != null) lines.push(fill(say.strength, { share: percent(strength) }));
+  const [module, strength] = Object.entries(mechanism.strength || {}).find(([path]) => tensor.startsWith(`${path}.`)) || [];
+  if ((panel.section === "pairwise" || panel.role === "share") && module)
+    lines.push(fill(module.startsWith("stage") ? say.strength : say.strength_in_block, { share: percent(strength) }));
   if (panel.static) lines.push(say.static);
   return lines;
 }
