@@ -129,7 +129,7 @@ def mechanism(
 
 
 def discover() -> dict[str, Entry]:
-    """Imports every file of the two folders and returns all entries: `plain` first, then by family."""
+    """Imports every file of the two folders and returns all entries: `plain` first, then by family, by file."""
     for folder in ("attention", "modules"):
         for file in pkgutil.iter_modules([str(Path(__file__).parent / folder)]):
             importlib.import_module(f"models.{folder}.{file.name}")
@@ -144,7 +144,7 @@ def discover() -> dict[str, Entry]:
         PLAIN,
         "models/resnet.py",
     )
-    ordered = sorted(_entries.values(), key=lambda entry: FAMILIES.index(entry.family))
+    ordered = sorted(_entries.values(), key=lambda entry: (FAMILIES.index(entry.family), entry.source))
     return {entry.name: entry for entry in (plain, *ordered)}
 
 

@@ -21,7 +21,7 @@ def find(name: str) -> Entry:
         KeyError: no such entry; the message lists near names.
     """
     if name not in CATALOGUE:
-        near = get_close_matches(str(name), CATALOGUE, n=3, cutoff=0.4)
+        near = get_close_matches(str(name).lower(), CATALOGUE, n=3, cutoff=0.4)
         raise KeyError(f"no mechanism {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
     return CATALOGUE[name]
 

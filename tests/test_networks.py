@@ -168,7 +168,9 @@ def test_a_mechanism_gets_its_channels_or_asks_for_its_site(monkeypatch):
 
 
 @pytest.mark.parametrize("call", [models.build, models.load])
-@pytest.mark.parametrize("wrong, near", [("non_locall", "non_local"), ("see", "se"), ("cbma", "cbam")])
+@pytest.mark.parametrize(
+    "wrong, near", [("non_locall", "non_local"), ("see", "se"), ("cbma", "cbam"), ("CBAM", "cbam")]
+)
 def test_an_unknown_name_lists_near_names(call, wrong, near):
     with pytest.raises(KeyError, match=rf"no mechanism '{wrong}'; did you mean .*\b{near}\b"):
         call(wrong)

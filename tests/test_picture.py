@@ -1,6 +1,6 @@
 """The upload guard: every file gives the right picture or one plain sentence, at a bounded cost.
 
-The mutation fuzz runs 20,000 mutated files; `ATTNSCOPE_FUZZ=300000 python -m pytest tests.test_picture.py`
+The mutation fuzz runs 20,000 mutated files; `ATTNSCOPE_FUZZ=300000 python -m pytest tests/test_picture.py`
 runs as many as you like.
 """
 

@@ -1,6 +1,7 @@
 """What the README, the requirements and the continuous integration promise each other."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from rows.row import check_parameters, check_records
 import models
 import visualize
 from models import catalogue
+from models.catalogue import FAMILIES
 from models.recording import recording
 from models.resnet import ResNet18
 from models.results import evidence, table
@@ -205,3 +207,28 @@ def test_tracked_files_are_small():
         pytest.skip("not a git checkout")
     files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
     assert all(file.stat().st_size < 12.5e6 for file in files if file.exists())
+
+
+def test_the_order_does_not_depend_on_who_is_imported_first():
+    """Tables and lists are in it."""
+    code = "import models.attention.ulsam, models, json; print(json.dumps([*models.CATALOGUE]))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(said.stdout) == [*models.CATALOGUE]
+    files = {family: [] for family in FAMILIES}
+    for entry in list(models.CATALOGUE.values())[1:]:
+        files[entry.family].append(entry.source)
+    assert all(found == sorted(found) for found in files.values())
+
+
+@pytest.mark.parametrize("command", ["table", "evidence"])
+def test_the_tables_are_printed_whatever_the_code_page(command: str):
+    """On Windows, where output goes into a file; θ⁻ is in no code page of Europe's."""
+    words = [
+        sys.executable,
+        "-m",
+        f"models.results.{command}",
+        *(["--table"] if command == "evidence" else []),
+    ]
+    env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    said = subprocess.run(words, capture_output=True, cwd=ROOT, env=env, check=True).stdout.decode("utf-8")
+    assert "| Efficient Channel Attention | 91.8" in said and (command == "evidence" or "θ⁻" in said)

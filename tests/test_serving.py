@@ -585,12 +585,12 @@ def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
                 server.rstrip("/") + spelling, json={"data": [file], "url": url, "path": url}, timeout=30
             )
     for value in (url, file, [file]):
-        for key in (*sound, "random", "view", "form", "mechanism", "tensor", "query"):
+        for key in (*sound, "random", "view", "form", "mechanism", "tensor", "query", "replace"):
             for route in ("look", "row", "file"):
                 wanted = {**sound, "form": "json", "view": {}, "mechanism": "plain", key: value}
                 web.post(server + route, json=wanted, timeout=60)
-        for place in range(4):
-            data = [*sound.values()]
+        for place in range(7):
+            data = [*sound.values(), "average", "all", 1.0]
             data[place] = value
             called(server, "compare", data)
             with suppress(AppError, ValueError):

@@ -257,13 +257,14 @@ class Answers:
 
     async def decode(self, request: Request) -> Response:
         """A picture file that the browser cannot read, as PNG; what there is to say of it is in a header."""
-        with tempfile.NamedTemporaryFile() as file:  # many may come at once: they wait on the disk
-            async for part in request.stream():
-                file.write(part)
-            file.flush()
+        with tempfile.TemporaryDirectory() as folder:  # many may come at once: they wait on the disk
+            file = Path(folder) / "picture"
+            with file.open("wb") as stream:
+                async for part in request.stream():
+                    stream.write(part)
 
             def decoded() -> tuple[bytes, list[str]]:
-                picture, notes = load_with_notes(file.name)
+                picture, notes = load_with_notes(file)
                 png = io.BytesIO()
                 picture.save(png, "PNG", compress_level=1)
                 return png.getvalue(), notes

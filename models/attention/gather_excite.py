@@ -67,9 +67,10 @@ class GatherExcite(GatherExciteMinus):
 
     **Shapes.** (B, C, H, W) to the same; `gather_filter` (C, H, W), signed, the same for every picture,
     and `gate` (B, C, 1, 1) between 0 and 1. As in the authors' released network the filters have no bias
-    and a BatchNorm follows. A map of another size than the filters is first averaged to that size: our
-    choice. With a finite `extent` e the gathering is a chain of log2(e) depthwise 3x3 convolutions of
-    stride 2, each with its BatchNorm, ReLU between them, and the gate a coarse map (B, C, H/e, W/e).
+    and a BatchNorm follows. A map of another size than the filters is first averaged or repeated to that
+    size: our choice. With a finite `extent` e the gathering is a chain of log2(e) depthwise 3x3
+    convolutions of stride 2, each with its BatchNorm, ReLU between them, and the gate a coarse map
+    (B, C, H/e, W/e).
     """
 
     def __init__(self, channels: int, size: int, extent: int = 0):

@@ -30,8 +30,8 @@ class PairwiseSAN(nn.Module):
     cell of its neighbourhood, features and position, and so writes the filter for that very spot: a
     convolution whose kernel is redrawn at every place. Each group of channels has a filter of its own.
 
-    **What to look for.** Click on an edge: the weights should lie along one side of it. On a flat
-    background they are round, or even.
+    **What to look for.** Click on an edge: do the weights lie along one side of it? And on a flat
+    background: are they round, or even?
 
     **Shapes.** (B, C, H, W) to the same; `weights` (B, G, 49, H, W): for each of the G groups and each
     cell 49 weights over its 7x7 neighbourhood, row by row, that sum to one. Phi, psi and beta are 1x1

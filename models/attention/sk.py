@@ -38,7 +38,7 @@ class SelectiveKernel(nn.Module):
     def __init__(
         self,
         channels_in: int,
-        channels: int,
+        channels_out: int,
         stride: int = 1,
         branches: int = 2,
         groups: int = 2,
@@ -46,19 +46,19 @@ class SelectiveKernel(nn.Module):
         least_width: int = 32,
     ):
         super().__init__()
-        width = max(channels // reduction, least_width)
+        width = max(channels_out // reduction, least_width)
         self.branches = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(channels_in, channels, 3, stride, dilation, dilation, groups, bias=False),
-                nn.BatchNorm2d(channels),
+                nn.Conv2d(channels_in, channels_out, 3, stride, dilation, dilation, groups, bias=False),
+                nn.BatchNorm2d(channels_out),
                 nn.ReLU(),
             )
             for dilation in range(1, branches + 1)
         )
         self.squeeze = nn.Sequential(
-            nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(channels_out, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         )
-        self.select = nn.Conv2d(width, branches * channels, 1, bias=False)
+        self.select = nn.Conv2d(width, branches * channels_out, 1, bias=False)
         nn.init.normal_(self.squeeze[0].weight, std=0.01)
         nn.init.normal_(self.select.weight, std=0.01)
 

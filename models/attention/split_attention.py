@@ -40,7 +40,7 @@ class SplitAttention(nn.Module):
     def __init__(
         self,
         channels_in: int,
-        channels: int,
+        channels_out: int,
         stride: int = 1,
         radix: int = 2,
         cardinality: int = 1,
@@ -51,12 +51,14 @@ class SplitAttention(nn.Module):
         width = max(channels_in * radix // reduction, least_width)
         self.radix, self.cardinality = radix, cardinality
         groups = cardinality * radix
-        self.conv = nn.Conv2d(channels_in, radix * channels, 3, stride, padding=1, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(radix * channels)
-        self.squeeze = nn.Sequential(
-            nn.Conv2d(channels, width, 1, groups=cardinality), nn.BatchNorm2d(width), nn.ReLU()
+        self.conv = nn.Conv2d(
+            channels_in, radix * channels_out, 3, stride, padding=1, groups=groups, bias=False
         )
-        self.select = nn.Conv2d(width, radix * channels, 1, groups=cardinality)
+        self.bn = nn.BatchNorm2d(radix * channels_out)
+        self.squeeze = nn.Sequential(
+            nn.Conv2d(channels_out, width, 1, groups=cardinality), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.select = nn.Conv2d(width, radix * channels_out, 1, groups=cardinality)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         splits = torch.relu(self.bn(self.conv(x))).unflatten(1, (self.radix, -1))  # (B, radix, C, H, W)

@@ -28,8 +28,8 @@ class AsymmetricConvBlock(nn.Module):
     into the 3x3 filter: the finished network is as small and as fast as if they had never been there.
 
     **What to look for.** The skeleton is a property of the trained filters and does not react to the
-    picture. Its middle row and column should stand out against the corners. For this picture, compare
-    what the three branches add.
+    picture. Do its middle row and column stand out against the corners, as in the paper? For this
+    picture, compare what the three branches add.
 
     **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride); `skeleton` (3, 3), static: the mean of
     |weight| over the folded kernels, cell by cell; `views` (B, 3, C, H/stride, W/stride), what each
@@ -40,15 +40,15 @@ class AsymmetricConvBlock(nn.Module):
     has_norm = True
 
     def __init__(
-        self, channels_in: int, channels: int, stride: int = 1, kernel_size: int = 3, gamma: float = 1 / 3
+        self, channels_in: int, channels_out: int, stride: int = 1, kernel_size: int = 3, gamma: float = 1 / 3
     ):
         super().__init__()
 
         def branch(height: int, width: int) -> nn.Sequential:
             padding = (height // 2, width // 2)
             return nn.Sequential(
-                nn.Conv2d(channels_in, channels, (height, width), stride, padding, bias=False),
-                nn.BatchNorm2d(channels),
+                nn.Conv2d(channels_in, channels_out, (height, width), stride, padding, bias=False),
+                nn.BatchNorm2d(channels_out),
             )
 
         self.square = branch(kernel_size, kernel_size)

@@ -35,20 +35,20 @@ class BlazeBlock(nn.Module):
     def __init__(
         self,
         channels_in: int,
-        channels: int,
+        channels_out: int,
         stride: int = 1,
         kernel_size: int = 5,
         narrow: int | None = None,
         double: bool = True,
     ):
         super().__init__()
-        if channels < channels_in:
-            raise ValueError(f"{channels_in} channels cannot be padded to {channels}")
-        self.stride, self.missing = stride, channels - channels_in
-        middle = (narrow or channels) if double else channels
+        if channels_out < channels_in:
+            raise ValueError(f"{channels_in} channels cannot be padded to {channels_out}")
+        self.stride, self.missing = stride, channels_out - channels_in
+        middle = (narrow or channels_out) if double else channels_out
         layers = separable(channels_in, middle, kernel_size, stride)
         if double:
-            layers += [nn.ReLU(), *separable(middle, channels, kernel_size)]
+            layers += [nn.ReLU(), *separable(middle, channels_out, kernel_size)]
         self.residual = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ class BorderAlign(nn.Module):
     equal steps, reads the map between its cells, and keeps the maximum. Each edge has feature maps of
     its own. It is a tool for detectors: a network that classifies whole pictures has no boxes.
 
-    **What to look for.** Which point of an edge wins: mostly one where the object touches the box.
+    **What to look for.** Which point of an edge wins: one where the object touches the box?
 
     **Shapes.** Maps (B, 4C, H, W), a quarter for each edge, and boxes (B, N, 4) as x1, y1, x2, y2 in
     cells, to (B, C, N, 4) in the order top, left, bottom, right. Nothing is learned and nothing

@@ -26,17 +26,17 @@ class CondConv(nn.Module):
 
     **What to look for.** The four dials. A dial that stays at one value for all pictures is an expert
     without a subject. In the paper early layers set the dials almost alike for all classes, late ones by
-    class.
+    class; here all four stand in the third stage, so that this cannot be seen.
 
     **Shapes.** (B, C_in, H, W) to (B, C, H/stride, W/stride); `gate` (B, K) between 0 and 1. It fills
     the four convolutions of the third stage. The dials come from the layer's own input; in the authors'
     code all convolutions of a block share those of the block's input.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 1, experts: int = 4):
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1, experts: int = 4):
         super().__init__()
         self.route = nn.Linear(channels_in, experts)
-        self.experts = nn.Conv2d(channels_in, experts * channels, 3, stride, padding=1, bias=False)
+        self.experts = nn.Conv2d(channels_in, experts * channels_out, 3, stride, padding=1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate = torch.sigmoid(self.route(x.mean((2, 3))))

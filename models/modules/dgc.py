@@ -41,7 +41,7 @@ class DynamicGroupConv(nn.Module):
     def __init__(
         self,
         channels_in: int,
-        channels: int,
+        channels_out: int,
         stride: int = 1,
         heads: int = 4,
         kept: float = 0.45,
@@ -55,7 +55,7 @@ class DynamicGroupConv(nn.Module):
         self.bn = nn.BatchNorm2d(channels_in)
         self.squeeze = nn.Conv2d(channels_in, heads * hidden, 1, bias=False)
         self.excite = nn.Conv2d(heads * hidden, heads * channels_in, 1, groups=heads)
-        self.conv = nn.Conv2d(heads * channels_in, channels, 3, stride, 1, groups=heads, bias=False)
+        self.conv = nn.Conv2d(heads * channels_in, channels_out, 3, stride, 1, groups=heads, bias=False)
         # n, how many channels each head leaves out; not an integer, for averaging would round it down
         self.register_buffer("inactive", torch.zeros(()))
         nn.init.kaiming_normal_(self.squeeze.weight)  # as the authors start both layers of the ratings

@@ -33,17 +33,18 @@ class DepthwiseOverparameterizedConv(nn.Module):
     channels.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 1, kernel_size: int = 3):
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1, kernel_size: int = 3):
         super().__init__()
         self.stride, self.kernel_size = stride, kernel_size
         cells = kernel_size**2
-        self.weight = nn.Parameter(torch.empty(channels, channels_in, cells))
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, cells))
         self.depthwise = nn.Parameter(torch.zeros(channels_in, cells, cells))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         record(self, "depthwise", self.depthwise, "g k k", role="static")
-        return F.conv2d(x, self.kernel(), stride=self.stride, padding=self.kernel_size // 2)
+        stride, padding = (self.stride,) * 2, (self.kernel_size // 2,) * 2
+        return F.conv2d(x, self.kernel(), None, stride, padding, (1, 1), 1)
 
     def kernel(self) -> torch.Tensor:
         """(C, C_in, 3, 3): both parts multiplied out."""

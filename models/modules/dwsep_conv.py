@@ -31,7 +31,7 @@ class DepthwiseSeparableConv(nn.Module):
     follows.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 1, kernel_size: int = 3):
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1, kernel_size: int = 3):
         super().__init__()
         self.depthwise = nn.Conv2d(
             channels_in,
@@ -43,7 +43,7 @@ class DepthwiseSeparableConv(nn.Module):
             bias=False,
         )
         self.bn = nn.BatchNorm2d(channels_in)
-        self.pointwise = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.pointwise = nn.Conv2d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         record(self, "filters", self.depthwise.weight.squeeze(1), "g k k", role="static")

@@ -37,7 +37,7 @@ class DynamicConv(nn.Module):
     def __init__(
         self,
         channels_in: int,
-        channels: int,
+        channels_out: int,
         stride: int = 1,
         kernels: int = 4,
         reduction: int = 4,
@@ -48,7 +48,7 @@ class DynamicConv(nn.Module):
         self.kernels, self.start, self.warm_up = kernels, temperature, warm_up
         self.squeeze = nn.Linear(channels_in, channels_in // reduction, bias=False)
         self.excite = nn.Linear(channels_in // reduction, kernels)
-        self.banks = nn.Conv2d(channels_in, kernels * channels, 3, stride, padding=1, bias=False)
+        self.banks = nn.Conv2d(channels_in, kernels * channels_out, 3, stride, padding=1, bias=False)
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def set_progress(self, progress: float) -> None:

@@ -34,7 +34,7 @@ class EffNetBlock(nn.Module):
     is leaving out the last activation and norm, since the block's own follow.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 1, slope: float = 0.3):
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1, slope: float = 0.3):
         super().__init__()
         self.stride = stride
         self.act = nn.LeakyReLU(slope)
@@ -46,7 +46,7 @@ class EffNetBlock(nn.Module):
             channels_in, channels_in, (3, 1), padding=(1, 0), groups=channels_in, bias=False
         )
         self.bn3 = nn.BatchNorm2d(channels_in)
-        self.project = nn.Conv2d(channels_in, channels, (1, stride), (1, stride), bias=False)
+        self.project = nn.Conv2d(channels_in, channels_out, (1, stride), (1, stride), bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.bn1(self.act(self.expand(x)))

@@ -41,7 +41,7 @@ class GhostModule(nn.Module):
     def __init__(
         self,
         channels_in: int,
-        channels: int,
+        channels_out: int,
         stride: int = 1,
         kernel_size: int = 3,
         ratio: int = 2,
@@ -49,8 +49,8 @@ class GhostModule(nn.Module):
         activation: bool = True,
     ):
         super().__init__()
-        self.channels = channels
-        width = math.ceil(channels / ratio)  # intrinsic maps
+        self.channels = channels_out
+        width = math.ceil(channels_out / ratio)  # intrinsic maps
         ghosts = width * (ratio - 1)
         self.primary = nn.Conv2d(
             channels_in, width, kernel_size, stride, padding=kernel_size // 2, bias=False

@@ -35,7 +35,7 @@ class MixConv(nn.Module):
     def __init__(
         self,
         channels_in: int,
-        channels: int,
+        channels_out: int,
         stride: int = 1,
         kernel_sizes: tuple[int, ...] = (3, 5, 7),
     ):
@@ -48,7 +48,7 @@ class MixConv(nn.Module):
             for width, size in zip(self.widths, kernel_sizes)
         )
         self.bn = nn.BatchNorm2d(channels_in)
-        self.pointwise = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.pointwise = nn.Conv2d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = [conv(part) for conv, part in zip(self.depthwise, x.split(self.widths, dim=1))]

@@ -34,12 +34,12 @@ class PolyScaleConv(nn.Module):
     authors' networks; the default of their class is 1.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 1, parts: int = 4, base: int = 2):
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1, parts: int = 4, base: int = 2):
         super().__init__()
-        if channels_in % parts or channels % parts:
-            raise ValueError(f"{channels_in} and {channels} channels do not divide into {parts} parts")
+        if channels_in % parts or channels_out % parts:
+            raise ValueError(f"{channels_in} and {channels_out} channels do not divide into {parts} parts")
         self.parts, self.base = parts, base
-        self.conv = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight, stride = self.conv.weight, self.conv.stride

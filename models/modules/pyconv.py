@@ -44,7 +44,7 @@ class PyConv(nn.Module):
     def __init__(
         self,
         channels_in: int,
-        channels: int,
+        channels_out: int,
         stride: int = 1,
         levels: tuple[tuple[int, int, int], ...] = PYRAMIDS[1],
     ):
@@ -52,7 +52,7 @@ class PyConv(nn.Module):
         self.kernel_sizes = [size for size, _, _ in levels]
         self.levels = nn.ModuleList(
             nn.Conv2d(
-                channels_in, channels // part, size, stride, padding=size // 2, groups=groups, bias=False
+                channels_in, channels_out // part, size, stride, padding=size // 2, groups=groups, bias=False
             )
             for size, groups, part in levels
         )

@@ -34,15 +34,15 @@ class SPConv(nn.Module):
     of 2x2 cells. The block's BatchNorm is kept after it, as the authors do.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 1, groups: int = 2):
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1, groups: int = 2):
         super().__init__()
         half = channels_in // 2
         self.stride = stride
-        self.window = nn.Conv2d(half, channels, 3, stride, 1, groups=groups, bias=False)
-        self.point = nn.Conv2d(half, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.quick = nn.Conv2d(half, channels, 1)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.window = nn.Conv2d(half, channels_out, 3, stride, 1, groups=groups, bias=False)
+        self.point = nn.Conv2d(half, channels_out, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.quick = nn.Conv2d(half, channels_out, 1)
+        self.bn2 = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         full = x.chunk(2, dim=1)[0]  # (B, C_in/2, H, W)

@@ -23,8 +23,8 @@ class SSHContext(nn.Module):
     windows; instead of large filters it stacks 3x3 ones, two for a 5x5 window and three for a 7x7. That
     needs fewer weights, and both windows share the first layer.
 
-    **What to look for.** Compare the two views: the wider one should still respond a little away from
-    the object, where the narrower one has lost it.
+    **What to look for.** Compare the two views: does the wider one still respond a little away from the
+    object, where the narrower one has lost it?
 
     **Shapes.** (B, C, H, W) to the same, not negative; `views` (B, 2, C/2, H, W), 5x5 first. This is the
     context part alone, in a form that is often copied: a BatchNorm behind each convolution, which keeps

@@ -464,6 +464,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what was measured")
     parser.add_argument("--write", type=Path, metavar="FILE", help="a Markdown file with the two marks")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(encoding="utf-8")  # names have letters that not every code page has
     if arguments.images is not None and arguments.images < 2:
         parser.error("--images: at least 2, for each is given another one's attention")
     folder = arguments.folder

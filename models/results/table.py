@@ -288,6 +288,7 @@ def main() -> None:
     action.add_argument("--take", type=Path, metavar="FOLDER", help="checkpoints whose figures to take in")
     parser.add_argument("--folder", type=Path, default=CHECKPOINTS, help="of the checkpoints")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(encoding="utf-8")  # names have letters that not every code page has
     try:
         if not arguments.folder.is_dir():
             raise CheckpointError(f"There is no folder {arguments.folder}.")

@@ -59,7 +59,7 @@ def check_mechanisms(names: object) -> None:
         raise RequestError(f"Choose at most {len(known)} mechanisms, each once.")
     for name in names:
         if not isinstance(name, str) or name not in known:
-            near = get_close_matches(str(name)[:40], known) or ["plain", "se"]
+            near = get_close_matches(str(name)[:40].lower(), known) or ["plain", "se"]
             raise RequestError(f"One of the mechanisms does not exist: try {' or '.join(near)}.")
     if len(set(names)) < len(names):
         raise RequestError("Each mechanism may be chosen once.")
