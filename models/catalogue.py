@@ -129,7 +129,7 @@ def mechanism(
 
 
 def discover() -> dict[str, Entry]:
-    """Imports every file of the two folders and returns all entries: `plain` first, then by family, by file."""
+    """Imports every file of the two folders; returns all entries: `plain` first, then by family, by file."""
     for folder in ("attention", "modules"):
         for file in pkgutil.iter_modules([str(Path(__file__).parent / folder)]):
             importlib.import_module(f"models.{folder}.{file.name}")
