@@ -1391,6 +1391,31 @@ def test_all_ten_answers_under_the_pointer_and_by_keyboard(visit: callable):
 
 
 @pytest.mark.browser
+@both_at_length
+def test_a_photograph_comes_as_a_visitors_own(visit: callable):
+    """One sees what is lost of it, and that what is no class gets one all the same."""
+    seen = visit(link=FEW)
+    offered = seen.page.locator("#examples [data-photo]")
+    assert [*offered.evaluate_all("(all) => all.map(({ dataset }) => dataset.photo)")] == [
+        *answers.PHOTOGRAPHS
+    ]
+    offered.nth(2).click()
+    seen.rest()
+    rocket = load_image(ROOT / "visualize" / "page" / "examples" / "photo-rocket.jpg")
+    expected = np.array(to_network(rocket, "centre"))
+    assert np.abs(seen.diagonal() - expected[range(32), range(32)]).max() <= 1
+    assert min(rocket.size) > 300 and seen.page.locator("#remove").is_visible()
+    seen.page.locator("#crop-choice select").select_option("own")
+    assert seen.page.locator("#crop .whole canvas").evaluate("({ width, height }) => [width, height]") == [
+        *rocket.size
+    ]
+    seen.page.route("**/photo-cup.jpg", lambda route: route.abort())
+    offered.nth(1).click()
+    seen.page.locator("#status p", has_text="The photograph cannot be loaded").wait_for()
+    assert len(seen.complaints) == 1 and "ERR_FAILED" in seen.complaints.pop()
+
+
+@pytest.mark.browser
 @both
 def test_reading_is_one_click_away(visit: callable):
     seen = visit(link=FEW)

@@ -52,6 +52,7 @@ READING = PAGE.parent / "texts" / "reading"  # a file for each language
 START = '<script type="application/json" id="start">'  # of index.html, which the value follows
 FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet", "sk")
 FIRST_EXAMPLE = "cat"
+PHOTOGRAPHS = ("cat", "cup", "rocket")  # two of them of no class; see README for who took them
 MOST_NETWORKS = 32  # in one request
 MOST_FILES = 4  # whose maps, of up to 20 MB, are held until they are written
 REFUSALS = (RequestError, ImageError, CheckpointError, ReplacementError, NotFiniteError)
@@ -69,6 +70,7 @@ def start_value() -> dict:
         "record": record | {"example": FIRST_EXAMPLE},
         "rows": first_rows(record),
         "examples": {name: base64.b64encode(example_picture(name).tobytes()).decode() for name in CLASSES},
+        "photographs": {name: small_photograph(name) for name in PHOTOGRAPHS},
         "most": MOST_NETWORKS,
         "in_figure": MOST_IN_FIGURE,
         "largest": MAX_BYTES,  # of a file
@@ -88,6 +90,12 @@ def start_value() -> dict:
         "disagreement": (PAGE / "examples" / "disagreement.json").is_file(),
         "reading": {file.stem: to_html(file.read_text(encoding="utf-8")) for file in READING.glob("*.md")},
     }
+
+
+def small_photograph(name: str) -> str:
+    """For its button: the pixels of its middle, in base64."""
+    picture = load_image(PAGE / "examples" / f"photo-{name}.jpg")
+    return base64.b64encode(to_network(picture, "centre").tobytes()).decode()
 
 
 def first_networks(table: list[dict]) -> list[str]:

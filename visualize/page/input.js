@@ -13,7 +13,7 @@ async function readable(file, here) { // throws where there is no use in sending
   if (here) throw new EngineError(UNREADABLE);
   if (file.size > start().largest) throw new EngineError("This file is too large for the server.");
 }
-export function input(state, engine, examples, say) {
+export function input(state, engine, { examples, photographs }, say) {
   let newest = 0, last = state.picture.source; // of quick wishes the last one counts
   $("#sent").textContent = start().site ? "It stays on this device." : "Only its 32 × 32 pixels are sent, unless this browser cannot read it.";
 
@@ -105,11 +105,26 @@ export function input(state, engine, examples, say) {
   shooting.addEventListener("click", () => (byHand ? $("#shot").click() : shoot(take, say)));
 
   const strip = $("#examples");
-  for (const [name, pixels] of Object.entries(examples)) {
+  function offer(pixels, words, attributes, act) {
     const picture = make("canvas", { width: 32, height: 32, "aria-hidden": "true" });
     put(picture, rgba(fromBase64(pixels)));
-    strip.append(button("", { "data-name": name, title: name }, () => example(name)));
-    strip.lastChild.append(picture, make("span", {}, name));
+    strip.append(button("", attributes, act));
+    strip.lastChild.append(picture, make("span", {}, words));
+  }
+  for (const [name, pixels] of Object.entries(examples)) offer(pixels, name, { "data-name": name, title: name }, () => example(name));
+  for (const [name, pixels] of Object.entries(photographs))
+    offer(pixels, "photo", { "data-photo": name, "aria-label": `photo: a ${name}`, title: `A photograph of a ${name}, large enough to be cropped` }, () => photograph(name));
+  async function photograph(name) { // as a visitor's own
+    const release = hold();
+    try {
+      const answer = await fetch(new URL(`examples/photo-${name}.jpg`, import.meta.url));
+      if (!answer.ok) throw new EngineError("The photograph cannot be loaded at the moment.");
+      await take(await answer.blob());
+    } catch (error) {
+      say(error instanceof EngineError ? error.message : "The photograph cannot be loaded at the moment.");
+    } finally {
+      release();
+    }
   }
   roving(strip, () => [...strip.children]);
   oneStop([...strip.children]);

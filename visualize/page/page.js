@@ -66,7 +66,7 @@ const glance = new Glance(state, description, columns, isDark, { ...chosen, open
 const maps = new Maps(state, description, columns, figures, { open });
 const say = (text, again) => columns.say(text, again);
 whatIf.follow(columns, figures);
-const taken = input(state, engine, given.examples, say);
+const taken = input(state, engine, given, say);
 columns.place(first, given.rows);
 leaderboard($("#results"), given.results);
 
