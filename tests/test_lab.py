@@ -3,6 +3,7 @@
 The networks have random weights and made-up evidence: what is shown must be what files and record say.
 """
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client, handle_file
 from made_up import write_evidence
@@ -416,6 +418,53 @@ def test_a_picture_of_the_gallery_is_one_click_from_the_grid(visit: callable, ed
     pictures.nth(2).click()
     seen.page.locator("#disagree .readout", has_text="This browser hides the pixels").wait_for()
     assert said in seen.texts("#status p")[0]
+
+
+def test_pixels_are_taken_away_in_the_order_of_a_map(visit: callable, tree: Path, edition: str, server: str):
+    """Those that it ranks highest first, and what is drawn is what the network then answers."""
+    seen = visit(link=link_to("cbam").replace("&end", "&detail=cbam&end"))
+    if edition != server:  # this device computes it
+        seen.page.locator("#detail .curve button").click()
+        seen.page.locator("#detail .curve svg").wait_for()
+        assert seen.page.locator("#detail .curve .way").count() == 3
+        return
+    with seen.page.expect_request("**/probabilities") as asked:
+        seen.page.locator("#detail .curve button").click()
+    seen.page.locator("#detail .curve svg").wait_for()
+    given = [
+        np.frombuffer(base64.b64decode(one), np.uint8).reshape(32, 32, 3)
+        for one in asked.value.post_data_json["images"]
+    ]
+    assert len(given) == 1 + 3 * 7 + 1 and (given[0] == np.asarray(Image.open(CAT).convert("RGB"))).all()
+    assert (given[-1] == [125, 123, 114]).all()  # nothing is left
+    model, cat = (
+        restored("cbam", tree / "checkpoints")[0],
+        inspect(restored("cbam", tree / "checkpoints")[0], Image.open(CAT).convert("RGB")),
+    )
+    maps = [cat.cams["layer4.1"], cat.maps["layer2.1.refine.spatial_gate"].values[0]]
+    for which, small in enumerate(maps):
+        large = torch.nn.functional.interpolate(torch.tensor(small)[None, None], (32, 32), mode="bilinear")[
+            0, 0
+        ].numpy()
+        for step in range(7):
+            gone = (given[1 + 7 * which + step] == [125, 123, 114]).all(-1) & (
+                given[0] != [125, 123, 114]
+            ).any(-1)
+            assert abs(gone.sum() - 128 * (step + 1)) < 8
+            assert large[gone].min() >= large[~gone].max() - 1e-4
+    shares = np.array([inspect(model, Image.fromarray(one)).probabilities[cat.target] for one in given])
+    for which, way in enumerate(("Cam", "Own", "Random")):
+        curve = np.array([shares[0], *shares[1 + 7 * which : 8 + 7 * which], shares[-1]])
+        drawn = seen.page.locator(f"#detail .way.way{way}").get_attribute("d")
+        heights = np.array([float(point.split(",")[1]) for point in drawn[1:].split("L")])
+        assert np.abs((156 - heights) / 148 - curve).max() < 1e-3
+        shown = float(seen.page.locator(f"#detail .ways .way{way} data").get_attribute("value"))
+        assert shown == pytest.approx(np.trapezoid(curve, dx=1 / 8), abs=1e-4)
+    seen.page.keyboard.press("Escape")
+    seen.example("ship")
+    seen.page.locator("#glance .name").first.click()
+    seen.page.locator("#detail .curve button").wait_for()
+    assert seen.page.locator("#detail .curve svg").count() == 0  # it was of the cat
 
 
 # ---- what if

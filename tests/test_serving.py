@@ -333,6 +333,30 @@ def test_a_row_of_a_large_map_is_the_one_that_was_recorded(server: str, tree: Pa
     assert np.abs(row - rows[7]).max() < 1e-3 * rows[7].max() < np.abs(rows[8] - rows[7]).max()
 
 
+def test_many_pictures_are_answered_at_once(server: str, tree: Path):
+    """As for a picture that loses its pixels step by step."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    images = [base64.b64encode(one.tobytes()).decode() for one in pixels]
+    route = f"{server}probabilities"
+    found = web.post(route, json={"images": images, "mechanism": "cbam"}, timeout=60).json()["probabilities"]
+    model, _ = restore_with_facts("cbam", tree / "checkpoints")
+    for one, shares in zip(pixels, found, strict=True):
+        assert np.abs(inspect(model, Image.fromarray(one)).probabilities - shares).max() < 2e-5
+    assert np.ptp(found, axis=0).max() > 1e-4
+    sound = {"images": images, "mechanism": "cbam"}
+    for wrong in (
+        {"images": []},
+        {"images": images * 14},
+        {"images": [7]},
+        {"images": "x"},
+        {"mechanism": ["cbam"]},
+    ):
+        answer = web.post(route, json=sound | wrong, timeout=60)
+        assert answer.status_code == 400 and SENTENCE.fullmatch(answer.json()["error"]), wrong
+    answer = web.post(route, json=sound | {"mechanism": "iau"}, timeout=60)
+    assert answer.status_code == 400 and "not trained" in answer.json()["error"]
+
+
 SHUFFLED = {"name": "shuffled", "scope": "stage2", "strength": None, "other": None, "by_hand": None}
 
 

@@ -177,6 +177,15 @@ def test_a_column_is_as_the_server_sends_it(page: Page, checkpoints: Path, monke
 
 
 @pytest.mark.browser
+def test_many_pictures_are_answered_one_after_the_other(page: Page, checkpoints: Path):
+    pictures = [moved("deer"), moved("ship")]
+    found = page.evaluate(ASK, ["answers", [*map(text_of, pictures)], "se"])
+    for picture, shares in zip(pictures, found, strict=True):
+        expected = inspect(network("se", checkpoints), picture).probabilities
+        assert np.abs(expected - shares).max() < CLOSE
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("name", COMPUTED)
 @pytest.mark.parametrize("replacement", [name for name in REPLACEMENTS if name != "as trained"])
 def test_a_replacement_does_what_it_does_in_pytorch(

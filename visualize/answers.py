@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import gradio as gr
+import numpy as np
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from gradio.context import LocalContext
@@ -30,7 +31,7 @@ from models.results.table import results
 
 from .export.files import MOST_IN_FIGURE, check_file, column_or_reason, write
 from .gate import check_room, log, uploaded
-from .inspection.engine import Question
+from .inspection.engine import Question, answers_of
 from .inspection.network import NotFiniteError
 from .inspection.replaced import Replacement, ReplacementError
 from .inspection.unfamiliar import sentence
@@ -39,7 +40,7 @@ from .picture import MAX_BYTES, ImageError, load_image, load_with_notes, to_netw
 from .record.compare import affinity_row, answer, first_rows, record_of
 from .record.display import description
 from .record.encoding import picture_of
-from .record.requests import RequestError, check_request, replacement_of
+from .record.requests import RequestError, check_mechanisms, check_request, pixels_of, replacement_of
 from .record.view import View, view_of
 from .texts.cards import FAMILIES, card, languages, measured
 from .texts.evidence import evidence
@@ -54,6 +55,7 @@ FIRST_MECHANISMS = ("plain", "se", "non_local", "self_attention", "cbam", "danet
 FIRST_EXAMPLE = "cat"
 PHOTOGRAPHS = ("cat", "cup", "rocket")  # two of them of no class; see README for who took them
 MOST_NETWORKS = 32  # in one request
+MOST_PICTURES = 40  # in one request for their probabilities
 MOST_FILES = 4  # whose maps, of up to 20 MB, are held until they are written
 REFUSALS = (RequestError, ImageError, CheckpointError, ReplacementError, NotFiniteError)
 TYPES = {"png": "image/png", "pdf": "application/pdf", "npz": "application/zip", "json": "application/json"}
@@ -229,6 +231,19 @@ class Answers:
         work = partial(affinity_row, *wanted, replacement=replacement_of(asked.get("replace")))
         del asked  # or whatever else it holds would wait in the line, too
         return await while_there(request, self.line.run(work, quick=True))
+
+    async def probabilities(self, request: Request) -> dict:
+        """What a trained network answers to some pictures, such as one that loses its pixels step by step."""
+        asked = await asked_in(request)
+        images, name = asked.get("images"), asked.get("mechanism")
+        check_mechanisms([name])
+        if not isinstance(images, list) or not 0 < len(images) <= MOST_PICTURES:
+            raise RequestError(f"The images must be a list of 1 to {MOST_PICTURES} pictures.")
+        pixels = b"".join(pixels_of(one, "Each image must be 32 x 32 pixels in RGB.") for one in images)
+        pictures = np.frombuffer(pixels, np.uint8).reshape(-1, 32, 32, 3).copy()
+        del asked, images
+        found = await while_there(request, self.line.run(partial(answers_of, name, pictures)))
+        return {"probabilities": found.round(5).tolist()}
 
     async def file(self, request: Request) -> Response:
         """What the page shows, as a figure, as numbers or as a report."""

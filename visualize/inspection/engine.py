@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -10,8 +11,9 @@ from torch import nn
 from models import CLASSES, CheckpointError
 from models.checkpoint import load_with_facts
 from models.metadata import is_trained
+from models.preprocessing import normalise
 
-from .network import Inspection, inspect
+from .network import Inspection, NotFiniteError, inspect
 from .replaced import Replacement, inspect_replaced, remember
 from .untrained import untrained
 
@@ -90,10 +92,36 @@ def inspect_on_gpu(name: str, asked: Question, stage: str) -> tuple[Inspection, 
 
 def inspect_loaded(name: str, device: str, asked: Question, stage: str) -> tuple[Inspection, dict]:
     """An inspection, and the facts of the very weights that it is of."""
+    network, facts = loaded(name, device)
+    return look(network, facts, name, asked, stage), facts
+
+
+def loaded(name: str, device: str) -> tuple[nn.Module, dict]:
     network, facts = load_with_facts(name, device)
     if network.fc.out_features != len(CLASSES):
         raise CheckpointError(f"The weights of {name} were trained for other classes.")
-    return look(network, facts, name, asked, stage), facts
+    return network, facts
+
+
+def answers_of(name: str, pixels: np.ndarray) -> np.ndarray:
+    """What a trained network answers to many pictures, and nothing else, on the CPU.
+
+    Args:
+        pixels: (N, 32, 32, 3) uint8.
+
+    Returns:
+        probabilities, (N, classes).
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        NotFiniteError: the network gives no finite numbers.
+    """
+    network, _ = loaded(name, "cpu")
+    with torch.inference_mode():
+        found = network(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).softmax(1).numpy()
+    if not np.isfinite(found).all():
+        raise NotFiniteError("The network gives no finite numbers for this picture.")
+    return found
 
 
 def look(network: nn.Module, facts: dict, name: str, asked: Question, stage: str) -> Inspection:

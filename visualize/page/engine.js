@@ -81,6 +81,11 @@ export const server = {
     return whole((await post("row", { image: pixels, mechanism: name, tensor, query, replace }, signal)).json(), signal);
   },
 
+  // What a trained network answers to some pictures: for each the probabilities of the classes. `how` as for `row`.
+  async answers(pictures, name, { signal } = {}) {
+    return (await whole((await post("probabilities", { images: pictures, mechanism: name }, signal)).json(), signal)).probabilities;
+  },
+
   // A file to take along, "png", "pdf", "npz" or "json": {blob, name}. `onLoading` as above.
   async file(form, { image, mechanisms, target, cam, view, replace = null }) {
     const answer = await post("file", { form, image, mechanisms, target, cam, view, replace });

@@ -38,9 +38,11 @@ export const beside = {
   },
 
   async row(pixels, name, tensor, query, replace = null, how = {}) {
-    const ask = (engine) => engine.row(pixels, name, tensor, query, replace, how);
-    if (how.device) return ask(await here()).catch((error) => ask(server).catch(() => { throw error; }));
-    return ask(server).catch((error) => insteadOf(error, [name], ask));
+    return either(name, how, (engine) => engine.row(pixels, name, tensor, query, replace, how));
+  },
+
+  async answers(pictures, name, how = {}) {
+    return either(name, how, (engine) => engine.answers(pictures, name, how));
   },
 
   async file(form, about) {
@@ -50,6 +52,10 @@ export const beside = {
   },
 };
 
+async function either(name, { device }, ask) { // where its column was computed, or the other
+  if (device) return ask(await here()).catch((error) => ask(server).catch(() => { throw error; }));
+  return ask(server).catch((error) => insteadOf(error, [name], ask));
+}
 async function insteadOf(error, names, ask) { // this device, where the server is gone
   if (!error.away || !names.every(able)) throw error;
   return ask(await here()).catch(() => { throw error; });

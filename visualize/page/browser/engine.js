@@ -102,6 +102,10 @@ export const browser = {
     return heard(await pool(), onLoading, (workers) => workers.ask(name, message, signal));
   },
 
+  async answers(pictures, name, { onLoading, signal } = {}) {
+    return heard(await pool(), onLoading, (workers) => workers.ask(name, { act: "answers", images: pictures }, signal));
+  },
+
   async file(form, { image, mechanisms, target, cam, view, replace = null, onLoading }) {
     if (form === "png" || form === "pdf") throw Object.assign(new EngineError(NEEDS_SERVER), { final: true });
     const [{ arrays, report }, workers] = await Promise.all([import("./files.js").catch(unloaded), pool()]), found = [], missing = {};

@@ -8,6 +8,7 @@
 //   close   name
 //   column  name, image, target, cam, replace -> a column of the record
 //   part    name, image, target, replace, tensor, query -> a part of a map
+//   answers name, images -> probabilities for each, as trained
 //   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> {values, range}, before, replaced, replace_note}
 
 import { unpacked } from "./packed.js";
@@ -51,6 +52,11 @@ const acts = {
   async part({ name, image, target, replace, tensor, query }) {
     const outputs = await run(name, image, target, replace), { facts } = networks.get(name);
     return part(facts.maps.find((map) => map.tensor === tensor), outputs[tensor], query);
+  },
+  async answers({ name, images }) {
+    const found = [];
+    for (const image of images) found.push(probabilities(await compute(name, image, null)));
+    return found;
   },
   async arrays({ name, image, target, cam, replace }) {
     const before = replace && (await run(name, image, target)).logits, network = networks.get(name), { facts } = network, maps = {};

@@ -1,0 +1,110 @@
+// What the answer to this picture rests on: its pixels turn to the mean colour, those first that a map ranks highest,
+// and the network answers again at each step. Beside it the same in an order that knows nothing.
+//
+//   orderOf(values, [height, width]) -> [index]     of the 32 x 32 pixels, the highest first; ties fall by lot
+//   steps(pixels, order) -> [pixels]                with more and more of them taken away
+//   area(curve)                                     its mean: less, where the first pixels mattered
+
+import { button, hold, make, tryAgain } from "../elements.js";
+import { decode, largest, methodName, number } from "../maps/record.js";
+import { toBase64 } from "../picture.js";
+
+const SIDE = 32, STEPS = 8, MEAN = [125, 123, 114]; // of all training pixels, as in models/preprocessing.py
+const CAM_BLOCK = "layer4.1"; // where Grad-CAM is usually taken
+const SVG = "http://www.w3.org/2000/svg", WIDTH = 340, HEIGHT = 190, EDGE = { left: 48, right: 8, top: 8, bottom: 34 };
+
+export class Curve {
+  constructor(engine, columns, state) {
+    Object.assign(this, { engine, columns, state, key: null, column: null });
+    this.start = button("Take its pixels away", {}, () => this.measure());
+    this.result = make("div", { role: "status" });
+    this.node = make("section", { class: "lab curve", hidden: true }, make("h3", {}, "What does the answer to this picture rest on?"),
+      make("p", "note", "Its pixels turn to the mean colour, those first that a map ranks highest, and the network answers again. Where the answer falls sooner than in a random order, the map has named what it rests on. One picture proves little."),
+      this.start, this.result);
+  }
+  show(record, column) { // what was measured of another picture, or by another map, goes
+    this.node.hidden = !column || column.random || Boolean(column.before);
+    const key = column && [record.image, column.key, record.cam, this.state.view.block].join(" ");
+    if (this.key === key) return;
+    Object.assign(this, { key, record, column });
+    this.start.hidden = false;
+    this.result.replaceChildren();
+  }
+  orders() { // name -> order of the pixels
+    const { column, record } = this, places = ({ kind, block }) => kind === "spatial" && block === this.state.view.block;
+    const cam = column.maps.find(({ kind, block }) => kind === "cam" && block === CAM_BLOCK);
+    const found = new Map([[`${methodName(record.cam)}, ${CAM_BLOCK}`, orderOf(decode(cam).values, cam.shape)]]);
+    for (const map of column.maps.filter(places)) found.set(map.tensor, orderOf(decode(map).values, map.shape.slice(-2)));
+    return found.set("random order", orderOf(new Float32Array(1), [1, 1]));
+  }
+  async measure() {
+    const { key, column, record } = this, release = hold(), orders = this.orders(), nothing = steps(record.pixels, orders.get("random order")).at(-1);
+    this.start.hidden = true;
+    this.result.replaceChildren(make("p", "note", "Looking …"));
+    let shown;
+    try {
+      const pictures = [record.pixels, ...[...orders.values()].flatMap((order) => steps(record.pixels, order).slice(0, -1)), nothing];
+      const how = { device: column.device, onLoading: (bytes) => this.columns.loading(bytes) };
+      const found = await this.engine.answers(pictures.map(toBase64), column.key, how);
+      const target = largest(found[0]), shares = found.map((probabilities) => probabilities[target]);
+      const curves = [...orders.keys()].map((name, i) => [name, [shares[0], ...shares.slice(1 + i * (STEPS - 1), 1 + (i + 1) * (STEPS - 1)), shares.at(-1)]]);
+      shown = [drawn(curves, this.columns.classes[target]), legend(curves)];
+    } catch (error) {
+      shown = [make("p", {}, error.message, " ", tryAgain(() => this.node.closest("dialog").querySelector(".main"), () => this.measure()))];
+    }
+    this.columns.rest();
+    release();
+    if (this.key === key) this.result.replaceChildren(...shown);
+  }
+}
+
+// ---- which pixels go first
+
+function enlarged(values, [height, width]) { // bilinear, as the maps are enlarged in models/results/maps.py
+  const along = (length) => Array.from({ length: SIDE }, (_, i) => {
+    const at = Math.max(0, ((i + 0.5) * length) / SIDE - 0.5), low = Math.min(Math.floor(at), length - 1);
+    return [low, Math.min(low + 1, length - 1), at - low];
+  });
+  const rows = along(height), columns = along(width), mix = (a, b, share) => a + (b - a) * share;
+  return rows.flatMap(([up, down, y]) => columns.map(([left, right, x]) =>
+    mix(mix(values[up * width + left], values[up * width + right], x), mix(values[down * width + left], values[down * width + right], x), y)));
+}
+const LOTS = (() => { // the same every time
+  let state = 1;
+  return Float64Array.from({ length: SIDE * SIDE }, () => (state = (state * 48271) % 2147483647));
+})();
+export function orderOf(values, shape) {
+  const large = enlarged(values, shape);
+  return [...large.keys()].sort((a, b) => large[b] - large[a] || LOTS[a] - LOTS[b]);
+}
+export function steps(pixels, order) {
+  return Array.from({ length: STEPS }, (_, step) => {
+    const left = Uint8Array.from(pixels);
+    for (const index of order.slice(0, Math.round(((step + 1) * order.length) / STEPS))) left.set(MEAN, 3 * index);
+    return left;
+  });
+}
+export const area = (curve) => curve.slice(1).reduce((sum, share, i) => sum + (share + curve[i]) / 2, 0) / (curve.length - 1);
+
+// ---- how it is drawn
+
+function node(tag, attributes, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+function drawn(curves, answer) {
+  const x = (share) => EDGE.left + share * (WIDTH - EDGE.left - EDGE.right), y = (share) => HEIGHT - EDGE.bottom - share * (HEIGHT - EDGE.top - EDGE.bottom);
+  const text = (left, top, anchor, words) => node("text", { x: left, y: top, "text-anchor": anchor }, words);
+  const lines = [0, 0.5, 1].flatMap((share) => [node("line", { class: "grid", x1: x(0), x2: x(1), y1: y(share), y2: y(share) }), text(x(0) - 6, y(share) + 4, "end", `${100 * share} %`)]);
+  const ways = curves.map(([, curve], i) => node("path", { class: `way way${kindOf(curves, i)}`, d: `M${curve.map((share, at) => `${x(at / STEPS).toFixed(1)},${y(share).toFixed(1)}`).join("L")}` }));
+  const said = curves.map(([name, curve]) => `${name} ${number(area(curve))}`).join("; ");
+  return node("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Probability of ${answer} while pixels are taken away, mean on the way: ${said}` }, ...lines,
+    text(x(0), HEIGHT - 14, "start", "0 %"), text(x(1), HEIGHT - 14, "end", "100 %"), text(x(0.5), HEIGHT - 14, "middle", "pixels taken away"), ...ways);
+}
+const kindOf = (curves, i) => (i === curves.length - 1 ? "Random" : i === 0 ? "Cam" : "Own");
+function legend(curves) {
+  return make("ul", { class: "ways" }, ...curves.map(([name, curve], i) => make("li", { class: `way${kindOf(curves, i)}` }, make("i", { "aria-hidden": "true" }), make("span", {}, name), " ", make("data", { value: area(curve) }, number(area(curve))))),
+    make("li", "note", "Mean probability on the way: less is better."));
+}
