@@ -1392,6 +1392,29 @@ def test_all_ten_answers_under_the_pointer_and_by_keyboard(visit: callable):
 
 @pytest.mark.browser
 @both_at_length
+def test_each_head_has_a_picture_of_its_own_in_the_single_view(visit: callable):
+    seen = visit(link=link_to("self_attention").replace("&end", "&detail=self_attention&end"))
+    maps = seen.page.locator('#detail .section[data-section="pairwise"] .map')
+    heads = [f"head {head} of 4" for head in (1, 2, 3, 4)]
+    assert [
+        *zip(
+            maps.locator(".heading").all_inner_texts(),
+            re.findall(r"head \d of 4", " ".join(maps.all_inner_texts())),
+            strict=True,
+        )
+    ] == [(place, head) for place in ("after layer2", "after layer3") for head in heads]
+    drawn = maps.locator("canvas").evaluate_all(PIXELS)
+    assert len({*drawn[:4]}) == 4
+    seen.page.locator("#detail").get_by_role("button", name="Close").click()
+    seen.page.locator('#maps [data-section="pairwise"] .controls select', has_text="mean").select_option("2")
+    seen.rest()
+    seen.page.locator("#glance .name").first.click()
+    seen.rest()
+    assert maps.count() == 2 and all("head 3 of 4" in said for said in maps.all_inner_texts())
+
+
+@pytest.mark.browser
+@both_at_length
 def test_a_photograph_comes_as_a_visitors_own(visit: callable):
     """One sees what is lost of it, and that what is no class gets one all the same."""
     seen = visit(link=FEW)

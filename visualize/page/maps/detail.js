@@ -4,7 +4,7 @@ import { button, closeBeside, hold, keep, make, select, tryAgain } from "../elem
 import { Curve } from "../lab/curve.js";
 import { Evidence } from "../lab/evidence.js";
 import { chosen, language, translated } from "../language/language.js";
-import { localName, panelsOf, place, sections } from "./record.js";
+import { headsOf, localName, panelsOf, place, sections } from "./record.js";
 
 export class Detail {
   constructor(state, description, columns, figures, engine, cards, copy) {
@@ -98,8 +98,12 @@ export class Detail {
       for (const local of locals) {
         const name = `${section.kind} ${local}`, some = maps.filter((map) => localName(map.tensor) === local);
         const row = this.rows.get(name) || this.row(name, section, locals.length > 1 && local);
-        const panels = panelsOf(one, column, some, this.state.view, parts).map((panel) => ({ ...panel, others: [] })); // no other networks here
-        const figures = panels.map((panel) => [this.figures.figure(`detail ${panel.tensor}`, () => make("span", "heading", place(panel.tensor, panel.block))), panel]);
+        const heads = Math.max(...some.map(headsOf)), each = heads > 1 && this.state.view.head === "mean"; // each head by itself
+        const views = each ? Array.from({ length: heads }, (_, head) => ({ ...this.state.view, head })) : [this.state.view];
+        const at = ({ block }) => this.description.blocks.indexOf(block);
+        const panels = views.flatMap((view) => panelsOf(one, column, some, view, parts).map((panel) => ({ ...panel, others: [], view }))) // no other networks here
+          .sort((a, b) => at(a) - at(b));
+        const figures = panels.map((panel) => [this.figures.figure(`detail ${panel.tensor} ${panel.view.head}`, () => make("span", "heading", place(panel.tensor, panel.block))), panel]);
         keep(row.figures, figures.map(([figure]) => figure.node));
         for (const [figure, panel] of figures) this.figures.show(figure, panel, one, column);
         rows.push(row.node);

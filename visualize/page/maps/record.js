@@ -177,7 +177,7 @@ export function queryOf(map, view) { // the marked place: column and row among t
   const [x, y] = view.query.map((pixel) => Math.floor((pixel * side) / 32));
   return { x, y, side, index: y * side + x };
 }
-const headsOf = (map) => (map.axes.startsWith("head q") ? map.shape[0] : 1);
+export const headsOf = (map) => (map.axes.startsWith("head q") ? map.shape[0] : 1);
 const headOf = (map, view) => (view.head === "mean" || headsOf(map) === 1 ? null : Math.min(+view.head, headsOf(map) - 1));
 const PARTS = { // kind of part -> (map, values, whole: not only what the server gave of it, view) -> [values, shape]
   row(map, values, whole, view) {
