@@ -607,6 +607,20 @@ def test_a_picture_is_made_small_as_pillow_does(blank: Page, tmp_path: Path):
             assert np.abs(distance).max() <= 1, file.name
 
 
+@pytest.mark.browser
+def test_a_large_photograph_is_made_small_nearly_as_pillow_does(blank: Page, tmp_path: Path):
+    """As a phone takes them: the browser halves it by its own means first, which no network minds."""
+    noise = np.random.default_rng(0).normal(0, 12, (1709, 2560, 3))
+    whole = np.asarray(Image.fromarray(load_sample_image("china.jpg")).resize((2560, 1709))) + noise
+    file = tmp_path / "large.jpg"
+    Image.fromarray(whole.clip(0, 255).astype(np.uint8)).save(file, quality=92)
+    shown = blank.evaluate(MADE_SMALL, [base64.b64encode(file.read_bytes()).decode(), ["centre", "squeeze"]])
+    for one, crop in zip(shown, ("centre", "squeeze"), strict=True):
+        pixels = np.frombuffer(base64.b64decode(one), np.uint8).reshape(32, 32, 3).astype(int)
+        distance = np.abs(pixels - np.asarray(to_network(load_image(file), crop)))
+        assert distance.max() <= 6 and distance.mean() < 1
+
+
 MADE_SMALL = """async ([bytes, crops]) => {
     const { open, fromBase64, toBase64, toNetwork, toLink, fromLink } = await import("./page/picture.js");
     const { picture } = await open(new Blob([fromBase64(bytes)])), made = [];
