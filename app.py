@@ -75,7 +75,7 @@ def make_server() -> FastAPI:
     server.mount("/page", Files(PAGE, REFRESH))
     if alone:
         server.mount(f"/{PARTS}", Files(edition() / PARTS, KEEP))
-    for name in ("look", "row", "file", "decode", "probabilities"):
+    for name in ("look", "row", "file", "decode", "features", "probabilities"):
         server.post(f"/{name}", response_model=None)(getattr(answers, name))
     for name in ("card", "evidence"):
         server.get(f"/{name}/{{name}}", response_model=None)(getattr(answers, name))

@@ -460,7 +460,20 @@ def test_pixels_are_taken_away_in_the_order_of_a_map(visit: callable, tree: Path
         assert np.abs((156 - heights) / 148 - curve).max() < 1e-3
         shown = float(seen.page.locator(f"#detail .ways .way{way} data").get_attribute("value"))
         assert shown == pytest.approx(np.trapezoid(curve, dx=1 / 8), abs=1e-4)
+    seen.page.locator("#detail .seen button").click()
+    seen.page.locator("#detail .seen canvas").last.wait_for()
+    gates = cat.maps["layer2.1.refine.channel_gate"].values.flatten()
+    order = np.argsort(-gates, kind="stable")
+    assert seen.texts("#detail .seen figcaption") == [
+        f"channel {at}: {number(gates[at])}" for at in (*order[:4], *order[-4:])
+    ]
     seen.page.keyboard.press("Escape")
+    seen.block("layer1.0")
+    seen.page.locator("#glance .name").first.click()
+    seen.page.locator("#detail .seen button").wait_for()
+    assert seen.page.locator("#detail .seen canvas").count() == 0  # they were of another block
+    seen.page.keyboard.press("Escape")
+    seen.block("layer2.1")
     seen.example("ship")
     seen.page.locator("#glance .name").first.click()
     seen.page.locator("#detail .curve button").wait_for()

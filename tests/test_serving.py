@@ -39,7 +39,7 @@ from tests.health import EXAMPLE, ROOT, check, client_of, linked_tree, start, st
 from tests.hostile import wrong_files
 from tests.networks import network, picture
 from visualize.gate import Gate
-from visualize.inspection.network import inspect
+from visualize.inspection.network import inspect, observe
 from visualize.record.encoding import decode
 
 MB = 2**20
@@ -331,6 +331,30 @@ def test_a_row_of_a_large_map_is_the_one_that_was_recorded(server: str, tree: Pa
     model, _ = restore_with_facts("non_local", tree / "checkpoints")
     rows = inspect(model, picture(), stage="layer4.1").maps["stage2.affinity"].values
     assert np.abs(row - rows[7]).max() < 1e-3 * rows[7].max() < np.abs(rows[8] - rows[7]).max()
+
+
+def test_channels_that_a_gate_opens_most_and_least(server: str, tree: Path):
+    """Their feature maps are those of the block that the gate stands in."""
+    path, route = "layer2.1.refine.channel_gate", f"{server}features"
+    found = web.post(route, json={"image": PIXELS, "mechanism": "cbam", "tensor": path}, timeout=60).json()
+    model, _ = restore_with_facts("cbam", tree / "checkpoints")
+    seen = observe(model, picture())
+    gates, output = seen.maps[path].values.flatten(), seen.activations["layer2.1"]
+    order = np.argsort(-gates, kind="stable")
+    assert found["channels"] == [*order[:4], *order[-4:]]
+    assert found["gates"] == pytest.approx(gates[found["channels"]], abs=1e-6)
+    assert np.abs(decode(found) - output[found["channels"]]).max() < 1e-4 * np.ptp(output)
+    sound = {"image": PIXELS, "mechanism": "cbam", "tensor": path}
+    spatial = {"tensor": "layer2.1.refine.spatial_gate"}
+    for wrong in (
+        spatial,
+        {"tensor": "layer2.1.output"},
+        {"tensor": [path]},
+        {"mechanism": 7},
+        {"image": "x"},
+    ):
+        answer = web.post(route, json=sound | wrong, timeout=60)
+        assert answer.status_code == 400 and SENTENCE.fullmatch(answer.json()["error"]), wrong
 
 
 def test_many_pictures_are_answered_at_once(server: str, tree: Path):

@@ -177,6 +177,22 @@ def test_a_column_is_as_the_server_sends_it(page: Page, checkpoints: Path, monke
 
 
 @pytest.mark.browser
+def test_the_channels_of_a_gate_are_the_servers(
+    page: Page, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from visualize.inspection import engine
+    from visualize.record.compare import channel_features
+
+    monkeypatch.setattr(engine, "load_with_facts", lambda name, device: (network(name, checkpoints), {}))
+    picture, path = moved("deer"), "layer4.1.refine.gate"
+    found = page.evaluate(ASK, ["features", text_of(picture), "se", path])
+    wanted = channel_features(picture, "se", path)
+    assert found["channels"] == wanted["channels"] and found["shape"] == wanted["shape"] == [8, 4, 4]
+    assert found["gates"] == pytest.approx(wanted["gates"], abs=1e-5)
+    assert np.abs(values_of(found) - decode(wanted)).max() < 1e-4 * wanted["hi"]
+
+
+@pytest.mark.browser
 def test_many_pictures_are_answered_one_after_the_other(page: Page, checkpoints: Path):
     pictures = [moved("deer"), moved("ship")]
     found = page.evaluate(ASK, ["answers", [*map(text_of, pictures)], "se"])

@@ -37,7 +37,7 @@ from .inspection.replaced import Replacement, ReplacementError
 from .inspection.unfamiliar import sentence
 from .inspection.untrained import example_picture
 from .picture import MAX_BYTES, ImageError, load_image, load_with_notes, to_network
-from .record.compare import affinity_row, answer, first_rows, record_of
+from .record.compare import affinity_row, answer, channel_features, first_rows, record_of
 from .record.display import description
 from .record.encoding import picture_of
 from .record.requests import RequestError, check_mechanisms, check_request, pixels_of, replacement_of
@@ -230,6 +230,13 @@ class Answers:
             raise RequestError("The mechanism, the tensor and the query must be text or numbers.")
         work = partial(affinity_row, *wanted, replacement=replacement_of(asked.get("replace")))
         del asked  # or whatever else it holds would wait in the line, too
+        return await while_there(request, self.line.run(work, quick=True))
+
+    async def features(self, request: Request) -> dict:
+        """What the channels see that a gate opens most, and those that it opens least."""
+        asked = await asked_in(request)
+        work = partial(channel_features, picture_of(asked), asked.get("mechanism"), asked.get("tensor"))
+        del asked
         return await while_there(request, self.line.run(work, quick=True))
 
     async def probabilities(self, request: Request) -> dict:

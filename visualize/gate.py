@@ -63,7 +63,9 @@ NAME = r"[\w-]+"
 READ = re.compile(
     rf"/(page/.*|site/\w[\w.-]*|(card|evidence)/{NAME}|config|gradio_api/(info|startup-events|queue/data|heartbeat/{NAME}|call/{NAME}/{NAME}))?"
 )
-SENT = re.compile(rf"/(look|row|file|decode|probabilities|gradio_api/(upload|queue/join|call/{NAME}))")
+SENT = re.compile(
+    rf"/(look|row|file|decode|features|probabilities|gradio_api/(upload|queue/join|call/{NAME}))"
+)
 NOTHING_HERE = "There is nothing here."
 
 

@@ -12,6 +12,7 @@ from models import CLASSES, CheckpointError
 from models.checkpoint import load_with_facts
 from models.metadata import is_trained
 from models.preprocessing import normalise
+from models.recording import Record, recording
 
 from .network import Inspection, NotFiniteError, inspect
 from .replaced import Replacement, inspect_replaced, remember
@@ -101,6 +102,19 @@ def loaded(name: str, device: str) -> tuple[nn.Module, dict]:
     if network.fc.out_features != len(CLASSES):
         raise CheckpointError(f"The weights of {name} were trained for other classes.")
     return network, facts
+
+
+def records_of(name: str, picture: Image.Image) -> dict[str, Record]:
+    """What a trained network records of a picture, 32x32 in RGB, on the CPU.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    network, _ = loaded(name, "cpu")
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    with torch.inference_mode(), recording(network) as records:
+        network(normalise(pixels))
+    return records
 
 
 def answers_of(name: str, pixels: np.ndarray) -> np.ndarray:

@@ -86,6 +86,11 @@ export const server = {
     return (await whole((await post("probabilities", { images: pictures, mechanism: name }, signal)).json(), signal)).probabilities;
   },
 
+  // The feature maps of the channels that a gate opens most and least: {channels, gates, data, lo, hi, shape}.
+  async features(pixels, name, tensor, { signal } = {}) {
+    return whole((await post("features", { image: pixels, mechanism: name, tensor }, signal)).json(), signal);
+  },
+
   // A file to take along, "png", "pdf", "npz" or "json": {blob, name}. `onLoading` as above.
   async file(form, { image, mechanisms, target, cam, view, replace = null }) {
     const answer = await post("file", { form, image, mechanisms, target, cam, view, replace });

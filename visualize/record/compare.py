@@ -30,20 +30,23 @@ before they were stretched to 0..1.
 import base64
 
 import numpy as np
+import torch
 from PIL import Image
 
 from models import CATALOGUE, CLASSES, CheckpointError
 from models.metadata import accuracy, parameters
 
 from ..inspection.cache import Cache
-from ..inspection.engine import Question, inspect_by_name
+from ..inspection.engine import Question, inspect_by_name, records_of
 from ..inspection.network import Inspection, Map, NotFiniteError
 from ..inspection.replaced import Replacement
 from ..inspection.unfamiliar import is_unusual, sentence
 from .display import description
 from .encoding import pack, pack_cam, pack_map, picture_of
-from .kinds import stays
+from .kinds import block_of, stays
 from .requests import RequestError, check_image, check_mechanisms
+
+ENDS = 4  # channels, of the most and of the least open ones
 
 
 def record_of(asked: Question, answers: list[dict]) -> dict:
@@ -170,6 +173,32 @@ def hold(seen: Inspection, name: str, replacement: Replacement | None) -> dict[s
 def key_of(pixels: bytes, name: str, replacement: Replacement | None) -> bytes:
     """What the maps depend on; its length is what it takes, however much was changed by hand."""
     return pixels + repr((name, replacement)).encode()
+
+
+def channel_features(image: Image.Image, name: str, path: object) -> dict:
+    """The feature maps, behind the block, of the channels that a gate opens most, then least.
+
+    Args:
+        path: of a record of the axes `b c 1 1` with the role of a gate.
+
+    Returns:
+        `channels`, their numbers; `gates`; and their maps (8, h, w) as `decode` reads them.
+
+    Raises:
+        RequestError: no such picture, mechanism or gate.
+        CheckpointError: the checkpoint cannot be used.
+    """
+    check_image(image)
+    check_mechanisms([name])
+    records = records_of(name, image)
+    gate = records.get(path) if isinstance(path, str) else None
+    output = records[f"{block_of(path)}.output"].tensor[0] if gate else None
+    if gate is None or gate.role != "gate" or gate.tensor.shape[1:] != (len(output), 1, 1):
+        raise RequestError("This mechanism has no such gate for each channel of its block.")
+    gates = gate.tensor.flatten()
+    order = gates.argsort(descending=True, stable=True)
+    chosen = torch.cat([order[:ENDS], order[-ENDS:]])
+    return {"channels": chosen.tolist(), "gates": gates[chosen].tolist(), **pack(output[chosen].numpy())}
 
 
 def first_rows(record: dict) -> dict[str, dict]:

@@ -41,6 +41,10 @@ export const beside = {
     return either(name, how, (engine) => engine.row(pixels, name, tensor, query, replace, how));
   },
 
+  async features(pixels, name, tensor, how = {}) {
+    return either(name, how, (engine) => engine.features(pixels, name, tensor, how));
+  },
+
   async answers(pictures, name, how = {}) {
     return either(name, how, (engine) => engine.answers(pictures, name, how));
   },

@@ -86,4 +86,11 @@ export function part({ axes, shape }, values, query) {
     found.set(values.subarray(from, from + inner), to);
   return entry(found, sizes.filter((_, i) => i !== axis));
 }
+const ENDS = 4; // channels, as in visualize/record/compare.py
+export function features(gates, output) { // those that a gate opens most, then those that it opens least
+  const order = [...gates.keys()].sort((a, b) => gates[b] - gates[a]), channels = [...order.slice(0, ENDS), ...order.slice(-ENDS)];
+  const cells = output.length / gates.length, side = Math.sqrt(cells), found = new Float32Array(channels.length * cells);
+  channels.forEach((channel, i) => found.set(output.subarray(channel * cells, (channel + 1) * cells), i * cells));
+  return { channels, gates: channels.map((channel) => gates[channel]), ...entry(found, [channels.length, side, side]) };
+}
 const size = (shape) => shape.reduce((a, b) => a * b, 1);

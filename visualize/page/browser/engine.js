@@ -102,6 +102,10 @@ export const browser = {
     return heard(await pool(), onLoading, (workers) => workers.ask(name, message, signal));
   },
 
+  async features(pixels, name, tensor, { onLoading, signal } = {}) {
+    return heard(await pool(), onLoading, (workers) => workers.ask(name, { act: "features", image: pixels, tensor }, signal));
+  },
+
   async answers(pictures, name, { onLoading, signal } = {}) {
     return heard(await pool(), onLoading, (workers) => workers.ask(name, { act: "answers", images: pictures }, signal));
   },

@@ -8,12 +8,13 @@
 //   close   name
 //   column  name, image, target, cam, replace -> a column of the record
 //   part    name, image, target, replace, tensor, query -> a part of a map
+//   features name, image, tensor of a gate -> the feature maps of channels, as trained
 //   answers name, images -> probabilities for each, as trained
 //   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> {values, range}, before, replaced, replace_note}
 
 import { unpacked } from "./packed.js";
 import { fromBase64 } from "../picture.js";
-import { NotFinite, apart, cams, column, part, probabilities, strengths } from "./column.js";
+import { NotFinite, apart, cams, column, features, part, probabilities, strengths } from "./column.js";
 import { AS_TRAINED, Refused, averagesOf, edits, reason, replaced } from "./edits.js";
 
 const KEPT = 10e6; // bytes of the runs whose numbers are kept: four of most networks
@@ -52,6 +53,10 @@ const acts = {
   async part({ name, image, target, replace, tensor, query }) {
     const outputs = await run(name, image, target, replace), { facts } = networks.get(name);
     return part(facts.maps.find((map) => map.tensor === tensor), outputs[tensor], query);
+  },
+  async features({ name, image, tensor }) {
+    const outputs = await run(name, image, null), { block } = networks.get(name).facts.maps.find((map) => map.tensor === tensor);
+    return features(outputs[tensor], outputs[`${block}.output`]);
   },
   async answers({ name, images }) {
     const found = [];

@@ -5,56 +5,36 @@
 //   steps(pixels, order) -> [pixels]                with more and more of them taken away
 //   area(curve)                                     its mean: less, where the first pixels mattered
 
-import { button, hold, make, tryAgain } from "../elements.js";
+import { make } from "../elements.js";
 import { decode, largest, methodName, number } from "../maps/record.js";
 import { toBase64 } from "../picture.js";
+import { Here } from "./here.js";
 
 const SIDE = 32, STEPS = 8, MEAN = [125, 123, 114]; // of all training pixels, as in models/preprocessing.py
 const CAM_BLOCK = "layer4.1"; // where Grad-CAM is usually taken
 const SVG = "http://www.w3.org/2000/svg", WIDTH = 340, HEIGHT = 190, EDGE = { left: 48, right: 8, top: 8, bottom: 34 };
 
-export class Curve {
+export class Curve extends Here {
   constructor(engine, columns, state) {
-    Object.assign(this, { engine, columns, state, key: null, column: null });
-    this.start = button("Take its pixels away", {}, () => this.measure());
-    this.result = make("div", { role: "status" });
-    this.node = make("section", { class: "lab curve", hidden: true }, make("h3", {}, "What does the answer to this picture rest on?"),
-      make("p", "note", "Its pixels turn to the mean colour, those first that a map ranks highest, and the network answers again. Where the answer falls sooner than in a random order, the map has named what it rests on. One picture proves little."),
-      this.start, this.result);
+    super(engine, columns, state, {
+      name: "curve", title: "What does the answer to this picture rest on?", press: "Take its pixels away",
+      text: "Its pixels turn to the mean colour, those first that a map ranks highest, and the network answers again. Where the answer falls sooner than in a random order, the map has named what it rests on. One picture proves little.",
+    });
   }
-  show(record, column) { // what was measured of another picture, or by another map, goes
-    this.node.hidden = !column || column.random || Boolean(column.before);
-    const key = column && [record.image, column.key, record.cam, this.state.view.block].join(" ");
-    if (this.key === key) return;
-    Object.assign(this, { key, record, column });
-    this.start.hidden = false;
-    this.result.replaceChildren();
-  }
-  orders() { // name -> order of the pixels
-    const { column, record } = this, places = ({ kind, block }) => kind === "spatial" && block === this.state.view.block;
+  asked(record, column) { // name -> order of the pixels
+    const places = ({ kind, block }) => kind === "spatial" && block === this.state.view.block;
     const cam = column.maps.find(({ kind, block }) => kind === "cam" && block === CAM_BLOCK);
-    const found = new Map([[`${methodName(record.cam)}, ${CAM_BLOCK}`, orderOf(decode(cam).values, cam.shape)]]);
-    for (const map of column.maps.filter(places)) found.set(map.tensor, orderOf(decode(map).values, map.shape.slice(-2)));
-    return found.set("random order", orderOf(new Float32Array(1), [1, 1]));
+    return [[`${methodName(record.cam)}, ${CAM_BLOCK}`, cam], ...column.maps.filter(places).map((map) => [map.tensor, map])];
   }
-  async measure() {
-    const { key, column, record } = this, release = hold(), orders = this.orders(), nothing = steps(record.pixels, orders.get("random order")).at(-1);
-    this.start.hidden = true;
-    this.result.replaceChildren(make("p", "note", "Looking …"));
-    let shown;
-    try {
-      const pictures = [record.pixels, ...[...orders.values()].flatMap((order) => steps(record.pixels, order).slice(0, -1)), nothing];
-      const how = { device: column.device, onLoading: (bytes) => this.columns.loading(bytes) };
-      const found = await this.engine.answers(pictures.map(toBase64), column.key, how);
-      const target = largest(found[0]), shares = found.map((probabilities) => probabilities[target]);
-      const curves = [...orders.keys()].map((name, i) => [name, [shares[0], ...shares.slice(1 + i * (STEPS - 1), 1 + (i + 1) * (STEPS - 1)), shares.at(-1)]]);
-      shown = [drawn(curves, this.columns.classes[target]), legend(curves)];
-    } catch (error) {
-      shown = [make("p", {}, error.message, " ", tryAgain(() => this.node.closest("dialog").querySelector(".main"), () => this.measure()))];
-    }
-    this.columns.rest();
-    release();
-    if (this.key === key) this.result.replaceChildren(...shown);
+  async answer(record, column, how) {
+    const orders = new Map(this.asked(record, column).map(([name, map]) => [name, orderOf(decode(map).values, map.shape.slice(-2))]));
+    orders.set("random order", orderOf(new Float32Array(1), [1, 1]));
+    const ways = [...orders.values()].map((order) => steps(record.pixels, order)), nothing = ways[0].at(-1);
+    const pictures = [record.pixels, ...ways.flatMap((way) => way.slice(0, -1)), nothing];
+    const found = await this.engine.answers(pictures.map(toBase64), column.key, how);
+    const target = largest(found[0]), shares = found.map((probabilities) => probabilities[target]);
+    const curves = [...orders.keys()].map((name, i) => [name, [shares[0], ...shares.slice(1 + i * (STEPS - 1), 1 + (i + 1) * (STEPS - 1)), shares.at(-1)]]);
+    return [drawn(curves, this.columns.classes[target]), legend(curves)];
   }
 }
 

@@ -3,6 +3,7 @@
 import { button, closeBeside, hold, keep, make, select, tryAgain } from "../elements.js";
 import { Curve } from "../lab/curve.js";
 import { Evidence } from "../lab/evidence.js";
+import { Seen } from "../lab/seen.js";
 import { chosen, language, translated } from "../language/language.js";
 import { headsOf, localName, panelsOf, place, sections } from "./record.js";
 
@@ -10,7 +11,7 @@ export class Detail {
   constructor(state, description, columns, figures, engine, cards, copy) {
     Object.assign(this, { state, description, columns, figures, engine, cards, shown: null });
     this.evidence = new Evidence(state, description, engine, columns);
-    this.curve = new Curve(engine, columns, state);
+    this.here = [new Seen(engine, columns, state, description), new Curve(engine, columns, state)];
     this.node = document.querySelector("#detail");
     this.maps = make("div", "blocks");
     this.text = make("div", "card");
@@ -18,7 +19,7 @@ export class Detail {
     this.choice = select("Mechanism", cards.map(({ key, name }) => [key, name]), null, (key) => this.state.change("detail", key));
     this.said = make("p", { class: "note", role: "status" });
     this.node.append(make("header", {}, this.title, this.choice, button("Copy link", {}, async () => { this.said.textContent = await copy(); }), button("Close", { class: "main" }, () => this.node.close()), this.said),
-      make("div", "inside", this.maps, this.curve.node, this.evidence.node, this.text));
+      make("div", "inside", this.maps, ...this.here.map(({ node }) => node), this.evidence.node, this.text));
     this.node.addEventListener("close", () => { this.shown = null; this.state.change("detail", null); });
     closeBeside(this.node);
   }
@@ -43,7 +44,7 @@ export class Detail {
       this.node.scrollTop = 0;
     }
     this.fill(record, column);
-    this.curve.show(record, column?.pending ? null : column);
+    for (const question of this.here) question.show(record, column);
     this.evidence.open(detail);
   }
   clear() {
