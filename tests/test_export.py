@@ -135,6 +135,7 @@ def test_the_numbers_are_the_recorded_ones(tmp_path):
 
     columns = compare_record(picture(), NAMES, "cat", "HiResCAM")["mechanisms"]
     names = {f"{column['key']}/{shown['tensor']}" for column in columns for shown in column["maps"]}
+    names |= {f"{name}_range" for name in names if name.endswith(".cam")}
     assert arrays.keys() == names | {f"{name}/probabilities" for name in NAMES} | ABOUT
     assert arrays["classes"].tolist() == list(CLASSES)
     assert np.array_equal(arrays["pixels"], np.array(picture()))
@@ -142,6 +143,8 @@ def test_the_numbers_are_the_recorded_ones(tmp_path):
         seen = inspect(network(name), picture(), CLASSES.index("cat"), "HiResCAM")
         expected = {f"{name}/{path}": shown.values for path, shown in seen.maps.items()}
         expected |= {f"{name}/{block}.cam": values for block, values in seen.cams.items()}
+        for block, ends in seen.cam_ranges.items():
+            expected[f"{name}/{block}.cam_range"] = np.array(ends, np.float32)
         expected[f"{name}/probabilities"] = seen.probabilities
         for path, values in expected.items():
             assert arrays[path].dtype == np.float32

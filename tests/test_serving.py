@@ -1025,6 +1025,19 @@ def test_a_lock_says_whose_folder_it_is(tmp_path: Path):
     assert {*tmp_path.iterdir()} == {foreign, trial}
 
 
+def test_where_nothing_can_be_written_the_start_ends_with_a_sentence(tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    environment = {**os.environ, "TMPDIR": "", "GRADIO_TEMP_DIR": str(tmp_path / "file" / "uploads")}
+    code = FOLDERS + "TemporaryFolder()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.fullmatch(
+        r"Nothing can be written to .*uploads \(Not a directory\): see GRADIO_TEMP_DIR\.\n", done.stderr
+    )
+
+
 def test_sweep_deletes_what_is_old(tmp_path: Path):
     code = (
         FOLDERS

@@ -304,6 +304,10 @@ def test_numbers_and_report_are_those_of_the_server(page: Page, checkpoints: Pat
             assert np.abs(values - shown.values).max() < CLOSE * max(1, np.ptp(shown.values))
             assert entry["tensor"] == path and entry["shape"] == list(shown.values.shape)
             assert values[tuple(entry["strongest"])] == values.max()
+        for block, ends in seen.cam_ranges.items():
+            wanted.add(f"{key}/{block}.cam_range")
+            found = numbers[f"{key}/{block}.cam_range"]
+            assert found.dtype == np.float32 and found == pytest.approx(ends, abs=1e-4, rel=1e-3)
     assert set(numbers) == wanted
 
     whole = {"name": "level", "scope": EVERYWHERE, "strength": 1}

@@ -117,9 +117,14 @@ class TemporaryFolder:
 
     def __init__(self):
         parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
-        parent.mkdir(parents=True, exist_ok=True)
         while True:
-            self.path = Path(tempfile.mkdtemp(prefix=FOLDER, dir=parent))
+            try:
+                parent.mkdir(parents=True, exist_ok=True)
+                self.path = Path(tempfile.mkdtemp(prefix=FOLDER, dir=parent))
+            except OSError as error:  # before anything is there: the start ends
+                raise SystemExit(
+                    f"Nothing can be written to {parent} ({error.strerror}): see GRADIO_TEMP_DIR."
+                ) from error
             self.lock = locked(self.path)
             if self.path.exists():  # else another server took it for abandoned before it was locked
                 break

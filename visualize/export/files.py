@@ -113,6 +113,7 @@ def write(form: str, asked: Question, found: dict[str, Column | str], view: View
 def arrays(columns: list[Column], asked: Question) -> dict[str, np.ndarray]:
     """name -> array as recorded: `pixels`, `classes`, and of each network `se/probabilities`, `se/<path>`.
 
+    CAMs are stretched to 0..1; `se/<block>.cam_range` says from where.
     `target`, `cam`: which class is explained, by which method; `se/random_weights`: where it is not trained.
     With replaced attention also `replaced`, which says by what, `se/before`, the answer as trained, and where
     nothing was replaced `se/replace_note`, which says why.
@@ -130,6 +131,8 @@ def arrays(columns: list[Column], asked: Question) -> dict[str, np.ndarray]:
         if column.inspection.replace_note:
             found[f"{column.key}/replace_note"] = np.array(column.inspection.replace_note)
         found |= {f"{column.key}/{path}": shown.values for path, shown in all_maps(column.inspection).items()}
+        for block, ends in column.inspection.cam_ranges.items():
+            found[f"{column.key}/{block}.cam_range"] = np.array(ends, np.float32)
     return found
 
 

@@ -49,7 +49,11 @@ export function arrays(found, { pixels, target, cam, replace }, { classes, title
     files[`${key}/probabilities`] = shares(logits);
     if (before) files[`${key}/before`] = shares(before);
     if (why) files[`${key}/replace_note`] = texts([], [why]);
-    for (const { tensor, shape } of known) files[`${key}/${tensor}`] = npy("<f4", shape, maps[tensor].values);
+    for (const { tensor, shape } of known) {
+      const { values, range } = maps[tensor];
+      files[`${key}/${tensor}`] = npy("<f4", shape, values);
+      if (range) files[`${key}/${tensor}_range`] = npy("<f4", [range.length], Float32Array.from(range));
+    }
   }
   return zip(Object.fromEntries(Object.entries(files).map(([name, content]) => [`${name}.npy`, content])));
 }
