@@ -241,12 +241,12 @@ def restore_with_facts(name: str, folder: Path = CHECKPOINTS) -> tuple[nn.Module
 
     Raises:
         KeyError: unknown name.
+        ValueError: the entry makes no network.
         CheckpointError: on any fault of the files, shapes included.
     """
-    from . import build, find  # here: to read facts and weights, no catalogue is needed
-    from .networks import shapes_only
+    from .networks import build, find_network, shapes_only  # here: for facts alone no catalogue is needed
 
-    find(name)
+    find_network(name)
     facts = read_facts(name, folder)
     state = read_weights(name, facts["sha256"], folder)
     classifier = state.get("fc.weight")
@@ -272,6 +272,7 @@ def load(name: str, device: str = "cpu") -> nn.Module:
 
     Raises:
         KeyError: unknown name.
+        ValueError: the entry makes no network.
         CheckpointError: a fault of the files, in one sentence.
     """
     return load_with_facts(name, device)[0]

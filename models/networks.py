@@ -26,6 +26,19 @@ def find(name: str) -> Entry:
     return CATALOGUE[name]
 
 
+def find_network(name: str) -> Entry:
+    """The same, of an entry that makes a network.
+
+    Raises:
+        KeyError: no such entry; the message lists near names.
+        ValueError: the entry is a module without a place in a classifier.
+    """
+    entry = find(name)
+    if not entry.is_network:
+        raise ValueError(f"{name} has no place in a classifier, so it makes no network")
+    return entry
+
+
 def build(name: str, num_classes: int = 10) -> nn.Module:
     """An untrained network: (B, 3, 32, 32) normalised floats -> (B, num_classes) logits.
 
@@ -33,12 +46,8 @@ def build(name: str, num_classes: int = 10) -> nn.Module:
         KeyError: no such entry; the message lists near names.
         ValueError: the entry is a module without a place in a classifier.
     """
-    entry = find(name)
-    if name == "plain":
-        return ResNet18(num_classes)
-    if not entry.is_network:
-        raise ValueError(f"{name} has no place in a classifier, so it makes no network")
-    return ResNet18(num_classes, entry)
+    entry = find_network(name)
+    return ResNet18(num_classes, None if name == "plain" else entry)
 
 
 @contextmanager

@@ -181,8 +181,9 @@ def test_an_unknown_name_lists_near_names(call, wrong, near):
 def test_a_module_without_a_place_makes_no_network(monkeypatch):
     entry = Entry("fold", "Fold", "module", None, (), "", None, "Text.")
     monkeypatch.setitem(models.CATALOGUE, "fold", entry)
-    with pytest.raises(ValueError, match="fold has no place in a classifier"):
-        models.build("fold")
+    for call in (models.build, models.load):
+        with pytest.raises(ValueError, match="fold has no place in a classifier"):
+            call("fold")
 
 
 # Every network.

@@ -16,7 +16,7 @@
 
 import { bars, curve, drawnAs, gridLines, limited, number, order, position, queryOf, stack, statistics, tiles, valueAt } from "./record.js";
 
-const NAME = 16, GAP = 6, FONT = "12px system-ui, sans-serif"; // below a small picture, between them
+const NAME = 16, GAP = 6, FONT = "13px system-ui, sans-serif"; // below a small picture, between them
 const drawn = new WeakMap(); // canvas -> {panel, width, regions}
 
 // ---- colours
