@@ -424,12 +424,12 @@ def test_pixels_are_taken_away_in_the_order_of_a_map(visit: callable, tree: Path
     """Those that it ranks highest first, and what is drawn is what the network then answers."""
     seen = visit(link=link_to("cbam").replace("&end", "&detail=cbam&end"))
     if edition != server:  # this device computes it
-        seen.page.locator("#detail .curve button").click()
+        seen.page.locator("#detail .curve > button").click()
         seen.page.locator("#detail .curve svg").wait_for()
         assert seen.page.locator("#detail .curve .way").count() == 3
         return
     with seen.page.expect_request("**/probabilities") as asked:
-        seen.page.locator("#detail .curve button").click()
+        seen.page.locator("#detail .curve > button").click()
     seen.page.locator("#detail .curve svg").wait_for()
     given = [
         np.frombuffer(base64.b64decode(one), np.uint8).reshape(32, 32, 3)
@@ -460,7 +460,7 @@ def test_pixels_are_taken_away_in_the_order_of_a_map(visit: callable, tree: Path
         assert np.abs((156 - heights) / 148 - curve).max() < 1e-3
         shown = float(seen.page.locator(f"#detail .ways .way{way} data").get_attribute("value"))
         assert shown == pytest.approx(np.trapezoid(curve, dx=1 / 8), abs=1e-4)
-    seen.page.locator("#detail .seen button").click()
+    seen.page.locator("#detail .seen > button").click()
     seen.page.locator("#detail .seen canvas").last.wait_for()
     gates = cat.maps["layer2.1.refine.channel_gate"].values.flatten()
     order = np.argsort(-gates, kind="stable")
@@ -468,15 +468,33 @@ def test_pixels_are_taken_away_in_the_order_of_a_map(visit: callable, tree: Path
         f"channel {at}: {number(gates[at])}" for at in (*order[:4], *order[-4:])
     ]
     seen.page.keyboard.press("Escape")
+    seen.page.locator('#maps [data-section="cam"] select').first.select_option("dog")
+    seen.rest()
+    seen.page.locator("#glance .name").first.click()
+    seen.rest()
+    assert seen.page.locator("#detail .curve svg").count() == 0  # it was about the cat
+    seen.page.locator("#detail .curve > button").click()
+    seen.page.locator("#detail .ways", has_text="probability of dog").wait_for()
+    drawn = seen.page.locator("#detail .way.wayCam").get_attribute("d")
+    start = (156 - float(drawn[1:].split("L")[0].split(",")[1])) / 148
+    assert start == pytest.approx(cat.probabilities[CLASSES.index("dog")], abs=1e-3)
+    assert seen.page.evaluate("document.activeElement.closest('.curve') !== null")  # the button is gone
+    seen.page.route("**/features", lambda route: route.abort())
+    seen.page.locator("#detail .seen > button").click()
+    seen.page.locator("#detail .seen", has_text="The server does not answer").get_by_role(
+        "button", name="Try again"
+    ).wait_for()
+    seen.complaints.clear()
+    seen.page.keyboard.press("Escape")
     seen.block("layer1.0")
     seen.page.locator("#glance .name").first.click()
-    seen.page.locator("#detail .seen button").wait_for()
+    seen.page.locator("#detail .seen > button").wait_for()
     assert seen.page.locator("#detail .seen canvas").count() == 0  # they were of another block
     seen.page.keyboard.press("Escape")
     seen.block("layer2.1")
     seen.example("ship")
     seen.page.locator("#glance .name").first.click()
-    seen.page.locator("#detail .curve button").wait_for()
+    seen.page.locator("#detail .curve > button").wait_for()
     assert seen.page.locator("#detail .curve svg").count() == 0  # it was of the cat
 
 

@@ -231,4 +231,4 @@ def test_the_tables_are_printed_whatever_the_code_page(command: str):
     ]
     env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     said = subprocess.run(words, capture_output=True, cwd=ROOT, env=env, check=True).stdout.decode("utf-8")
-    assert "| Efficient Channel Attention | 91.8" in said and (command == "evidence" or "θ⁻" in said)
+    assert "| Efficient Channel Attention |" in said and (command == "evidence" or "θ⁻" in said)

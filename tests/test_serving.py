@@ -634,8 +634,15 @@ def test_nothing_takes_a_url_whatever_the_route_and_the_argument(
             )
     for value in (url, file, [file]):
         for key in (*sound, "random", "view", "form", "mechanism", "tensor", "query", "replace"):
-            for route in ("look", "row", "file"):
-                wanted = {**sound, "form": "json", "view": {}, "mechanism": "plain", key: value}
+            for route in ("look", "row", "file", "features", "probabilities"):
+                wanted = {
+                    **sound,
+                    "form": "json",
+                    "view": {},
+                    "mechanism": "plain",
+                    "images": [PIXELS],
+                    key: value,
+                }
                 web.post(server + route, json=wanted, timeout=60)
         for place in range(7):
             data = [*sound.values(), "average", "all", 1.0]

@@ -162,6 +162,23 @@ async def test_who_is_sent_behind_the_others_hears_so(work: Work):
 
 
 @in_loop
+async def test_who_is_being_served_is_not_told_to_wait(work: Work):
+    """Of two jobs at once the first is done, and the visitor's turn is over."""
+    line, heard = Line(turn=0.0), []
+    long = visit(line, work.jobs("a1", "a2", "a3"), heard)
+    short = visit(line, work.jobs("b1"), [])
+    await until(lambda: sorted(work.started) == ["a1", "a2"])
+    work.ends["a1"].set()
+    await until(lambda: "b1" in work.started and heard == ["a1"])
+    await asyncio.sleep(0)
+    assert heard == ["a1"]  # a2 is computed
+    for end in work.ends.values():
+        end.set()
+    await asyncio.gather(long, short)
+    assert [one for one in heard if isinstance(one, str)] == ["a1", "a2", "a3"]
+
+
+@in_loop
 async def test_small_jobs_need_not_wait_and_leave_one_thread_to_the_others(work: Work):
     line, row = Line(), []
     asked = [visit(line, work.jobs(f"{number}"), []) for number in range(4)]

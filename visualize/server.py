@@ -116,9 +116,10 @@ class TemporaryFolder:
     """
 
     def __init__(self):
-        parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
+        parent = "temporary folder"
         while True:
             try:
+                parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()).resolve()
                 parent.mkdir(parents=True, exist_ok=True)
                 self.path = Path(tempfile.mkdtemp(prefix=FOLDER, dir=parent))
             except OSError as error:  # before anything is there: the start ends

@@ -50,6 +50,7 @@ class Visit:
     jobs: deque[tuple[Callable, asyncio.Future]]
     quick: bool
     waits: bool = True  # for its turn
+    running: int = 0  # of its jobs
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     used: float = 0.0  # seconds of computing in this turn
 
@@ -86,7 +87,7 @@ class Line:
         try:
             for future in futures:
                 while not future.done():
-                    if visit.waits:
+                    if visit.waits and not visit.running:
                         yield self._outlook(visit)
                     await asyncio.wait([future], timeout=NEWS_EVERY)
                 yield future.result()
@@ -128,6 +129,7 @@ class Line:
                 self._remove(visit)
             visit.waits = False
             self.running += 1
+            visit.running += 1
             self.quick_running += visit.quick
             timed = partial(_timed, visit.context.copy(), job)
             done = asyncio.get_running_loop().run_in_executor(self.pool, timed)
@@ -135,6 +137,7 @@ class Line:
 
     def _done(self, visit: Visit, future: asyncio.Future, done: asyncio.Future) -> None:
         self.running -= 1
+        visit.running -= 1
         self.quick_running -= visit.quick
         seconds, result, error = done.result()
         visit.used += seconds

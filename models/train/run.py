@@ -190,11 +190,15 @@ class Run:
         """Before a state is saved: one that is lost must not take the place of a good one.
 
         Raises:
-            TrainingError: the loss is no longer finite.
+            TrainingError: the loss or the weights are no longer finite.
         """
         loss = torch.stack(self.losses).mean().item() if self.losses else 0.0
-        if not math.isfinite(loss):
-            found = f"The loss of {self.name} is {loss} in epoch {self.epoch + 1}: stopped."
+        sound = all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        if not (math.isfinite(loss) and sound):
+            what = f"loss of {self.name} is {loss}"
+            if math.isfinite(loss):
+                what = f"weights of {self.name} are no longer finite"
+            found = f"The {what} in epoch {self.epoch + 1}: stopped."
             file = self.folder / "state.pt"
             raise TrainingError(f"{found} To start anew, move {file} away." if file.exists() else found)
 

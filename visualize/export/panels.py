@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import CLASSES
+from models import CATALOGUE, CLASSES
 from models.catalogue import BLOCKS
 
 from ..inspection.network import Map
@@ -343,6 +343,10 @@ def range_of(panel: Panel, brief: bool) -> str:
     return said["flat" if panel.flat else "range_in_brief" if brief else "range"].format(**words)
 
 
+def is_pairwise(name: str) -> bool:
+    return name in CATALOGUE and CATALOGUE[name].family == "pairwise"
+
+
 def lines_about(panel: Panel, view: View, cam: str, brief: bool) -> list[str]:
     """The range of a map, and what else is to be said about it.
 
@@ -370,11 +374,12 @@ def lines_about(panel: Panel, view: View, cam: str, brief: bool) -> list[str]:
             lines += [said["mean_of_heads"].format(count=heads)] * (heads > 1)
         else:
             lines.append(said["one_head"].format(head=min(view.head, heads - 1) + 1, count=heads))
-    if panel.section.kind == "pairwise" or panel.map.role == "share":
-        for module, share in seen.strength.items():
-            if panel.tensor.startswith(f"{module}."):
-                line = said["strength" if module.startswith("stage") else "strength_in_block"]
-                lines.append(line.format(share=percent(share)))
+    for module, share in seen.strength.items():
+        between, is_share = module.startswith("stage"), panel.map.role == "share"
+        asks = panel.section.kind in ("pairwise", "matrix")
+        asks |= is_share and (not between or is_pairwise(panel.column.key))
+        if asks and panel.tensor.startswith(f"{module}."):
+            lines.append(said["strength" if between else "strength_in_block"].format(share=percent(share)))
     if panel.map.static:
         lines.append(said["static"])
     if brief and panel.tensor in seen.replaced:  # the page frames it

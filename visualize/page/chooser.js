@@ -32,7 +32,7 @@ export function chooser(state, table, groups, first, device) {
     make("header", {}, make("h2", {}, "Networks"), button("Done", "main", () => close(panel))),
     search, quick, device ? here(device) : "", empty, families(trained, false), nothing, rest);
   rest.append(families(untrained, true));
-  const faults = table.filter((row) => row.trained && (!row.available || row.offered === false)).map((row) => row.reason);
+  const faults = table.filter((row) => row.trained && !row.available).map((row) => row.reason);
   if (faults.length) panel.append(make("p", { class: "note" }, faults.join(" ")));
 
   function here({ megabytes: [engine, network] }) {

@@ -81,7 +81,8 @@ export const server = {
     return whole((await post("row", { image: pixels, mechanism: name, tensor, query, replace }, signal)).json(), signal);
   },
 
-  // What a trained network answers to some pictures: for each the probabilities of the classes. `how` as for `row`.
+  // What a trained network answers to some pictures: for each the probabilities of the classes. `how` as for `row`;
+  // `onAnswer` is called after each where they come one by one.
   async answers(pictures, name, { signal } = {}) {
     return (await whole((await post("probabilities", { images: pictures, mechanism: name }, signal)).json(), signal)).probabilities;
   },

@@ -15,7 +15,11 @@ async function readable(file, here) { // throws where there is no use in sending
 }
 export function input(state, engine, { examples, photographs }, say) {
   let newest = 0, last = state.picture.source; // of quick wishes the last one counts
-  $("#sent").textContent = start().site ? "It stays on this device." : "Only its 32 × 32 pixels are sent, unless this browser cannot read it.";
+  const sent = () => {
+    $("#sent").textContent = start().site ? "It stays on this device." : state.device ? "It is sent only for what this device cannot do."
+      : "Only its 32 × 32 pixels are sent, unless this browser cannot read it.";
+  };
+  sent();
 
   // ---- where pictures come from
 
@@ -115,16 +119,11 @@ export function input(state, engine, { examples, photographs }, say) {
   for (const [name, pixels] of Object.entries(photographs))
     offer(pixels, "photo", { "data-photo": name, "aria-label": `photo: a ${name}`, title: `A photograph of a ${name}, large enough to be cropped` }, () => photograph(name));
   async function photograph(name) { // as a visitor's own
-    const release = hold();
-    try {
-      const answer = await fetch(new URL(`examples/photo-${name}.jpg`, import.meta.url));
-      if (!answer.ok) throw new EngineError("The photograph cannot be loaded at the moment.");
-      await take(await answer.blob());
-    } catch (error) {
-      say(error instanceof EngineError ? error.message : "The photograph cannot be loaded at the moment.");
-    } finally {
-      release();
-    }
+    const mine = ++newest, release = hold(), answer = await fetch(new URL(`examples/photo-${name}.jpg`, import.meta.url)).catch(() => null);
+    const file = answer?.ok ? await answer.blob().catch(() => null) : null;
+    if (mine === newest && file) await take(file);
+    else if (mine === newest) say((state.picture.fault = "The photograph cannot be loaded at the moment."));
+    release();
   }
   roving(strip, () => [...strip.children]);
   oneStop([...strip.children]);
@@ -203,6 +202,7 @@ export function input(state, engine, { examples, photographs }, say) {
   }
 
   state.addEventListener("change", ({ detail }) => {
+    if (detail === "device") sent();
     if (detail !== "picture") return;
     if (!state.picture.source) state.picture.source = rgba(state.picture.pixels); // it came in a link
     if (state.picture.source !== last) last = state.picture.source, newest++; // what is still being opened comes too late

@@ -255,7 +255,7 @@ reading.append(make("header", {}, make("h2", {}, "How to read this"), button("Cl
   make("div", { class: "inside words", innerHTML: language.chosen(given.reading) }));
 for (const node of [$("#read"), ...document.querySelectorAll("button.read")]) node.addEventListener("click", () => reading.showModal());
 reading.addEventListener("click", (event) => { // a link of a lesson: what it shows lies below
-  if (event.target.closest("a[href^='#']")) reading.close(), $("#glance").scrollIntoView();
+  if (event.target.closest("a[href^='#']") && unmodified(event)) reading.close(), $("#glance").focus();
 });
 closeBeside(reading);
 

@@ -179,19 +179,19 @@ def channel_features(image: Image.Image, name: str, path: object) -> dict:
     """The feature maps, behind the block, of the channels that a gate opens most, then least.
 
     Args:
-        path: of a record of the axes `b c 1 1` with the role of a gate.
+        path: of a gate (b c 1 1) of the block's own channels, in the slot `refine`.
 
     Returns:
         `channels`, their numbers; `gates`; and their maps (8, h, w) as `decode` reads them.
 
     Raises:
         RequestError: no such picture, mechanism or gate.
-        CheckpointError: the checkpoint cannot be used.
+        CheckpointError, NotFiniteError: as for a column.
     """
     check_image(image)
     check_mechanisms([name])
     records = records_of(name, image)
-    gate = records.get(path) if isinstance(path, str) else None
+    gate = records.get(path) if isinstance(path, str) and ".refine." in path else None
     output = records[f"{block_of(path)}.output"].tensor[0] if gate else None
     if gate is None or gate.role != "gate" or gate.tensor.shape[1:] != (len(output), 1, 1):
         raise RequestError("This mechanism has no such gate for each channel of its block.")

@@ -86,6 +86,10 @@ export function part({ axes, shape }, values, query) {
     found.set(values.subarray(from, from + inner), to);
   return entry(found, sizes.filter((_, i) => i !== axis));
 }
+export function answer(outputs) {
+  if (!isFinite(outputs.logits)) throw new NotFinite(NOT_FINITE);
+  return probabilities(outputs);
+}
 const ENDS = 4; // channels, as in visualize/record/compare.py
 export function features(gates, output) { // those that a gate opens most, then those that it opens least
   const order = [...gates.keys()].sort((a, b) => gates[b] - gates[a]), channels = [...order.slice(0, ENDS), ...order.slice(-ENDS)];

@@ -106,8 +106,13 @@ export const browser = {
     return heard(await pool(), onLoading, (workers) => workers.ask(name, { act: "features", image: pixels, tensor }, signal));
   },
 
-  async answers(pictures, name, { onLoading, signal } = {}) {
-    return heard(await pool(), onLoading, (workers) => workers.ask(name, { act: "answers", images: pictures }, signal));
+  async answers(pictures, name, { onLoading, onAnswer, signal } = {}) {
+    const ask = async (workers, image) => { // each by itself: what else is asked for comes in between
+      const found = await workers.ask(name, { act: "answer", image }, signal);
+      onAnswer?.();
+      return found;
+    };
+    return heard(await pool(), onLoading, (workers) => Promise.all(pictures.map((image) => ask(workers, image))));
   },
 
   async file(form, { image, mechanisms, target, cam, view, replace = null, onLoading }) {

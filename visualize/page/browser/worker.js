@@ -9,12 +9,12 @@
 //   column  name, image, target, cam, replace -> a column of the record
 //   part    name, image, target, replace, tensor, query -> a part of a map
 //   features name, image, tensor of a gate -> the feature maps of channels, as trained
-//   answers name, images -> probabilities for each, as trained
+//   answer  name, image -> probabilities, as trained
 //   arrays  name, image, target, cam, replace -> {logits, strength, maps: path -> {values, range}, before, replaced, replace_note}
 
 import { unpacked } from "./packed.js";
 import { fromBase64 } from "../picture.js";
-import { NotFinite, apart, cams, column, features, part, probabilities, strengths } from "./column.js";
+import { NotFinite, answer, apart, cams, column, features, part, probabilities, strengths } from "./column.js";
 import { AS_TRAINED, Refused, averagesOf, edits, reason, replaced } from "./edits.js";
 
 const KEPT = 10e6; // bytes of the runs whose numbers are kept: four of most networks
@@ -58,10 +58,8 @@ const acts = {
     const outputs = await run(name, image, null), { block } = networks.get(name).facts.maps.find((map) => map.tensor === tensor);
     return features(outputs[tensor], outputs[`${block}.output`]);
   },
-  async answers({ name, images }) {
-    const found = [];
-    for (const image of images) found.push(probabilities(await compute(name, image, null)));
-    return found;
+  async answer({ name, image }) {
+    return answer(await compute(name, image, null)); // not kept: nobody asks twice
   },
   async arrays({ name, image, target, cam, replace }) {
     const before = replace && (await run(name, image, target)).logits, network = networks.get(name), { facts } = network, maps = {};

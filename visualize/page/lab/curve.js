@@ -1,9 +1,5 @@
 // What the answer to this picture rests on: its pixels turn to the mean colour, those first that a map ranks highest,
 // and the network answers again at each step. Beside it the same in an order that knows nothing.
-//
-//   orderOf(values, [height, width]) -> [index]     of the 32 x 32 pixels, the highest first; ties fall by lot
-//   steps(pixels, order) -> [pixels]                with more and more of them taken away
-//   area(curve)                                     its mean: less, where the first pixels mattered
 
 import { make } from "../elements.js";
 import { decode, largest, methodName, number } from "../maps/record.js";
@@ -18,7 +14,7 @@ export class Curve extends Here {
   constructor(engine, columns, state) {
     super(engine, columns, state, {
       name: "curve", title: "What does the answer to this picture rest on?", press: "Take its pixels away",
-      text: "Its pixels turn to the mean colour, those first that a map ranks highest, and the network answers again. Where the answer falls sooner than in a random order, the map has named what it rests on. One picture proves little.",
+      text: "Its pixels turn to the mean colour, those first that a map ranks highest, and the network answers again. Where the answer falls sooner than in a random order, the map suggests what it rests on. But no network has seen pictures with holes, and one picture proves little.",
     });
   }
   asked(record, column) { // name -> order of the pixels
@@ -32,9 +28,9 @@ export class Curve extends Here {
     const ways = [...orders.values()].map((order) => steps(record.pixels, order)), nothing = ways[0].at(-1);
     const pictures = [record.pixels, ...ways.flatMap((way) => way.slice(0, -1)), nothing];
     const found = await this.engine.answers(pictures.map(toBase64), column.key, how);
-    const target = largest(found[0]), shares = found.map((probabilities) => probabilities[target]);
+    const target = record.target === "predicted" ? largest(found[0]) : this.columns.classes.indexOf(record.target), shares = found.map((probabilities) => probabilities[target]);
     const curves = [...orders.keys()].map((name, i) => [name, [shares[0], ...shares.slice(1 + i * (STEPS - 1), 1 + (i + 1) * (STEPS - 1)), shares.at(-1)]]);
-    return [drawn(curves, this.columns.classes[target]), legend(curves)];
+    return [drawn(curves, this.columns.classes[target]), legend(curves, this.columns.classes[target])];
   }
 }
 
@@ -53,18 +49,19 @@ const LOTS = (() => { // the same every time
   let state = 1;
   return Float64Array.from({ length: SIDE * SIDE }, () => (state = (state * 48271) % 2147483647));
 })();
-export function orderOf(values, shape) {
+function orderOf(values, shape) { // the highest first; ties fall by lot
   const large = enlarged(values, shape);
   return [...large.keys()].sort((a, b) => large[b] - large[a] || LOTS[a] - LOTS[b]);
 }
-export function steps(pixels, order) {
+function steps(pixels, order) { // with more and more of them taken away
   return Array.from({ length: STEPS }, (_, step) => {
     const left = Uint8Array.from(pixels);
     for (const index of order.slice(0, Math.round(((step + 1) * order.length) / STEPS))) left.set(MEAN, 3 * index);
     return left;
   });
 }
-export const area = (curve) => curve.slice(1).reduce((sum, share, i) => sum + (share + curve[i]) / 2, 0) / (curve.length - 1);
+const area = (curve) => // its mean: less, where the first pixels mattered
+  curve.slice(1).reduce((sum, share, i) => sum + (share + curve[i]) / 2, 0) / (curve.length - 1);
 
 // ---- how it is drawn
 
@@ -79,12 +76,12 @@ function drawn(curves, answer) {
   const text = (left, top, anchor, words) => node("text", { x: left, y: top, "text-anchor": anchor }, words);
   const lines = [0, 0.5, 1].flatMap((share) => [node("line", { class: "grid", x1: x(0), x2: x(1), y1: y(share), y2: y(share) }), text(x(0) - 6, y(share) + 4, "end", `${100 * share} %`)]);
   const ways = curves.map(([, curve], i) => node("path", { class: `way way${kindOf(curves, i)}`, d: `M${curve.map((share, at) => `${x(at / STEPS).toFixed(1)},${y(share).toFixed(1)}`).join("L")}` }));
-  const said = curves.map(([name, curve]) => `${name} ${number(area(curve))}`).join("; ");
+  const said = curves.map(([name, curve]) => `${name}: ${number(area(curve))}`).join("; ");
   return node("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Probability of ${answer} while pixels are taken away, mean on the way: ${said}` }, ...lines,
     text(x(0), HEIGHT - 14, "start", "0 %"), text(x(1), HEIGHT - 14, "end", "100 %"), text(x(0.5), HEIGHT - 14, "middle", "pixels taken away"), ...ways);
 }
 const kindOf = (curves, i) => (i === curves.length - 1 ? "Random" : i === 0 ? "Cam" : "Own");
-function legend(curves) {
+function legend(curves, answer) {
   return make("ul", { class: "ways" }, ...curves.map(([name, curve], i) => make("li", { class: `way${kindOf(curves, i)}` }, make("i", { "aria-hidden": "true" }), make("span", {}, name), " ", make("data", { value: area(curve) }, number(area(curve))))),
-    make("li", "note", "Mean probability on the way: less is better."));
+    make("li", "note", `Mean probability of ${answer} on the way; the less, the more the first pixels mattered.`));
 }

@@ -5,7 +5,7 @@ import { drawThumb, table } from "../maps/draw.js";
 import { decode, number } from "../maps/record.js";
 import { Here } from "./here.js";
 
-const isGate = ({ kind, role, axes }) => kind === "channel" && role === "gate" && axes === "c 1 1";
+const isGate = ({ kind, role, tensor }) => kind === "channel" && role === "gate" && tensor.includes(".refine."); // of the block's own channels
 
 export class Seen extends Here {
   constructor(engine, columns, state, description) {

@@ -99,7 +99,7 @@ export class Detail {
       for (const local of locals) {
         const name = `${section.kind} ${local}`, some = maps.filter((map) => localName(map.tensor) === local);
         const row = this.rows.get(name) || this.row(name, section, locals.length > 1 && local);
-        const heads = Math.max(...some.map(headsOf)), each = heads > 1 && this.state.view.head === "mean"; // each head by itself
+        const heads = Math.max(...some.map(headsOf)), each = heads > 1 && this.state.view.head === "mean" && this.state.view.scale !== "shared"; // each head by itself
         const views = each ? Array.from({ length: heads }, (_, head) => ({ ...this.state.view, head })) : [this.state.view];
         const at = ({ block }) => this.description.blocks.indexOf(block);
         const panels = views.flatMap((view) => panelsOf(one, column, some, view, parts).map((panel) => ({ ...panel, others: [], view }))) // no other networks here

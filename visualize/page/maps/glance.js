@@ -149,7 +149,6 @@ export class Glance {
     const marked = there.some((panel) => this.description.kinds[panel.kind].part) && view.query;
     const look = [view.colours, this.isDark(), marked, view.head, there.map((panel) => panel.tensor)].join();
     if (!there.length || (cell.look === look && cell.column === row.column)) return;
-    if (there.length < panels.length && cell.canvases.length === panels.length) return; // the old pictures stay until all are there
     Object.assign(cell, { look, column: row.column });
     cell.canvases = there.map((panel, i) => this.thumb(panel, cell.canvases[i] || make("canvas", { "aria-hidden": "true" })));
     if (cell.node.children.length !== there.length) cell.node.replaceChildren(...cell.canvases);

@@ -342,7 +342,8 @@ function linesAbout(panel, record, view) {
   const heads = headsOf(map), one = headOf(map, view);
   if (heads > 1) lines.push(one === null ? fill(say.mean_of_heads, { count: heads }) : fill(say.one_head, { head: one + 1, count: heads }));
   const [module, strength] = Object.entries(mechanism.strength || {}).find(([path]) => tensor.startsWith(`${path}.`)) || [];
-  if ((panel.section === "pairwise" || panel.role === "share") && module)
+  const asks = ["pairwise", "matrix"].includes(panel.section) || (panel.role === "share" && (mechanism.family === "pairwise" || !module?.startsWith("stage")));
+  if (asks && module)
     lines.push(fill(module.startsWith("stage") ? say.strength : say.strength_in_block, { share: percent(strength) }));
   if (panel.static) lines.push(say.static);
   return lines;
