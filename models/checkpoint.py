@@ -244,7 +244,8 @@ def restore_with_facts(name: str, folder: Path = CHECKPOINTS) -> tuple[nn.Module
         ValueError: the entry makes no network.
         CheckpointError: on any fault of the files, shapes included.
     """
-    from .networks import build, find_network, shapes_only  # here: for facts alone no catalogue is needed
+    from . import build  # here: for facts alone no catalogue is needed
+    from .networks import find_network, shapes_only
 
     find_network(name)
     facts = read_facts(name, folder)

@@ -26,7 +26,7 @@ TRY = """async ([graph, trials, lost]) => {
     const bytes = Uint8Array.from(atob(graph), (one) => one.charCodeAt(0));
     const file = { file: URL.createObjectURL(new Blob([bytes])), bytes: bytes.length };
     const facts = { graph: file, weights: { ...file, name: "none" }, averages: null, about: {}, attention: [],
-        blocks: [], stages: [], maps: [{ tensor: "pixels_seen", shape: [10] }], unusual_below: null };
+        blocks: [], changing: [], maps: [{ tensor: "pixels_seen", shape: [10] }], unusual_below: null };
     const image = btoa(String.fromCharCode(...new Uint8Array(3072).fill(51)));
     const test = async (name) => { // what is known of it
         const [within, milliseconds, off] = trials[name];

@@ -15,11 +15,8 @@ async function readable(file, here) { // throws where there is no use in sending
 }
 export function input(state, engine, { examples, photographs }, say) {
   let newest = 0, last = state.picture.source; // of quick wishes the last one counts
-  const sent = () => {
-    $("#sent").textContent = start().site ? "It stays on this device." : state.device ? "It is sent only for what this device cannot do."
-      : "Only its 32 × 32 pixels are sent, unless this browser cannot read it.";
-  };
-  sent();
+  const usual = $("#sent").textContent, sent = () => { $("#sent").textContent = state.device ? "It is sent only for what this device cannot do." : usual; };
+  if (state.device) sent();
 
   // ---- where pictures come from
 
