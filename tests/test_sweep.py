@@ -254,6 +254,9 @@ def test_metrics_that_say_nothing_are_no_progress(run_of, written):
     run_of("cbam", HALF_WAY)
     (run_folder("cbam", "cpu") / "metrics.jsonl").write_text(written)
     assert sweep.look_at_run("cbam", "cpu", 0) == Progress("cbam", "missing", "", None)
+    whole = '{"epoch": 1, "done": 0.25, "seconds": 10.0, "images_per_second": 85.2}\n'
+    (run_folder("cbam", "cpu") / "metrics.jsonl").write_text(whole + '{"epoch": 2, "do\n' + whole)
+    assert sweep.look_at_run("cbam", "cpu", 0).words.endswith(", 85 images a second in its last epoch")
 
 
 def test_a_run_that_went_on_is_not_called_failed(run_of):

@@ -111,9 +111,7 @@ def page_with(start: dict) -> bytes:
     """The page's HTML, with the value that it starts with inside."""
     text = json.dumps(start, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     before, mark, after = (PAGE / "index.html").read_text(encoding="utf-8").partition(START)
-    if (
-        "site" in start
-    ):  # here, for what a script writes comes after the first paint and moves what stands below
+    if "site" in start:  # not by a script: what that writes comes late, and moves what stands below
         before = re.sub(r'(<span id="sent">)[^<]*', r"\1It stays on this device.", before)
     return (before + mark + text + after).encode()
 

@@ -173,8 +173,7 @@ class Run:
         Raises:
             TrainingError: the loss is no longer finite.
         """
-        self.check_loss()
-        self.last_loss = torch.stack(self.losses).mean().item()  # waits for the device
+        self.last_loss = self.check_loss()  # waits for the device
         accuracy = 100 * torch.stack(self.correct).mean().item()
         images = (self.step - self.epoch_began_at) * self.recipe.batch
         speed = images / (time.monotonic() - self.epoch_began)
@@ -186,8 +185,8 @@ class Run:
             images_per_second=round(speed, 1),
         )
 
-    def check_loss(self) -> None:
-        """Before a state is saved: one that is lost must not take the place of a good one.
+    def check_loss(self) -> float:
+        """The mean loss of this epoch so far. Before a state is saved: a lost one replaces no good one.
 
         Raises:
             TrainingError: the loss or the weights are no longer finite.
@@ -201,6 +200,7 @@ class Run:
             found = f"The {what} in epoch {self.epoch + 1}: stopped."
             file = self.folder / "state.pt"
             raise TrainingError(f"{found} To start anew, move {file} away." if file.exists() else found)
+        return loss
 
     def note(self, **facts: float | bool) -> None:
         """Appends a line to the metrics: how far the run is, and these facts."""

@@ -9,6 +9,12 @@ export function make(tag, given = {}, ...children) { // `given`: properties; wha
   node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
+export function drawn(tag, attributes, ...children) { // the same in SVG, where all are attributes
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
 export function button(text, given, pressed) {
   const node = make("button", { type: "button", ...(typeof given === "string" ? { class: given } : given) }, text);
   node.addEventListener("click", pressed);

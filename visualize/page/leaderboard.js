@@ -1,9 +1,8 @@
 // The results: per recipe a picture of accuracy against cost, and a table that sorts. Recipes are never mixed: every
 // block has its own picture, its own table and its own plain network to compare with.
 
-import { button, make, oneStop, roving } from "./elements.js";
+import { button, drawn, make, oneStop, roving } from "./elements.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const COSTS = [ // key in a row, name, number as text
   ["parameters", "Parameters", (value) => `${(value / 1e6).toFixed(2)} M`],
   ["flops", "FLOPs", (value) => `${(value / 1e9).toFixed(2)} G`],
@@ -26,12 +25,6 @@ const SHAPES = { circle: "M4.5,0A4.5,4.5 0 1 1 -4.5,0A4.5,4.5 0 1 1 4.5,0Z", up:
 
 function minutes(seconds) {
   return seconds < 600 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
-}
-function drawn(tag, attributes, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
 }
 
 // ---- words

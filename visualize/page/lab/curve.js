@@ -1,14 +1,14 @@
 // What the answer to this picture rests on: its pixels turn to the mean colour, those first that a map ranks highest,
 // and the network answers again at each step. Beside it the same in an order that knows nothing.
 
-import { make } from "../elements.js";
+import { drawn, make } from "../elements.js";
 import { decode, largest, methodName, number } from "../maps/record.js";
 import { toBase64 } from "../picture.js";
 import { Here } from "./here.js";
 
 const SIDE = 32, STEPS = 8, MEAN = [125, 123, 114]; // of all training pixels, as in models/preprocessing.py
 const CAM_BLOCK = "layer4.1"; // where Grad-CAM is usually taken
-const SVG = "http://www.w3.org/2000/svg", WIDTH = 340, HEIGHT = 190, EDGE = { left: 48, right: 8, top: 8, bottom: 34 };
+const WIDTH = 340, HEIGHT = 190, EDGE = { left: 48, right: 8, top: 8, bottom: 34 };
 
 export class Curve extends Here {
   constructor(engine, columns, state) {
@@ -17,7 +17,7 @@ export class Curve extends Here {
       text: "Its pixels turn to the mean colour, those first that a map ranks highest, and the network answers again. Where the answer falls sooner than in a random order, the map suggests what it rests on. But no network has seen pictures with holes, and one picture proves little.",
     });
   }
-  asked(record, column) { // name -> order of the pixels
+  asked(record, column) { // names, and the maps that say which pixels go first
     const places = ({ kind, block }) => kind === "spatial" && block === this.state.view.block;
     const cam = column.maps.find(({ kind, block }) => kind === "cam" && block === CAM_BLOCK);
     return [[`${methodName(record.cam)}, ${CAM_BLOCK}`, cam], ...column.maps.filter(places).map((map) => [map.tensor, map])];
@@ -30,7 +30,7 @@ export class Curve extends Here {
     const found = await this.engine.answers(pictures.map(toBase64), column.key, how);
     const target = record.target === "predicted" ? largest(found[0]) : this.columns.classes.indexOf(record.target), shares = found.map((probabilities) => probabilities[target]);
     const curves = [...orders.keys()].map((name, i) => [name, [shares[0], ...shares.slice(1 + i * (STEPS - 1), 1 + (i + 1) * (STEPS - 1)), shares.at(-1)]]);
-    return [drawn(curves, this.columns.classes[target]), legend(curves, this.columns.classes[target])];
+    return [picture(curves, this.columns.classes[target]), legend(curves, this.columns.classes[target])];
   }
 }
 
@@ -65,19 +65,13 @@ const area = (curve) => // its mean: less, where the first pixels mattered
 
 // ---- how it is drawn
 
-function node(tag, attributes, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-function drawn(curves, answer) {
+function picture(curves, answer) {
   const x = (share) => EDGE.left + share * (WIDTH - EDGE.left - EDGE.right), y = (share) => HEIGHT - EDGE.bottom - share * (HEIGHT - EDGE.top - EDGE.bottom);
-  const text = (left, top, anchor, words) => node("text", { x: left, y: top, "text-anchor": anchor }, words);
-  const lines = [0, 0.5, 1].flatMap((share) => [node("line", { class: "grid", x1: x(0), x2: x(1), y1: y(share), y2: y(share) }), text(x(0) - 6, y(share) + 4, "end", `${100 * share} %`)]);
-  const ways = curves.map(([, curve], i) => node("path", { class: `way way${kindOf(curves, i)}`, d: `M${curve.map((share, at) => `${x(at / STEPS).toFixed(1)},${y(share).toFixed(1)}`).join("L")}` }));
+  const text = (left, top, anchor, words) => drawn("text", { x: left, y: top, "text-anchor": anchor }, words);
+  const lines = [0, 0.5, 1].flatMap((share) => [drawn("line", { class: "grid", x1: x(0), x2: x(1), y1: y(share), y2: y(share) }), text(x(0) - 6, y(share) + 4, "end", `${100 * share} %`)]);
+  const ways = curves.map(([, curve], i) => drawn("path", { class: `way way${kindOf(curves, i)}`, d: `M${curve.map((share, at) => `${x(at / STEPS).toFixed(1)},${y(share).toFixed(1)}`).join("L")}` }));
   const said = curves.map(([name, curve]) => `${name}: ${number(area(curve))}`).join("; ");
-  return node("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Probability of ${answer} while pixels are taken away, mean on the way: ${said}` }, ...lines,
+  return drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Probability of ${answer} while pixels are taken away, mean on the way: ${said}` }, ...lines,
     text(x(0), HEIGHT - 14, "start", "0 %"), text(x(1), HEIGHT - 14, "end", "100 %"), text(x(0.5), HEIGHT - 14, "middle", "pixels taken away"), ...ways);
 }
 const kindOf = (curves, i) => (i === curves.length - 1 ? "Random" : i === 0 ? "Cam" : "Own");

@@ -115,7 +115,7 @@ export class Pictures {
     const figures = shown.map(([word, panel, record, column]) => {
       const key = `${name} ${word}`;
       if (!panel) return a.values && b.values ? null : this.figures.waiting(key, kept);
-      const figure = this.figures.figure(key, () => make("span", "heading", word === "B" && b.others.length ? "B (grey: A)" : word));
+      const figure = this.figures.figure(key, () => make("span", "heading", word === "B" && b.kind === "channel" ? "B (grey: A)" : word));
       kept.add(key);
       this.figures.show(figure, panel, record, column, true);
       return figure.node;
