@@ -81,10 +81,11 @@ export function roving(root, parts) {
     to.focus();
   });
 }
+const LEVEL = 8; // pixels: parts of one line differ by less; points of a chart, tall with their intervals, by more
 function beyond(all, from, way) { // below it, or above it
   const centre = (part) => { const box = part.getBoundingClientRect(); return { part, x: box.x + box.width / 2, y: box.y + box.height / 2 }; };
   const { x, y } = centre(from), far = (one) => [Math.abs(one.y - y), Math.abs(one.x - x)].map(Math.round);
-  const others = all.map(centre).filter((one) => way * (one.y - y) > from.getBoundingClientRect().height / 2);
+  const others = all.map(centre).filter((one) => way * (one.y - y) > Math.min(LEVEL, from.getBoundingClientRect().height / 2));
   return others.map((one) => [...far(one), one.part]).sort(([a, b], [c, d]) => a - c || b - d)[0]?.[2];
 }
 export function oneStop(parts) {
